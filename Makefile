@@ -1,0 +1,47 @@
+# make demo   a small grid on this machine, from the data to the table
+# make test   the tests of every day
+# make slow   the long ones
+PYTHON ?= python3
+VENV   ?= .venv
+DATA   ?= data
+BIN    := $(VENV)/bin
+# As root on Debian or Ubuntu missing system packages are installed; elsewhere the line says what to do.
+APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
+
+export DC_HPC_DATA := $(abspath $(DATA))
+
+.PHONY: help env data demo test slow lint clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "dc_hpc needs Python 3.10 or newer; set PYTHON=python3.x"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { [ -n "$(APT)" ] && $(APT) update -qq && $(APT) install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); } \
+	  || { echo "python3 has no venv module; install it, for example: sudo apt-get install python3-venv"; exit 2; }
+	@echo "installing into $(VENV) (torch is large; a few minutes)"
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[cpu,dev]'
+	@touch $@
+
+data: env
+	@$(BIN)/python -m dc_hpc.fetch fmnist \
+	  || { [ -n "$(APT)" ] && $(APT) update -qq && $(APT) install -y -qq dataset-fashion-mnist && $(BIN)/python -m dc_hpc.fetch fmnist; }
+
+demo: data
+	$(BIN)/python -m dc_hpc.submit --grid jobs/fmnist_demo.yaml
+	$(BIN)/python -m dc_hpc.aggregate
+
+test: data
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: data
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: env
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis

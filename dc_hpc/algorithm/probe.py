@@ -1,0 +1,138 @@
+"""The linear probe of section 3.2: a linear classifier on the frozen trunk, trained on the true labels.
+
+The trunk does not change while the probe learns, so its activations are computed once; that changes no bit of the
+result. This is the only room of the algorithm that sees labels, and it runs after the algorithm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy, linear
+
+from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
+from dc_hpc.algorithm.views import SeenImages
+
+_FORWARD_BATCH = 256
+_TEST_BATCH = 128  # the authors' code: half the training batch; it decides `accuracy_batch_mean`
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Accuracies on the test set, in percent.
+
+    accuracy: of the last epoch. accuracy_best: of the best epoch (it peeks at the test set). accuracy_batch_mean: mean
+    over batches of 128 of the last epoch, where the last, smaller batch weighs as much as the others: the authors'
+    way. loss: mean training cross-entropy of the last epoch, in nats.
+    """
+
+    accuracy: float
+    accuracy_best: float
+    accuracy_batch_mean: float
+    loss: float
+
+
+@torch.no_grad()
+def activations(trunk: nn.Sequential, seen: SeenImages, layers: Sequence[str], *, mirrored: bool = False,
+                average_pool: int | None = None) -> dict[str, Tensor]:
+    """The values of the named layers for every image, in eval mode and one pass: float32 (n, values) each.
+
+    mirrored: of the mirrored images. average_pool: window of an average pooling on maps, None for none (appendix A
+    pools by 2). Raises ValueError for a layer that the trunk does not have.
+    """
+    names = [name for name, _ in trunk.named_children()]
+    for layer in layers:
+        if layer not in names:
+            raise ValueError(f"layer {layer!r} is not in the net; its layers are {', '.join(names)}")
+    trunk.eval()
+    needed = list(trunk.named_children())[: 1 + max((names.index(layer) for layer in layers), default=-1)]
+    found: dict[str, Tensor] = {}
+    for start in range(0, len(seen), _FORWARD_BATCH):
+        value = seen.clustering(slice(start, start + _FORWARD_BATCH))
+        value = value.flip(-1) if mirrored else value
+        for name, layer in needed:
+            value = layer(value)
+            if name in layers:
+                pooled = avg_pool2d(value, average_pool) if average_pool and value.dim() == 4 else value
+                rows = pooled.flatten(1)
+                # one large block filled in place: collecting parts would hold everything twice
+                found.setdefault(name, rows.new_empty(len(seen), rows.shape[1]))[start : start + len(rows)] = rows
+    return found
+
+
+def linear_probe(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    *,
+    classes: int,
+    seed: int,
+    train_mirrored: Tensor | None = None,
+    epochs: int = 20,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    batch_size: int = 256,
+) -> Probe:
+    """Train a Linear(values, classes) with cross-entropy and SGD; measure it on the test set after each epoch.
+
+    train, test: float32 (n, values). Labels: int64 (n,). train_mirrored: the same images mirrored; each image is
+    then mirrored with probability 1/2 in each epoch. The learning rate of step t is
+    lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
+    """
+    classifier = _new_classifier(train.shape[1], classes, seed).to(train.device)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay,
+                                fused=True)
+    rng = numpy_generator(seed, 0, "probe")
+    values = train if train_mirrored is None else torch.cat([train, train_mirrored])
+    accuracies, step, loss = [], 0, math.nan
+    for _ in range(epochs):
+        order = torch.from_numpy(rng.permutation(len(train))).to(train.device)
+        total = 0.0
+        for indices in order.split(batch_size):
+            optimizer.param_groups[0]["lr"] = lr / math.sqrt(1 + lr * weight_decay * step)
+            rows = indices if train_mirrored is None else _some_mirrored(indices, len(train), rng)
+            total += _step(classifier, optimizer, values[rows], train_labels[indices]) * len(indices)
+            step += 1
+        loss = total / len(train)
+        correct = _correct(classifier, test, test_labels)
+        accuracies.append(100 * correct.mean())
+    batches = [correct[i : i + _TEST_BATCH].mean() for i in range(0, len(correct), _TEST_BATCH)]
+    return Probe(float(accuracies[-1]), float(max(accuracies)), float(100 * np.mean(batches)), loss)
+
+
+def _step(classifier: nn.Linear, optimizer: torch.optim.SGD, batch: Tensor, labels: Tensor) -> float:
+    loss = cross_entropy(classifier(batch), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def _new_classifier(values: int, classes: int, seed: int) -> nn.Linear:
+    """torch's default initialisation of a Linear layer, which the authors' probe has, from our own key."""
+    classifier = nn.utils.skip_init(nn.Linear, values, classes)
+    generator, bound = torch_generator(seed, 0, "probe"), 1 / math.sqrt(values)
+    for parameter in (classifier.weight, classifier.bias):
+        parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
+    return classifier
+
+
+def _some_mirrored(indices: Tensor, images: int, rng: np.random.Generator) -> Tensor:
+    """The rows of a batch in [plain; mirrored]: each image mirrored with probability 1/2."""
+    mirrored = torch.from_numpy(rng.random(len(indices)) < 0.5).to(indices.device)
+    return indices + images * mirrored
+
+
+@torch.no_grad()
+def _correct(classifier: nn.Linear, test: Tensor, labels: Tensor) -> np.ndarray:
+    """float64 (n,): 1 where the classifier is right."""
+    predicted = linear(test, classifier.weight, classifier.bias).argmax(1)
+    return (predicted == labels).double().cpu().numpy()

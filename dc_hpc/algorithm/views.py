@@ -1,0 +1,167 @@
+"""What the network sees of an image: the clustering view and the training view (section 3.3).
+
+A data set is one uint8 tensor; a view is a function from indices to a normalised float batch. No loader, no workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import resized_crop
+
+# none             the clustering view itself
+# flip             the clustering view, each image mirrored with probability 1/2 (the paper's text)
+# box_per_batch    a random box of the original image, resized; one box for a whole batch (the authors' code: their
+#                  transform runs on the batch, so every image of it gets the same box)
+# box_per_image_flip   a random box for each image, then the mirror (appendix A, the authors' code)
+TRAINING_VIEWS = ("none", "flip", "box_per_batch", "box_per_image_flip")
+
+# Clustering views are the same in every cycle, so they are built once, unless they are larger than this.
+_KEPT_BYTES = 2 * 2**30
+_RESIZED_AT_ONCE = 1024
+_PIL_ONE = 2.0**22
+
+
+@dataclass(frozen=True)
+class Views:
+    """How images become inputs of the net.
+
+    resize: length in pixels that the shorter side is resized to (bilinear, antialiased, rounded to uint8 as PIL does).
+    crop: side in pixels of the square cut from the centre; the size of the net's input.
+    mean, std: one number a channel, on the scale 0..1.
+    training: one of TRAINING_VIEWS.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    training: str = "flip"
+
+    def __post_init__(self) -> None:
+        if self.training not in TRAINING_VIEWS:
+            raise ValueError(f"training view {self.training!r} is not one of {', '.join(TRAINING_VIEWS)}")
+        if self.crop > self.resize:
+            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std has {len(self.std)}")
+
+
+class SeenImages:
+    """A data set as its two views show it.
+
+    images: uint8 (n, c, h, w), on the device that the net is on. `clustering(indices)` and
+    `training(indices, rng)` return float32 (b, c, crop, crop), normalised; indices is a slice or an int64 tensor.
+    """
+
+    def __init__(self, images: Tensor, views: Views):
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise ValueError(f"images must be uint8 (n, c, h, w), not {images.dtype} {tuple(images.shape)}")
+        if images.shape[1] != len(views.mean):
+            raise ValueError(f"images have {images.shape[1]} channels and the views' mean {len(views.mean)}")
+        self.images, self.views = images, views
+        shape = (1, len(views.mean), 1, 1)
+        self._mean = torch.tensor(views.mean, device=images.device).view(shape)
+        self._std = torch.tensor(views.std, device=images.device).view(shape)
+        seen_bytes = len(images) * images.shape[1] * views.crop**2
+        self._kept = _in_blocks(self._resize_and_crop, images) if seen_bytes <= _KEPT_BYTES else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def clustering(self, indices: slice | Tensor) -> Tensor:
+        """Resized, cut from the centre, normalised."""
+        return self._normalise(self._centre(indices).float().div_(255))
+
+    def training(self, indices: Tensor, rng: np.random.Generator) -> Tensor:
+        """One random draw of the training view; rng decides every mirror and every box."""
+        if self.views.training == "none":
+            return self.clustering(indices)
+        if self.views.training == "flip":
+            return mirror(self.clustering(indices), rng)
+        batch = self.images[indices].float().div_(255)
+        if self.views.training == "box_per_batch":
+            return self._normalise(self._cut(batch, rng))
+        cut = torch.cat([self._cut(image, rng) for image in batch.split(1)])
+        return mirror(self._normalise(cut), rng)
+
+    def _centre(self, indices: slice | Tensor) -> Tensor:
+        return self._resize_and_crop(self.images[indices]) if self._kept is None else self._kept[indices]
+
+    def _resize_and_crop(self, images: Tensor) -> Tensor:
+        """PIL's two passes, along rows and then along columns, each rounded to uint8; only what the crop keeps."""
+        rows = _rounded(images.double() @ self._weights(images.shape[3]).T)
+        return _rounded(self._weights(images.shape[2]) @ rows).to(torch.uint8)
+
+    def _weights(self, length: int) -> Tensor:
+        """float64 (crop, length) of whole numbers: how the pixels along one axis make those of the view."""
+        shorter = min(self.images.shape[2:])
+        resized = int(self.views.resize * length / shorter)
+        first = round((resized - self.views.crop) / 2)
+        weights = pil_bilinear(length, resized)[first : first + self.views.crop]
+        return torch.from_numpy(weights).to(self.images.device)
+
+    def _cut(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
+        top, left, height, width = random_box(batch.shape[2], batch.shape[3], rng)
+        return resized_crop(batch, top, left, height, width, [self.views.crop] * 2, antialias=True)
+
+    def _normalise(self, batch: Tensor) -> Tensor:
+        return batch.sub_(self._mean).div_(self._std)
+
+
+def mirror(batch: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mirror each image of (b, c, h, w) left to right with probability 1/2."""
+    mirrored = torch.from_numpy(rng.random(len(batch)) < 0.5).to(batch.device)
+    return torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(-1), batch)
+
+
+def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of torchvision's RandomResizedCrop: 8 to 100 % of the area, ratio 3/4 to 4/3.
+
+    Ten tries, then the largest centred box whose ratio is allowed.
+    """
+    narrow, wide = 3 / 4, 4 / 3
+    for _ in range(10):
+        area = height * width * rng.uniform(0.08, 1.0)
+        ratio = math.exp(rng.uniform(math.log(narrow), math.log(wide)))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(rng.integers(0, height - box_height + 1))
+            return top, int(rng.integers(0, width - box_width + 1)), box_height, box_width
+    box_width, box_height = width, height
+    if width / height < narrow:
+        box_height = round(width / narrow)
+    elif width / height > wide:
+        box_width = round(height * wide)
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def pil_bilinear(length: int, resized: int) -> np.ndarray:
+    """The weights of PIL's bilinear resize along one axis: float64 (resized, length), whole numbers in units of 2^-22.
+
+    PIL computes in fixed point, so whole numbers in float64 give its very bits, on every device. torch's resize of
+    uint8 does not: 2 % of the pixels of a resize from 32 to 45 differ by a level.
+    """
+    scale = length / resized
+    reach = max(scale, 1.0)
+    centres = (np.arange(resized) + 0.5) * scale
+    pixels = np.arange(length)[None, :]
+    first = np.maximum((centres - reach + 0.5).astype(int), 0)[:, None]
+    last = np.minimum((centres + reach + 0.5).astype(int), length)[:, None]
+    weights = np.maximum(1 - np.abs((pixels - centres[:, None] + 0.5) / reach), 0)
+    weights = np.where((pixels >= first) & (pixels < last), weights, 0)
+    return np.floor(weights / weights.sum(1, keepdims=True) * _PIL_ONE + 0.5)
+
+
+def _rounded(sums: Tensor) -> Tensor:
+    return sums.add_(_PIL_ONE / 2).div_(_PIL_ONE).floor_().clamp_(0, 255)
+
+
+def _in_blocks(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The resized images before the crop are twice the result: never hold them all."""
+    return torch.cat([transform(block) for block in images.split(_RESIZED_AT_ONCE)])

@@ -1,0 +1,86 @@
+"""How and where a run computes: chosen by a person or a site, recorded with each attempt, no part of its identity."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from threadpoolctl import threadpool_info
+
+_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu")
+_SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
+
+
+DEVICES = ("auto", "cpu", "cuda")
+ENGINES = ("torch", "faiss", "sklearn")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run computes.
+
+    data: root of the data sets. device: one of DEVICES. threads: of the CPU; their number decides the last bits of
+    sums. engine: of k-means, one of ENGINES. save_seconds: a phase that ends this long after the last checkpoint
+    writes one.
+    """
+
+    data: str
+    device: str = "auto"
+    threads: int = 1
+    engine: str = "torch"
+    save_seconds: float = 60.0
+
+
+class StopSignal:
+    """Set by SIGTERM (scancel, preemption, a local Ctrl-C) and SIGUSR2 (submitit's warning); asked by the run.
+
+    The handlers do nothing but set it: saving happens at the next safe point.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+
+    def __call__(self) -> bool:
+        return self.seen
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what an attempt runs. No environment variable is recorded but SLURM's job numbers."""
+    blas = sorted({f"{lib['internal_api']} {lib.get('architecture', '')}".strip() for lib in threadpool_info()})
+    slurm = {name.lower(): os.environ[name] for name in _SLURM if name in os.environ}
+    return {"python": platform.python_version(), "versions": _versions(), "blas": blas, "slurm": slurm, **commit()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> dict[str, Any]:
+    """The commit of the code that runs and whether it was changed since; None where it is no checkout."""
+    source = Path(__file__).parent
+    try:
+        answers = [subprocess.run(["git", "-C", str(source), *command], capture_output=True, text=True, timeout=10)
+                   for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])]
+    except (OSError, subprocess.TimeoutExpired):
+        return {"commit": None, "dirty": None}
+    if any(answer.returncode for answer in answers):
+        return {"commit": None, "dirty": None}
+    return {"commit": answers[0].stdout.strip(), "dirty": bool(answers[1].stdout.strip())}

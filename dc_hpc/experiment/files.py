@@ -1,0 +1,428 @@
+"""The only code that writes: whole files, atomically, never through a symbolic link.
+
+A file is written aside, synced, then renamed (replace) or linked (write once): whenever a job is killed, a
+reader finds a whole version or none. Nothing is appended to, and correctness rests on no lock. Below a folder
+named `outputs` every folder must be a real one, elsewhere the last one must; `outputs` itself may be a link,
+because clusters put it on a scratch disk. All functions raise `OSError` with the full path when the system
+refuses, a full disk included, and leave no temporary file. A file not to be trusted is a `DamagedFile`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dc_hpc.experiment.errors import InputError
+
+# numpy, h5py and safetensors are imported where they are used: `status` reads many small JSON files and no
+# array, and must answer at once from a slow shared file system.
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+AnyPath = str | os.PathLike[str]
+
+MAX_JSON_BYTES = 64 << 20
+MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN is 0.6 GB
+DIGEST_DIGITS = 16
+CHUNK_BYTES = 1 << 20
+MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES = 64, 1 << 15  # HDF5 keeps a header message below 64 KiB
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # else a named pipe waits for ever
+_LINKS_UNSUPPORTED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_RENAME_NOREPLACE = 1
+# What h5py and safetensors raise on hostile bytes; these are in memory by then, so the file is to blame.
+_PARSER_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
+
+
+class DamagedFile(ValueError):
+    """A file that is there but cannot be trusted. Its message is one line, made of `path` and `why`."""
+
+    def __init__(self, path: AnyPath, why: str):
+        super().__init__(path, why)  # both, so that it survives pickling between processes
+        self.path, self.why = Path(path), why
+
+    def __str__(self) -> str:
+        line = " ".join(f"{self.path}: damaged, {self.why}".split())
+        return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def replace_bytes(path: AnyPath, data: bytes) -> None:
+    """Write `data` to `path` (mode 0600), replacing what was there in one step."""
+    _write_whole(path, data, _rename)
+
+
+def write_once(path: AnyPath, data: bytes) -> bool:
+    """Write `data` to `path` unless something is there; False if there was: the first writer wins."""
+    return _write_whole(path, data, _link)
+
+
+def write_text(path: AnyPath, text: str) -> None:
+    """Write `text` as UTF-8, replacing what was there. Line ends stay as they are."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: AnyPath, data: Any, once: bool = False) -> bool:
+    """Write `data` as canonical JSON; True if it was written. Raises ValueError for NaN and infinities."""
+    text = json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    return _write_whole(path, text.encode("utf-8"), _link if once else _rename)
+
+
+def write_digested(directory: AnyPath, stem: str, suffix: str, data: bytes) -> Path:
+    """Write `directory/stem-<first 16 digits of the SHA-256>suffix` and return its path."""
+    path = Path(directory) / f"{stem}-{sha256_hex(data)[:DIGEST_DIGITS]}{suffix}"
+    replace_bytes(path, data)
+    return path
+
+
+def make_directory(path: AnyPath) -> None:
+    """Make the folder and its parents, each with mode 0700. One that exists is left as it is."""
+    folder = Path(os.path.abspath(path))
+    with _opened(folder, folder, create=True):
+        pass
+
+
+def quarantine(path: AnyPath) -> Path:
+    """Move a bad file into `quarantine/` beside it, under a new unique name; returns where it is now.
+
+    Raises FileNotFoundError when it is gone: another attempt of the same run was faster.
+    """
+    moved = Path(path).parent / "quarantine" / f"{Path(path).name}.{secrets.token_hex(8)}"
+    old, new = Path(os.path.abspath(path)), Path(os.path.abspath(moved))
+    with _opened(old.parent, old) as out_of, _opened(new.parent, old, create=True) as into:
+        try:
+            os.rename(old.name, new.name, src_dir_fd=out_of, dst_dir_fd=into)
+        except OSError:
+            if _status(out_of, old.name) or not _status(into, new.name):  # as in _rename
+                raise
+        _sync_directory(into)
+        _sync_directory(out_of)
+    return moved
+
+
+def sha256_hex(data: bytes) -> str:
+    """The SHA-256 of `data`: 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_digested(path: AnyPath) -> bytes:
+    """The content of a file of `write_digested`; DamagedFile unless it matches the digest in its name."""
+    named = re.search(rf"-([0-9a-f]{{{DIGEST_DIGITS}}})(?:\.[A-Za-z0-9]+)*\Z", Path(path).name)
+    if named is None:
+        raise DamagedFile(path, "its name carries no digest")
+    data = _read(path, MAX_ARRAY_BYTES)
+    if sha256_hex(data)[:DIGEST_DIGITS] != named[1]:
+        raise DamagedFile(path, "its content does not match the digest in its name")
+    return data
+
+
+def read_json(path: AnyPath) -> Any:
+    """The data of a JSON file; DamagedFile for anything `write_json` could not have written."""
+    content = _read(path, MAX_JSON_BYTES)
+    try:
+        return _strict_json(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"not valid JSON ({error})") from None
+
+
+def _strict_json(content: bytes) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key appears twice")
+        return dict(pairs)
+
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise ValueError("a number is not finite")
+        return float(number)
+
+    text = content.decode("utf-8")
+    return json.loads(text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
+
+
+def _read(path: AnyPath, limit: int, directory: int | None = None) -> bytes:
+    try:
+        handle = os.open(path, _READ_FILE, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DamagedFile(path, "it is a symbolic link and could lead anywhere") from None
+        raise
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise DamagedFile(path, f"it is not a regular file of at most {limit} bytes")
+        with open(handle, "rb", closefd=False) as stream:
+            return stream.read(status.st_size)
+    finally:
+        os.close(handle)
+
+
+def hdf5_bytes(datasets: Mapping[str, np.ndarray], attributes: Mapping[str, str | float]) -> bytes:
+    """An HDF5 file as bytes; equal content gives equal bytes. Arrays: integers or floats, not empty.
+
+    Built in memory, because HDF5 brings Python down when the disk is full. Every chunk has a checksum
+    (fletcher32) and so has every header of the 1.10 format; HDF5 1.14 cannot read "latest" of 2.0. Raises
+    ValueError for other arrays, names with a slash, and text attributes with a NUL or over 32 KiB.
+    """
+    import h5py
+    import numpy as np
+
+    with h5py.File.in_memory(libver=("v110", "v110")) as file:
+        for name, given in sorted(datasets.items()):
+            array = np.asarray(given)
+            plain = array.dtype.kind in "iuf" and array.itemsize <= 8
+            if not plain or array.ndim == 0 or array.size == 0 or name in ("", ".") or "/" in name:
+                raise ValueError(f"cannot store dataset {name!r}, {array.dtype} of shape {array.shape}")
+            chunks = math.ceil(array.nbytes / CHUNK_BYTES)
+            rows = math.ceil(len(array) / chunks)  # equal chunks: the last is stored whole even if half empty
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            layout = {"chunks": (rows, *array.shape[1:]), "fletcher32": True, "track_times": False}
+            file.create_dataset(name, data=array, **layout)
+        for name, value in sorted(attributes.items()):
+            file.attrs.create(name, _attribute(value))
+        file.flush()
+        return file.id.get_file_image()
+
+
+def _attribute(value: str | float) -> np.ndarray:
+    """Fixed in length, because a variable-length string would lie in a heap that has no checksum."""
+    import h5py
+    import numpy as np
+
+    if not isinstance(value, str):
+        return np.asarray(value, dtype=np.int64 if isinstance(value, int) else np.float64)
+    encoded = value.encode("utf-8")
+    if b"\0" in encoded or len(encoded) > MAX_ATTRIBUTE_BYTES:
+        raise ValueError(f"a text attribute has no NUL and at most {MAX_ATTRIBUTE_BYTES} bytes")
+    return np.asarray(encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
+
+
+def read_hdf5(
+    path: AnyPath, schema: Mapping[str, tuple[str, int]]
+) -> tuple[dict[str, np.ndarray], dict[str, str | float]]:
+    """The arrays and attributes of a file that `hdf5_bytes` could have made; else DamagedFile.
+
+    `schema` names every dataset with its dtype kinds and number of dimensions: {"features": ("f", 2), ...}.
+    Links elsewhere, external and virtual data, other filters and claims beyond the file are refused unread.
+    """
+    import h5py
+
+    image = _read(path, MAX_ARRAY_BYTES)
+    try:
+        if not image:
+            raise ValueError("it is empty")
+        with h5py.File.in_memory(file_image=image) as file:
+            if len(file) != len(schema):
+                raise ValueError(f"it holds {len(file)} datasets, not {len(schema)}")
+            found = {name: _checked_dataset(file, name, *schema[name], len(image)) for name in schema}
+            if sum(dataset.nbytes for dataset in found.values()) > len(image):
+                raise ValueError("it claims more data than it holds")
+            return {name: dataset[()] for name, dataset in found.items()}, _checked_attributes(file)
+    except _PARSER_ERRORS as error:
+        raise DamagedFile(path, f"not the HDF5 file expected here ({error})") from None
+
+
+def _checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int, file_bytes: int) -> h5py.Dataset:
+    """The dataset, not yet read. Raises ValueError where it is not as `hdf5_bytes` writes it."""
+    import h5py
+
+    here = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    dataset = file[name] if here else None
+    if not here or dataset.id.get_type().get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+        raise ValueError(f"{name!r} is no array of numbers in this file")
+    if dataset.dtype.kind not in kinds or dataset.ndim != ndim:
+        raise ValueError(f"{name!r} is {dataset.dtype} of shape {dataset.shape}, not {kinds} in {ndim}-d")
+    made = dataset.id.get_create_plist()
+    filters = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+    # External and virtual data have layouts of their own, and a number format of its own may have any size.
+    chunked = made.get_layout() == h5py.h5d.CHUNKED and filters == [h5py.h5z.FILTER_FLETCHER32]
+    if not chunked or dataset.id.get_type() != h5py.h5t.py_create(dataset.dtype):
+        raise ValueError(f"{name!r} is not stored as plain numbers in checked chunks")
+    # Without compression nothing is larger than the file. Less storage than data means missing chunks, which
+    # HDF5 would silently fill with zeros.
+    claimed = max(dataset.nbytes, math.prod(dataset.chunks) * dataset.dtype.itemsize)
+    if claimed > file_bytes or dataset.id.get_storage_size() < dataset.nbytes:
+        raise ValueError(f"{name!r} claims more data than the file holds")
+    return dataset
+
+
+def _checked_attributes(file: h5py.File) -> dict[str, str | float]:
+    if len(file.attrs) > MAX_ATTRIBUTES:
+        raise ValueError(f"it has more than {MAX_ATTRIBUTES} attributes")
+    values: dict[str, str | float] = {}
+    for name in file.attrs:
+        stored = file.attrs.get_id(name)
+        small = stored.get_storage_size() <= MAX_ATTRIBUTE_BYTES
+        if not small or stored.shape != () or stored.dtype.kind not in "Sif":
+            raise ValueError(f"attribute {name!r} is not one text or number")
+        value = file.attrs[name]
+        values[name] = value.decode("utf-8") if isinstance(value, bytes) else value.item()
+    return values
+
+
+def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file as bytes; equal content gives equal bytes."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    # `save` copies memory as it lies, so a transposed array would be stored in the wrong order ...
+    raw = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata))
+    end = 8 + int.from_bytes(raw[:8], "little")
+    # ... and it writes the metadata in a random order. Sorting the header moves no tensor.
+    header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode("ascii")
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + raw[end:]
+
+
+def parse_safetensors(data: bytes, path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and metadata in `data`, the content of the file `path`; DamagedFile on any error."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(data)
+        header = _strict_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return dict(sorted(tensors.items())), dict(header.get("__metadata__") or {})
+    except (SafetensorError, *_PARSER_ERRORS) as error:
+        raise DamagedFile(path, f"not a safetensors file ({error})") from None
+
+
+def read_safetensors(path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and metadata of a file; DamagedFile on any error."""
+    return parse_safetensors(_read(path, MAX_ARRAY_BYTES), path)
+
+
+def _write_whole(path: AnyPath, data: bytes, give_name: Callable[[int, str, str, bytes], bool]) -> bool:
+    full = Path(os.path.abspath(path))
+    temporary = f".{full.name}.{secrets.token_hex(8)}.tmp"  # no other process has this name
+    with _opened(full.parent, full) as directory:
+        try:
+            _write_aside(directory, temporary, data)
+            given = give_name(directory, temporary, full.name, data)
+        finally:
+            with contextlib.suppress(OSError):  # renamed already; or the error on its way out is what counts
+                os.unlink(temporary, dir_fd=directory)
+        _sync_directory(directory)
+    return given
+
+
+def _write_aside(directory: int, temporary: str, data: bytes) -> None:
+    handle = os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)  # a failed sync is final: the pages may be lost, so it is never tried again
+    finally:
+        os.close(handle)  # NFS may report a full quota only here
+
+
+def _rename(directory: int, temporary: str, name: str, data: bytes) -> bool:
+    try:
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        # NFS may rename, lose the answer, and report the repeated request as failed.
+        with contextlib.suppress(OSError, DamagedFile):
+            if not _status(directory, temporary) and _read(name, len(data), directory) == data:
+                return True
+        raise
+    return True
+
+
+def _link(directory: int, temporary: str, name: str, data: bytes) -> bool:
+    try:
+        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        ours, there = _status(directory, temporary), _status(directory, name)
+        if ours and there and os.path.samestat(ours, there):  # as in _rename: done, though reported as failed
+            return True
+        if error.errno == errno.EEXIST:
+            return False
+        if error.errno in _LINKS_UNSUPPORTED:
+            return _rename_if_absent(directory, temporary, name, data)
+        raise
+    return True
+
+
+def _rename_if_absent(directory: int, temporary: str, name: str, data: bytes) -> bool:
+    """For file systems without hard links. O_EXCL on the final name would show readers half a file, so the
+    finished file is renamed: by the kernel's no-replace rename or, where there is none, after a look. Two
+    writers may then win in one instant, but readers see whole files, and attempts of one run write equal
+    bytes."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    source, target = os.fsencode(temporary), os.fsencode(name)
+    if rename and rename(directory, source, directory, target, _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno() if rename else errno.ENOSYS
+    if code == errno.EEXIST or _status(directory, name):
+        return False
+    if code not in (errno.EINVAL, *_LINKS_UNSUPPORTED):
+        raise OSError(code, os.strerror(code))
+    return _rename(directory, temporary, name, data)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, named: Path, create: bool = False) -> Iterator[int]:
+    """The open folder. All work goes through it, so that what was checked and what is used are one object.
+    Errors of calls inside an open folder name a part of the path or nothing; `named` is put in."""
+    parts = folder.parts
+    cut = max(1, len(parts) - (parts[::-1].index("outputs") if "outputs" in parts else 1))
+    trusted, names = Path(*parts[:cut]), parts[cut:]
+    while create and not trusted.is_dir():
+        trusted, names = trusted.parent, (trusted.name, *names)
+    try:
+        with contextlib.ExitStack() as stack:
+            directory = os.open(trusted, _DIRECTORY)
+            stack.callback(os.close, directory)
+            for name in names:
+                directory = _enter(directory, name, folder, create)
+                stack.callback(os.close, directory)
+            yield directory
+    except OSError as error:
+        error.filename, error.filename2 = str(named), None
+        raise
+
+
+def _enter(directory: int, name: str, folder: Path, create: bool) -> int:
+    if create and not _status(directory, name):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=directory)
+            _sync_directory(directory)
+    try:
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    except OSError:
+        found = _status(directory, name)
+        if found and stat.S_ISLNK(found.st_mode):
+            raise InputError(
+                f"{folder}: {name!r} on the way is a symbolic link and nothing is written through one;"
+                " put a real folder there"
+            ) from None
+        raise
+
+
+def _sync_directory(directory: int) -> None:
+    try:
+        os.fsync(directory)  # makes names durable
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot sync a folder at all
+            raise
+
+
+def _status(directory: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

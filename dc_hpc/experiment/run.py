@@ -1,0 +1,282 @@
+"""One run in one directory: resume, loop over the cycles, measure, dump, probe, finish.
+
+    python -m dc_hpc.experiment.run outputs/runs/<run_id>
+
+The only room that joins a config, the algorithm and a directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, fresh, next_cycle, restore, state_tensors
+from dc_hpc.algorithm.nets import NETS
+from dc_hpc.algorithm.probe import activations, linear_probe
+from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.experiment import store
+from dc_hpc.experiment.config import RunConfig
+from dc_hpc.experiment.datasets import Dataset, load
+from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, environment
+from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment.measure import clustering_row, halted_row, summary
+from dc_hpc.experiment.own_data import data_digest, find_own_data
+
+
+def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lambda: False) -> str:
+    """Bring the run of a directory to its end, from wherever it stands; returns "done", "stopped" or "failed".
+
+    `stop` is asked after each phase: when it says True the State is saved and "stopped" returned. An error is
+    recorded with its traceback in the directory and returned as "failed". Running a finished run does nothing.
+    """
+    if store.state_of(directory).name == "done":
+        return "done"
+    config = store.read_config(directory)
+    number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})
+    try:
+        with _threads(execution.threads):
+            ended = _Attempt(directory, number, config, execution, stop).go()
+    except Exception as error:
+        store.fail_attempt(directory, number, error, traceback.format_exc())
+        return "failed"
+    store.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
+    return ended
+
+
+@dataclass
+class _Attempt:
+    """One start of a run. `history` holds the metric rows, `seconds` what each phase of this attempt took."""
+
+    directory: Path
+    number: int
+    config: RunConfig
+    execution: Execution
+    stop: Callable[[], bool]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[dict[str, Any]] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def go(self) -> str:
+        device = torch.device(_device(self.execution.device))
+        started = time.perf_counter()
+        dataset = _load(self.config, self.execution)
+        labels = dataset.train_labels.numpy()
+        seen = SeenImages(dataset.train_images.to(device), _views(self.config))
+        state = self._resume(device)
+        self._report("load", None, started)
+        saved_at = time.monotonic()
+        for cycle in self._cycles(state, seen, dataset.train_labels.to(device)):
+            self._measure(cycle, labels)
+            stopping = self.stop()
+            if stopping or time.monotonic() - saved_at >= self.execution.save_seconds:
+                self._save(state)
+                saved_at = time.monotonic()
+            if stopping:
+                return "stopped"
+        self._save(state)
+        accuracies = self._probe(state, seen, dataset, device)
+        trunk_digest = store.write_trunk(self.directory, _arrays(state.trunk.state_dict()))
+        store.write_metrics(self.directory, self.history)
+        store.finish(self.directory, summary(self.history) | accuracies | {"trunk_sha256": trunk_digest})
+        return "done"
+
+    def _resume(self, device: torch.device) -> State:
+        """A fresh State, with the newest whole checkpoint put into it if there is one."""
+        c = self.config
+        trunk = NETS[c.net](batch_norm=c.batch_norm, sobel=c.sobel).to(device)
+        state = fresh(trunk, seed=c.seed, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+        checkpoint, self.complaints = store.load_checkpoint(self.directory)
+        if checkpoint:
+            tensors = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.tensors.items()}
+            restore(state, tensors, cycle=checkpoint.cycle, phase=checkpoint.phase)
+            self.history = checkpoint.history
+        resumed = f"cycle {checkpoint.cycle} {checkpoint.phase}" if checkpoint else None
+        facts = {"device": _device_name(device), "resumed_from": resumed, "complaints": self.complaints}
+        store.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
+        return state
+
+    def _cycles(self, state: State, seen: SeenImages, truth: torch.Tensor) -> Iterator[Cycle]:
+        """The phases of deep_cluster, each timed."""
+        c = self.config
+        phases = deep_cluster(
+            state, seen, k=c.k, cycles=c.cycles, batch_size=c.batch_size, seed=c.seed, pca=c.pca,
+            halt_cycle=1 if c.labels else c.halt_cycle, reassign=c.reassign, epochs_per_cycle=c.epochs_per_cycle,
+            last_cycle=c.last_cycle, kmeans_init=c.kmeans_init, kmeans_iterations=c.kmeans_iterations,
+            engine=self.execution.engine,
+        )  # fmt: skip
+        self._let_truth_in(state, truth)
+        started = time.perf_counter()
+        for cycle in phases:
+            self._report(cycle.phase, cycle.index, started)
+            yield cycle
+            self._let_truth_in(state, truth)
+            started = time.perf_counter()
+
+    def _let_truth_in(self, state: State, truth: torch.Tensor) -> None:
+        """The two experiments that train on the truth; deep_cluster itself has no way to.
+
+        labels: the supervised ceiling, halted from the start with the truth in place of a first clustering.
+        resume_leak: the authors' checkpoints hold no pseudo-labels, so a run that they restarted after its halting
+        point went on with the labels of the data set. That is a ten-class problem, whatever k is.
+        """
+        if self.config.labels and state.phase == "fresh":
+            state.pseudo_labels, state.phase = truth, "clustered"
+        leak = self.config.resume_leak
+        if leak is not None and next_cycle(state) >= leak:
+            state.pseudo_labels = truth
+
+    def _measure(self, cycle: Cycle, labels: np.ndarray) -> None:
+        """Add what this phase shows to the row of its cycle; dump the features that were asked for."""
+        if cycle.phase == "clustered":
+            self.history.append(clustering_row(cycle, labels, self.config.k))
+            if cycle.index in _dumped(self.config):
+                store.dump_features(self.directory, cycle=cycle.index, features=cycle.features.cpu().numpy(),
+                                    pseudo_labels=cycle.pseudo_labels.cpu().numpy(), k=self.config.k)  # fmt: skip
+        else:
+            if not self.history or self.history[-1]["cycle"] != cycle.index:
+                self.history.append(halted_row(cycle, labels))
+            self.history[-1]["loss"] = cycle.loss
+        store.write_metrics(self.directory, self.history)
+        progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds}
+        store.update_attempt(self.directory, self.number, progress)
+
+    def _cycles_done(self) -> int:
+        return sum(row.get("loss") is not None for row in self.history)
+
+    def _save(self, state: State) -> None:
+        store.save_checkpoint(self.directory, cycle=state.cycle, phase=state.phase,
+                              tensors=_arrays(state_tensors(state)), history=self.history)  # fmt: skip
+
+    def _probe(self, state: State, seen: SeenImages, dataset: Dataset, device: torch.device) -> dict[str, float]:
+        """The linear probe of every layer asked for; the first is the paper's and gives `accuracy` itself."""
+        c, started = self.config, time.perf_counter()
+        if not c.probe:
+            return {}
+        test = SeenImages(dataset.test_images.to(device), _views(c))
+        pool = c.probe_average_pool
+        train_values = activations(state.trunk, seen, c.probe, average_pool=pool)
+        mirrored = activations(state.trunk, seen, c.probe, mirrored=True, average_pool=pool) if c.probe_flip else {}
+        test_values = activations(state.trunk, test, c.probe, average_pool=pool)
+        train_labels, test_labels = dataset.train_labels.to(device), dataset.test_labels.to(device)
+        accuracies: dict[str, float] = {}
+        for layer in c.probe:
+            probe = linear_probe(
+                train_values[layer], train_labels, test_values[layer], test_labels, classes=dataset.classes,
+                seed=c.seed, train_mirrored=mirrored.get(layer), epochs=c.probe_epochs, lr=c.probe_lr,
+                momentum=c.probe_momentum, weight_decay=c.probe_weight_decay, batch_size=c.probe_batch_size,
+            )  # fmt: skip
+            if layer == c.probe[0]:
+                accuracies |= {"accuracy": probe.accuracy, "accuracy_best": probe.accuracy_best,
+                               "accuracy_batch_mean": probe.accuracy_batch_mean, "probe_loss": probe.loss}  # fmt: skip
+            accuracies[f"accuracy_{layer}"] = probe.accuracy
+        self._report("probe", None, started)
+        store.update_attempt(self.directory, self.number, {"seconds": self.seconds})
+        return accuracies
+
+    def _report(self, stage: str, cycle: int | None, started: float) -> None:
+        self.seconds.append({"stage": stage, "cycle": cycle, "seconds": round(time.perf_counter() - started, 3)})
+
+
+def _dumped(config: RunConfig) -> set[int]:
+    """The cycles whose features are written."""
+    end = 0 if config.labels else min(max(config.cycles, 1), config.halt_cycle or math.inf)
+    clustered = [cycle for cycle in range(int(end)) if cycle % config.reassign == 0]
+    if isinstance(config.features, int):
+        return {cycle for cycle in clustered if cycle % config.features == 0}
+    chosen = {"none": [], "first": clustered[:1], "first_last": [*clustered[:1], *clustered[-1:]], "every": clustered}
+    return set(chosen[config.features])
+
+
+def _views(config: RunConfig) -> Views:
+    return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
+
+
+def _load(config: RunConfig, execution: Execution) -> Dataset:
+    """The data set, which must be the one that the run's identity names."""
+    if config.data_digest:
+        path = find_own_data(config.dataset, Path(execution.data))
+        if path is None or data_digest(path) != config.data_digest:
+            raise InputError(f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
+                             "made for; put the old one back, or submit the grid again to make new runs")
+    dataset = load(config.dataset, Path(execution.data))
+    channels = dataset.train_images.shape[1]
+    if channels != len(config.mean):
+        raise InputError(f"dataset {config.dataset} has {channels} channels, net {config.net} reads {len(config.mean)}")
+    return dataset
+
+
+def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda is not available on this machine; allowed: cpu, auto")
+    return wanted
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+
+
+class _threads:
+    """Threads of torch and of every BLAS for the length of a run, and no operation whose sums change by the run."""
+
+    def __init__(self, threads: int):
+        self.threads = threads
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        torch.set_num_threads(self.threads)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        # Filling new memory is for finding reads of it, and costs time.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        self.limits = threadpool_limits(self.threads)
+
+    def __exit__(self, *_: object) -> None:
+        self.limits.unregister()
+        torch.set_num_threads(self.before[0])
+        torch.use_deterministic_algorithms(self.before[1])
+
+
+def main() -> None:
+    """The door for one run: python -m dc_hpc.experiment.run DIRECTORY --data ROOT."""
+    parser = argparse.ArgumentParser(prog="python -m dc_hpc.experiment.run", description=run.__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path, help="a run directory that submit made")
+    parser.add_argument("--data", default=os.environ.get("DC_HPC_DATA", "data"), help="folder of the data sets")
+    parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument("--engine", default="torch", choices=ENGINES, help="k-means engine")
+    parser.add_argument("--threads", default=1, type=int, help="CPU threads")
+    parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
+    given = parser.parse_args()
+    os.umask(0o077)
+    try:
+        execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds)
+        ended = run(given.directory, execution, stop=StopSignal())
+    except (DamagedFile, FileNotFoundError) as error:
+        sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")
+    print(f"{given.directory.name}: {ended}")
+    if ended == "failed":
+        print(store.state_of(given.directory).reason, file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

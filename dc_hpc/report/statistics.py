@@ -1,0 +1,119 @@
+"""Statistics of few runs: quantiles, the bootstrap, Spearman's rho. Numbers in, numbers out; no frame, no file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+# Of fewer runs an interval says nothing, so none is given.
+FEWEST = 3
+_SEED = 0  # the same resamples every time, so that the same runs give the same table
+_QUANTITIES = ("n", "median", "q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
+
+
+class Interval(NamedTuple):
+    """A 95 % interval, ends included."""
+
+    low: float
+    high: float
+
+
+def describe(values: Sequence[float]) -> dict[str, float | None]:
+    """n, median, q25, q75, iqr, min, max, mean, sd (of a sample) and low, high: the interval of the median."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.size == 0:
+        return dict.fromkeys(_QUANTITIES) | {"n": 0}
+    q25, median, q75 = (float(q) for q in np.percentile(numbers, (25, 50, 75)))
+    sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else None
+    interval = median_interval(numbers)
+    return {"n": len(numbers), "median": median, "q25": q25, "q75": q75, "iqr": q75 - q25,
+            "min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean()), "sd": sd,
+            "low": interval and interval.low, "high": interval and interval.high}  # fmt: skip
+
+
+def resamples(n: int) -> np.ndarray:
+    """Indices of 10,000 bootstrap samples: int64 (10000, n), always the same ones."""
+    return np.random.default_rng(_SEED).integers(0, n, (RESAMPLES, n))
+
+
+def percentile_interval(statistics: np.ndarray) -> Interval | None:
+    """The middle 95 % of resampled statistics; those that are NaN are left out."""
+    known = statistics[~np.isnan(statistics)]
+    if known.size == 0:
+        return None
+    tail = 100 * (1 - LEVEL) / 2
+    return Interval(*(float(end) for end in np.percentile(known, (tail, 100 - tail))))
+
+
+def median_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
+    """Bootstrap interval of the median; None for fewer than three values."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if len(numbers) < FEWEST:
+        return None
+    return percentile_interval(np.median(numbers[resamples(len(numbers))], axis=1))
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
+    """Bootstrap interval of the mean; None for fewer than three values."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if len(numbers) < FEWEST:
+        return None
+    return percentile_interval(numbers[resamples(len(numbers))].mean(axis=1))
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, ties by mean ranks; None where one side is constant or n < 2."""
+    if len(x) < 2:
+        return None
+    rho = float(_correlation(_ranks(np.asarray(x)[None]), _ranks(np.asarray(y)[None]))[0])
+    return None if math.isnan(rho) else rho
+
+
+def spearman_interval(x: Sequence[float], y: Sequence[float]) -> Interval | None:
+    """Bootstrap interval of Spearman's rho over pairs; None for fewer than three pairs."""
+    if len(x) < FEWEST:
+        return None
+    chosen = resamples(len(x))
+    return percentile_interval(_correlation(_ranks(np.asarray(x)[chosen]), _ranks(np.asarray(y)[chosen])))
+
+
+def share_interval(hits: int, n: int) -> Interval | None:
+    """Wilson's 95 % interval of a share; None for n < 3.
+
+    Not the bootstrap: where all of n agree it resamples nothing but agreement and claims certainty.
+    """
+    if n < FEWEST:
+        return None
+    z, share = 1.959963984540054, hits / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+
+
+def regression(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | None:
+    """(slope, intercept) of the least-squares line; None where x is constant or n < 2."""
+    if len(set(x)) < 2:
+        return None
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    centred = x - x.mean()
+    slope = float(centred @ y / (centred @ centred))
+    return slope, float(y.mean() - slope * x.mean())
+
+
+def _ranks(rows: np.ndarray) -> np.ndarray:
+    return rankdata(rows, axis=1)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row of x with that of y; NaN where one is constant."""
+    x = x - x.mean(axis=1, keepdims=True)
+    y = y - y.mean(axis=1, keepdims=True)
+    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, (x * y).sum(axis=1) / scale, np.nan)

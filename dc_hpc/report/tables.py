@@ -1,0 +1,308 @@
+"""Run directories -> one row a run and one row a cycle, as pandas frames; to CSV and back.
+
+    from dc_hpc.report.tables import load_runs
+    runs = load_runs(Path("outputs"))
+    runs[runs.state == "done"].groupby("k").accuracy.median()
+
+A frame has one word for one thing: the names of RunConfig, of result.json and of metrics.csv. A list among the
+settings (`mean`, `std`, `probe`) is its items with a space between them. A missing value is a missing value (`pca` off,
+`halt_cycle` never, a run that is not done).
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.config import RunConfig
+from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.files import DamagedFile
+
+SETTINGS = tuple(RunConfig.model_fields)
+RESULTS = (
+    "ia", "ia_ami", "ia_chance", "accuracy", "accuracy_best", "accuracy_batch_mean", "probe_loss", "clusterings",
+    "epochs", "nmi_true_last", "ami_true_last", "nmi_prev_last", "ami_prev_last", "label_entropy_last",
+    "clusters_empty_last", "loss_last",
+)  # fmt: skip
+STAGES = ("load", "clustered", "trained", "probe")
+ATTEMPTS = (
+    "cycles_done", "attempts", "seconds", *(f"seconds_{stage}" for stage in STAGES), "device", "host", "commit",
+    "dirty", "engine", "threads",
+)  # fmt: skip
+CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
+_CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
+
+_INTEGERS = {
+    "clusterings", "epochs", "clusters_empty_last", "cycles_done", "attempts", "threads", "cycle", "clusters_empty",
+    "cluster_size_min", "cluster_size_max",
+}  # fmt: skip
+_FLAGS = {"dirty", "reassign"}
+_TEXTS = {"run_id", "state", "state_reason", "trunk_sha256", "device", "host", "commit", "engine"}
+_FLOATS = {*RESULTS, *store.METRICS, *ATTEMPTS} - _INTEGERS - _FLAGS - _TEXTS
+
+# What reading a directory may raise when somebody else wrote into it.
+_DAMAGE = (DamagedFile, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+
+def load_runs(outputs: Path) -> pd.DataFrame:
+    """One row a run directory, done or not, sorted by run_id.
+
+    Columns: run_id, state (one of store.STATES, or `damaged`), state_reason; every field of RunConfig; the numbers of
+    result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and entropies in nats);
+    attempts (their number), seconds (of all attempts, and by stage); device, host, commit, dirty, engine and threads
+    of the last attempt. A directory that cannot be trusted has the state `damaged`, the reason, and whatever of it
+    was readable; it raises nothing.
+    """
+    return load(outputs)[0]
+
+
+def load_cycles(outputs: Path) -> pd.DataFrame:
+    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, store.METRICS, and the seconds of its phases.
+
+    A phase that was done again after a restart counts with its last time.
+    """
+    return load(outputs)[1]
+
+
+def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """load_runs and load_cycles in one pass over the directories."""
+    read = [_read(directory) for directory in store.run_directories(outputs)]
+    return frame_of([row for row, _ in read]), _cycles_frame(read)
+
+
+def setting_cell(name: str, value: Any) -> Any:
+    """A setting of a RunConfig as it stands in a frame."""
+    if value is None or value == ():
+        return None
+    if isinstance(value, tuple | list):
+        return " ".join(str(item) for item in value)
+    return str(value) if kind_of(name) == "text" else value
+
+
+def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows with the columns of `load_runs`, in their order; a column that only some rows have is filled up."""
+    seen = dict.fromkeys(name for row in rows for name in row)
+    fixed = ("run_id", "state", "state_reason", *SETTINGS, *RESULTS)
+    extra = sorted(set(seen) - set(fixed) - set(ATTEMPTS) - {"trunk_sha256"})
+    columns = (*fixed, *extra, "trunk_sha256", *ATTEMPTS)
+    return pd.DataFrame({name: _column(name, [row.get(name) for row in rows]) for name in columns})
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as dictionaries of plain Python values, None for what is missing."""
+    columns = [
+        [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna().tolist())]
+        for name in frame.columns
+    ]
+    return [dict(zip(frame.columns, values)) for values in zip(*columns)]
+
+
+def runs_csv(runs: pd.DataFrame) -> str:
+    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `read_runs_csv` undoes it."""
+    return csv_text(runs.columns, zip(*(_texts(runs[name]) for name in runs.columns)))
+
+
+def cycles_csv(cycles: pd.DataFrame) -> str:
+    """The exact text of a frame of cycles, written as `runs_csv` does."""
+    return runs_csv(cycles)
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with \\n at the line ends; floats by repr, nothing for None."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_text(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def read_runs_csv(path: Path) -> pd.DataFrame:
+    """The frame that `runs_csv` made the file of; InputError when it is no such table.
+
+    Settings that did not exist when the file was written get their neutral value.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--runs {path} cannot be read ({error}); give a runs.csv that aggregate has written") from None
+    lost = [name for name in ("run_id", "state", "dataset", "k", "seed") if name not in header]
+    if lost or len(set(header)) < len(header):
+        wrong = f"has no column {lost[0]}" if lost else "names a column twice"
+        raise InputError(f"--runs {path} {wrong}; give a runs.csv that aggregate has written")
+    new = {name: setting_cell(name, field.default) for name, field in RunConfig.model_fields.items()
+           if name not in header and not field.is_required()}  # fmt: skip
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise InputError(f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again")
+        rows.append(dict(zip(header, line)))
+    columns = {name: _parsed(path, name, [row[name] for row in rows]) for name in header}
+    settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    return frame_of([row | (new if row["dataset"] is not None else {}) for row in settled])
+
+
+@functools.cache
+def kind_of(name: str) -> str:
+    """What a column holds: int, float, flag or text. Of a number that is not known beforehand: float."""
+    if name in RunConfig.model_fields:
+        leaves = _leaves(RunConfig.model_fields[name].annotation) - {type(None)}
+        kinds = {frozenset([bool]): "flag", frozenset([int]): "int", frozenset([float]): "float"}
+        return kinds.get(frozenset(leaves), "text")
+    for names, kind in ((_INTEGERS, "int"), (_FLAGS, "flag"), (_TEXTS, "text")):
+        if name in names:
+            return kind
+    return "float" if name in _FLOATS or name.startswith("accuracy_") else "unknown"
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    """The types that an annotation allows, those of a union one by one."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _leaves(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*(_leaves(part) for part in typing.get_args(annotation)))
+    return {origin or annotation}
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The row of a run, and its metrics: float64 (cycles, METRICS and two columns of seconds), NaN where empty."""
+    row: dict[str, Any] = {"run_id": directory.name}
+    metrics = np.empty((0, len(store.METRICS) + len(_CYCLE_SECONDS)))
+    try:
+        config = store.read_config(directory)
+        row |= {name: setting_cell(name, getattr(config, name)) for name in SETTINGS}
+        state = store.state_of(directory)
+        row |= {"state": state.name, "state_reason": state.reason or None, "cycles_done": state.cycles_done}
+        attempts = [attempt for attempt in store.attempts(directory) if isinstance(attempt, dict)]
+        stages = list(_stages(attempts))
+        row |= _attempt_cells(attempts, stages)
+        if state.name == "done":
+            row |= _result_cells(store.read_result(directory))
+        metrics = _metrics(store.read_metrics(directory), stages)
+        if state.name == "done":
+            row["cycles_done"] = config.cycles
+    except _DAMAGE as error:
+        row |= {"state": "damaged", "state_reason": _reason(error, directory)}
+    return row, metrics
+
+
+def _reason(error: BaseException, directory: Path) -> str:
+    """Why a directory is damaged, in one line, with paths relative to it."""
+    if isinstance(error, DamagedFile):
+        return " ".join(f"{error.path.name}: {error.why}".split())
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename or directory)).name}: {error.strerror}"
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
+    for name, value in result.items():
+        wanted = str if kind_of(name) == "text" else (int, float) if kind_of(name) != "unknown" else (int, float, str)
+        if value is not None and not isinstance(value, wanted):
+            raise ValueError(f"result.json: {name} is {value!r}")
+    return result
+
+
+def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, float]]:
+    """(stage, cycle, seconds) of every timed stage of all attempts; what is not of that shape is passed over."""
+    for attempt in attempts:
+        for timed in attempt.get("seconds") or ():
+            if isinstance(timed, dict) and isinstance(timed.get("seconds"), int | float):
+                yield str(timed.get("stage")), timed.get("cycle"), float(timed["seconds"])
+
+
+def _attempt_cells(attempts: list[dict[str, Any]], stages: list[tuple[str, int | None, float]]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"attempts": len(attempts)}
+    if not attempts:
+        return cells
+    last = attempts[-1]
+    execution = last.get("execution") or {}
+    cells["seconds"] = round(sum(seconds for _, _, seconds in stages), 3)
+    for stage in STAGES:
+        times = [seconds for name, _, seconds in stages if name == stage]
+        cells[f"seconds_{stage}"] = round(sum(times), 3) if times else None
+    return cells | {name: last.get(name) for name in ("device", "host", "commit", "dirty")} | {
+        name: execution.get(name) for name in ("engine", "threads")
+    }  # fmt: skip
+
+
+def _metrics(rows: list[dict[str, str]], stages: list[tuple[str, int | None, float]]) -> np.ndarray:
+    times = {(stage, cycle): seconds for stage, cycle, seconds in stages}
+    table = np.full((len(rows), len(store.METRICS) + len(_CYCLE_SECONDS)), np.nan)
+    for index, row in enumerate(rows):
+        numbers = [_number(row[name]) for name in store.METRICS]
+        seconds = [times.get((stage, int(row["cycle"])), np.nan) for stage in ("clustered", "trained")]
+        table[index] = numbers + seconds
+    return table
+
+
+def _number(text: str) -> float:
+    return {"": np.nan, "True": 1.0, "False": 0.0}[text] if text in ("", "True", "False") else float(text)
+
+
+def _cycles_frame(read: list[tuple[dict[str, Any], np.ndarray]]) -> pd.DataFrame:
+    counts = [len(metrics) for _, metrics in read]
+    numbers = np.concatenate([metrics for _, metrics in read]) if read else np.empty((0, 0))
+    numbers = numbers if numbers.size else np.empty((0, len(store.METRICS) + len(_CYCLE_SECONDS)))
+    columns = {}
+    for name in ("run_id", *CYCLE_SETTINGS):
+        whole = _column(name, [row.get(name) for row, _ in read])
+        columns[name] = whole.take(np.repeat(np.arange(len(read)), counts)).reset_index(drop=True)
+    for index, name in enumerate((*store.METRICS, *_CYCLE_SECONDS)):
+        columns[name] = _numeric(name, numbers[:, index])
+    return pd.DataFrame(columns)
+
+
+def _numeric(name: str, numbers: np.ndarray) -> pd.Series:
+    dtype = {"int": "Int64", "flag": "boolean"}.get(kind_of(name))
+    # Through a nullable float, so that NaN becomes a missing value and not a number.
+    return pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
+
+
+def _column(name: str, values: list[Any]) -> pd.Series:
+    kind = kind_of(name)
+    if kind == "unknown":
+        kind = "text" if any(isinstance(value, str) for value in values) else "float"
+    if kind == "text":
+        return pd.Series([None if value is None or value == "" else str(value) for value in values], dtype=object)
+    if kind == "float":
+        return pd.Series([np.nan if value is None else float(value) for value in values], dtype="float64")
+    return pd.Series(pd.array(values, dtype="Int64" if kind == "int" else "boolean"))
+
+
+def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
+    kind = kind_of(name)
+    try:
+        if kind == "unknown":
+            numeric = all(text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts)
+            kind = "float" if numeric else "text"
+        read = {"int": int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[kind]
+        return [None if text == "" else read(text) for text in texts]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"--runs {path}: column {name} holds {error}, which is no {kind}; write the file again") from None
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _texts(series: pd.Series) -> list[str]:
+    return ["" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
