@@ -11,8 +11,8 @@ import typer
 from dc_hpc.experiment import store
 from dc_hpc.experiment.config import NETS, RunConfig
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution
-from dc_hpc.experiment.grid import Grid, parse_override, read_grid
+from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, cores
+from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
 
 CLUSTERS = ("local", "slurm", "debug")
 
@@ -32,16 +32,17 @@ def submit(
     limit: Annotated[Optional[int], typer.Option(min=1, help="Submit at most this many runs.")] = None,  # noqa: UP045
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted; touch nothing.")] = False,
     wait: Annotated[bool, typer.Option(help="local: wait and show progress. Ctrl-C leaves all resumable.")] = True,
-    slots: Annotated[int, typer.Option(min=1, help="local: runs at the same time.")] = os.cpu_count() or 1,
+    slots: Annotated[int, typer.Option(min=1, help="local: runs at the same time.")] = cores(),
     site: Annotated[Path, typer.Option(help="slurm: the site profile.")] = Path("slurm/default.yaml"),
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}.")] = "auto",
     engine: Annotated[str, typer.Option(help=f"k-means engine: {', '.join(ENGINES)}.")] = "torch",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
 ) -> None:
     """Run what is missing of a grid; done and running runs are left alone. Running it again is the recovery."""
-    _one_of("--cluster", cluster, CLUSTERS)
+    check_cluster(cluster)
     _one_of("--device", device, DEVICES)
     _one_of("--engine", engine, ENGINES)
+    check_outputs(outputs)
     data_root = data.expanduser().resolve()
     settings = dict(parse_override(text) for text in overrides or [])
     grids = [read_grid(path, data_root=data_root, overrides=settings) for path in grid]
@@ -51,35 +52,38 @@ def submit(
     _print_bill(grids, states, missing, outputs)
     if dry_run or not missing:
         return
-    _check_data(configs, data_root)
+    check_data(configs, data_root)
     execution = Execution(str(data_root), device, threads, engine)
-    directories = _create(outputs, [configs[name] for name in missing])
-    _launch(directories, execution, grids=grids, cluster=cluster, outputs=outputs, slots=slots, site=site, wait=wait)
+    directories = create_runs(outputs, [configs[name] for name in missing])
+    name = "+".join(one.name for one in grids)[:64]
+    unfinished = launch_runs(directories, execution, name=name, resources=grids[0].resources, cluster=cluster,
+                             outputs=outputs, slots=slots, site=site, wait=wait)  # fmt: skip
+    if unfinished:
+        raise typer.Exit(1)
 
 
-def _launch(directories: list[Path], execution: Execution, *, grids: list[Grid], cluster: str, outputs: Path,
-            slots: int, site: Path, wait: bool) -> None:
+def launch_runs(directories: list[Path], execution: Execution, *, name: str, resources: Resources, cluster: str,
+                outputs: Path, slots: int, site: Path, wait: bool) -> int | None:
+    """Submit run directories; returns how many did not end done, or None when nobody waited for them."""
     # submitit takes a third of a second to import; --dry-run and --help do without
     from dc_hpc.scheduler import launch, progress
     from dc_hpc.scheduler.site import read_site
 
-    name = "+".join(one.name for one in grids)
-    folder = outputs / "slurm" / name[:64]
+    folder = outputs / "slurm" / name
     if cluster == "debug":
         launch.run_here(directories, execution, folder=folder)
     elif cluster == "slurm":
-        jobs = launch.submit_slurm(directories, execution, site=read_site(site), resources=grids[0].resources,
-                                   name=name[:64], folder=folder)  # fmt: skip
+        jobs = launch.submit_slurm(directories, execution, site=read_site(site), resources=resources, name=name,
+                                   folder=folder)  # fmt: skip
         print(f"submitted {len(jobs)} tasks of job {jobs[0].job_id.split('_')[0]}; logs in {folder}")
-        return
+        return None
     else:
         jobs = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
         if not wait:
             print(f"started {len(jobs)} jobs on this machine; logs in {folder}; the same command shows the states")
-            return
+            return None
         _watch(jobs, directories)
-    failed = progress.print_outcome(directories, folder)
-    raise typer.Exit(1 if failed else 0)
+    return progress.print_outcome(directories, folder)
 
 
 def _watch(jobs: list, directories: list[Path]) -> None:
@@ -108,15 +112,31 @@ def _print_bill(grids: list[Grid], states: dict[str, store.RunState], missing: l
     print(f"to submit: {len(missing)}")
 
 
-def _create(outputs: Path, configs: list[RunConfig]) -> list[Path]:
+def check_cluster(cluster: str) -> None:
+    """Refuse a place to run that does not exist."""
+    _one_of("--cluster", cluster, CLUSTERS)
+
+
+def check_outputs(outputs: Path) -> None:
+    """Refuse a place that cannot hold a folder, before anything is looked up in it."""
+    place = outputs
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        why = "is not a folder" if not place.is_dir() else "is not writable by you"
+        raise InputError(f"--outputs {outputs} cannot be written ({place} {why}); give a folder of your own")
+
+
+def create_runs(outputs: Path, configs: list[RunConfig]) -> list[Path]:
+    """The directories of runs that are to be submitted."""
     try:
         return [store.create(outputs, config) for config in configs]
     except OSError as error:
-        raise InputError(f"--outputs {outputs} cannot be written ({error.strerror}); give a folder of your own with "
-                         "--outputs") from None
+        raise InputError(f"--outputs {outputs} cannot be written ({error.strerror}); free space or take another "
+                         "folder, and run the same command again") from None
 
 
-def _check_data(configs: dict[str, RunConfig], data_root: Path) -> None:
+def check_data(configs: dict[str, RunConfig], data_root: Path) -> None:
     """Refuse before anything is written when a data set is missing, damaged, or does not fit the runs."""
     from dc_hpc.experiment.datasets import verify
 

@@ -1,4 +1,4 @@
-"""Trees of small run directories, written through the store itself as a run writes them, but without a net."""
+"""Trees of small run directories, written through the store as a run writes them, but without a net."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dc_hpc.experiment import store
 from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS, protocol_of
-from dc_hpc.experiment.config import RunConfig, make_config
+from dc_hpc.experiment.config import RunConfig, make_config, run_id
+from dc_hpc.report.tables import SETTINGS, frame_of, setting_cell
 
 FACTS = {
     "host": "node1", "pid": 1, "process_start": "0", "started": 0.0, "device": "cpu-1", "commit": "a" * 40,
@@ -23,9 +25,17 @@ def config_of(base: str, *, protocol: str = "code", **settings: Any) -> RunConfi
     return make_config(whole | {"protocol": protocol_of(base, whole)})
 
 
-def record(outputs: Path, config: RunConfig, *, ia: float | None = 0.1, accuracy: float | None = None,
-           layers: dict[str, float] | None = None, cycles: int | None = None, facts: dict[str, Any] | None = None,
-           features: tuple[np.ndarray, np.ndarray] | None = None) -> Path:
+def record(
+    outputs: Path,
+    config: RunConfig,
+    *,
+    ia: float | None = 0.1,
+    accuracy: float | None = None,
+    layers: dict[str, float] | None = None,
+    cycles: int | None = None,
+    facts: dict[str, Any] | None = None,
+    features: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Path:
     """A run that is done: one attempt, metrics, result. accuracy in percent, of the first probed layer."""
     directory = store.create(outputs, config)
     number = store.start_attempt(directory, FACTS | (facts or {}))
@@ -52,7 +62,9 @@ def record_interrupted(outputs: Path, config: RunConfig, *, cycles_done: int) ->
     number = store.start_attempt(directory, FACTS)
     rows = _history(config, 0.1, cycles_done)
     store.write_metrics(directory, rows)
-    store.update_attempt(directory, number, {"ended": "stopped", "cycles_done": cycles_done, "seconds": _seconds(rows)})
+    store.update_attempt(
+        directory, number, {"ended": "stopped", "cycles_done": cycles_done, "seconds": _seconds(rows)}
+    )
     return directory
 
 
@@ -66,11 +78,22 @@ def _history(config: RunConfig, ia: float | None, cycles: int) -> list[dict[str,
     for cycle in range(max(cycles, 1)):
         reassign = not config.labels and (config.halt_cycle is None or cycle < config.halt_cycle)
         nmi = (ia or 0.0) + 0.001 * cycle
-        row: dict[str, Any] = {"cycle": cycle, "reassign": reassign, "nmi_true": nmi, "ami_true": nmi - 0.01,
-                               "nmi_true_chance": 0.01}  # fmt: skip
+        row: dict[str, Any] = {
+            "cycle": cycle,
+            "reassign": reassign,
+            "nmi_true": nmi,
+            "ami_true": nmi - 0.01,
+            "nmi_true_chance": 0.01,
+        }
         if reassign:
-            row |= {"label_entropy": 1.5, "clusters_empty": 0, "cluster_size_min": 1, "cluster_size_median": 2.5,
-                    "cluster_size_max": 9, "inertia": 100.0 - cycle}  # fmt: skip
+            row |= {
+                "label_entropy": 1.5,
+                "clusters_empty": 0,
+                "cluster_size_min": 1,
+                "cluster_size_median": 2.5,
+                "cluster_size_max": 9,
+                "inertia": 100.0 - cycle,
+            }
             if cycle:
                 row |= {"nmi_prev": 0.5 + 0.4 * cycle / (cycle + 4), "ami_prev": 0.5}
         if cycles:
@@ -89,16 +112,72 @@ def _seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*stages, {"stage": "probe", "cycle": None, "seconds": 3.0}]
 
 
-def _result(config: RunConfig, rows: list[dict[str, Any]], ia: float | None, accuracy: float | None,
-            layers: dict[str, float] | None) -> dict[str, Any]:
+def _result(
+    config: RunConfig,
+    rows: list[dict[str, Any]],
+    ia: float | None,
+    accuracy: float | None,
+    layers: dict[str, float] | None,
+) -> dict[str, Any]:
     last = rows[-1]
     result = {
-        "ia": ia, "ia_ami": None if ia is None else ia - 0.01, "ia_chance": None if ia is None else 0.01,
-        "clusterings": sum(row["reassign"] for row in rows), "epochs": sum("loss" in row for row in rows),
-        "nmi_true_last": last["nmi_true"], "ami_true_last": last["ami_true"], "nmi_prev_last": last.get("nmi_prev"),
-        "loss_last": last.get("loss"), "trunk_sha256": "0" * 64,
-    }  # fmt: skip
+        "ia": ia,
+        "ia_ami": None if ia is None else ia - 0.01,
+        "ia_chance": None if ia is None else 0.01,
+        "clusterings": sum(row["reassign"] for row in rows),
+        "epochs": sum("loss" in row for row in rows),
+        "nmi_true_last": last["nmi_true"],
+        "ami_true_last": last["ami_true"],
+        "nmi_prev_last": last.get("nmi_prev"),
+        "loss_last": last.get("loss"),
+        "trunk_sha256": "0" * 64,
+    }
     if accuracy is None:
         return result
-    result |= {"accuracy": accuracy, "accuracy_best": accuracy + 0.5, "accuracy_batch_mean": accuracy, "probe_loss": 0.7}
-    return result | {f"accuracy_{layer}": value for layer, value in ({config.probe[0]: accuracy} | (layers or {})).items()}
+    result |= {
+        "accuracy": accuracy,
+        "accuracy_best": accuracy + 0.5,
+        "accuracy_batch_mean": accuracy,
+        "probe_loss": 0.7,
+    }
+    return result | {
+        f"accuracy_{layer}": value for layer, value in ({config.probe[0]: accuracy} | (layers or {})).items()
+    }
+
+
+def row_of(
+    config: RunConfig,
+    *,
+    state: str = "done",
+    ia: float | None = None,
+    accuracy: float | None = None,
+    layers: dict[str, float] | None = None,
+    **cells: Any,
+) -> dict[str, Any]:
+    """The row that `load_runs` gives a run, without a directory."""
+    settings = {name: setting_cell(name, getattr(config, name)) for name in SETTINGS}
+    row = (
+        {"run_id": run_id(config), "state": state}
+        | settings
+        | {"commit": "a" * 40, "device": "cpu-1", "engine": "torch"}
+    )
+    if state == "done" and ia is not None:
+        row |= {
+            "ia": ia,
+            "ia_ami": ia - 0.01,
+            "ia_chance": 0.01,
+            "nmi_true_last": ia + 0.05,
+            "nmi_prev_last": 0.8,
+        }
+    if state == "done" and accuracy is not None:
+        row |= {"accuracy": accuracy, "accuracy_best": accuracy + 0.5, "accuracy_batch_mean": accuracy}
+        row |= {
+            f"accuracy_{layer}": value
+            for layer, value in ({config.probe[0]: accuracy} | (layers or {})).items()
+        }
+    return row | cells
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of `row_of` as `load_runs` and `tables.records` give them."""
+    return frame_of(rows)

@@ -110,6 +110,11 @@ def test_directories_are_0700_whatever_the_umask(tmp_path: Path) -> None:
     files.make_directory(tmp_path / "outputs" / "runs")  # again: nothing to do
 
 
+def test_a_folder_may_appear_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_status", lambda *_: None)  # another process was faster after this look
+    files.make_directory(tmp_path)
+
+
 def test_relative_paths_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     files.make_directory("outputs/runs")
@@ -610,11 +615,19 @@ def virtual(file: h5py.File, other: Path) -> None:
 
 def own_format(file: h5py.File, _: Path) -> None:
     strange = h5py.h5t.IEEE_F64LE.copy()
-    strange.set_size(1000)
+    strange.set_ebias(1000)
     made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     made.set_chunk((4,))
     made.set_fletcher32()
-    h5py.h5d.create(file.id, b"x", strange, h5py.h5s.create_simple((8,)), made)
+    dataset = h5py.h5d.create(file.id, b"x", strange, h5py.h5s.create_simple((8,)), made)
+    dataset.write(
+        h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(8)
+    )  # HDF5 converts, and that code is not to be reached
+
+
+def huge_chunk(file: h5py.File, _: Path) -> None:
+    dataset = file.create_dataset("x", (8,), "<f8", chunks=(1 << 28,), maxshape=(None,), fletcher32=True)
+    dataset.id.write_direct_chunk((0,), bytes(100))  # a chunk of 2 GiB, it says
 
 
 CHECKED = {"chunks": (4,), "fletcher32": True}
@@ -624,7 +637,7 @@ def honest(file: h5py.File, _: Path | None = None) -> h5py.Dataset:
     return file.create_dataset("x", data=np.zeros(8), **CHECKED)
 
 
-# Each puts into a file what `hdf5_bytes` would never write; mostly an `x` that is not 8 honest float64 numbers.
+# Each puts into a file what `hdf5_bytes` would never write, mostly an `x` that is not 8 honest numbers.
 # The path is that of another file.
 HOSTILE_HDF5 = {
     "external data": lambda file, other: file.create_dataset(
@@ -634,9 +647,7 @@ HOSTILE_HDF5 = {
     "soft link": lambda file, _: file.update({"x": h5py.SoftLink("/x2"), "x2": np.zeros(8)}),
     "external link": lambda file, other: file.update({"x": h5py.ExternalLink(str(other), "y")}),
     "huge claim": lambda file, _: file.create_dataset("x", (1 << 39,), "<f8", **CHECKED),
-    "huge chunk": lambda file, _: file.create_dataset(
-        "x", (8,), "<f8", chunks=(1 << 28,), maxshape=(None,), fletcher32=True
-    ),
+    "huge chunk": huge_chunk,
     "missing chunks": lambda file, _: file.create_dataset("x", (8,), "<f8", **CHECKED),
     "compressed": lambda file, _: file.create_dataset("x", data=np.zeros(8), compression="gzip", **CHECKED),
     "no checksum": lambda file, _: file.create_dataset("x", data=np.zeros(8), chunks=(4,)),
@@ -651,7 +662,8 @@ HOSTILE_HDF5 = {
     ),
     "wrong name": lambda file, _: file.create_dataset("y", data=np.zeros(8), **CHECKED),
     "one too many": lambda file, _: file.create_dataset("z", data=honest(file)[()], **CHECKED),
-    "array attribute": lambda file, _: honest(file).parent.attrs.update({"a": np.zeros(5)}),
+    "array attribute": lambda file, _: honest(file).parent.attrs.update({"a": np.zeros(1)}),
+    "truth attribute": lambda file, _: honest(file).parent.attrs.update({"a": True}),
     "variable text": lambda file, _: honest(file).parent.attrs.update({"a": "text"}),
     "many attributes": lambda file, _: honest(file).parent.attrs.update({str(i): i for i in range(100)}),
 }
@@ -660,7 +672,7 @@ HOSTILE_HDF5 = {
 def write_hostile(path: Path, put: Callable[[h5py.File, Path], object]) -> None:
     other = path.parent / "other.h5"
     with h5py.File(other, "w") as file:
-        file["y"] = np.arange(8.0)
+        file.create_dataset("y", data=np.arange(8.0), **CHECKED)
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         put(file, other)
 
@@ -675,6 +687,8 @@ def test_hostile_hdf5_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DamagedFile, match="not the HDF5 file expected here") as caught:
         files.read_hdf5(path, {"x": ("f", 1)})
     assert str(caught.value).isprintable()
+    if kind in ("group", "wrong name", "external link"):
+        assert "'x' is no dataset of this file" in caught.value.why
 
 
 # ---- safetensors
@@ -701,6 +715,7 @@ def test_safetensors_round_trip_and_equal_bytes(tmp_path: Path) -> None:
         assert found[name].shape == array.shape
         assert found[name].dtype == array.dtype.newbyteorder("<")
         assert found[name].flags.writeable
+    assert int.from_bytes(content[:8], "little") % 8 == 0  # the format asks for aligned data
     for _ in range(20):  # safetensors alone puts the metadata in another order each time
         again = [dict(reversed(each.items())) for each in (TENSORS, METADATA)]
         assert files.safetensors_bytes(*again) == content

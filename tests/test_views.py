@@ -79,7 +79,8 @@ def test_a_box_is_cut_and_resized_as_torchvision_does():
     data = images(4, 3, 32)
     seen = SeenImages(data, Views(45, 32, **COLOUR, training="box_per_batch"))
     top, left, height, width = random_box(32, 32, np.random.default_rng(5))
-    reference = transforms.functional.resized_crop(data.float() / 255, top, left, height, width, [32, 32], antialias=True)
+    whole = data.float() / 255
+    reference = transforms.functional.resized_crop(whole, top, left, height, width, [32, 32], antialias=True)
     reference = transforms.functional.normalize(reference, COLOUR["mean"], COLOUR["std"])
     assert torch.allclose(seen.training(torch.arange(4), np.random.default_rng(5)), reference, atol=1e-5)
 

@@ -55,8 +55,6 @@ def agreement(a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Agreement:
     n = len(a)
     if len(sizes_a) == len(sizes_b) and len(sizes_a) in (1, n):
         return Agreement(1.0, 1.0, 1.0)  # all images in one cluster, or each in its own: no shuffling differs
-    if len(sizes_a) == 1 or len(sizes_b) == 1:
-        return Agreement(0.0, 0.0, 0.0)
     information = _information(*_contingency(own_a, own_b, len(sizes_b)), sizes_a, sizes_b)
     expected = _expected_information(sizes_a, sizes_b)
     entropy = (_entropy(sizes_a) + _entropy(sizes_b)) / 2

@@ -65,10 +65,10 @@ def reduce_features(features: Tensor, *, pca: int | None) -> Tensor:
 
 
 def _matrix(values: Tensor, name: str) -> Tensor:
-    """A detached, contiguous float32 matrix with at least one row and one column."""
+    """A contiguous float32 matrix with at least one row and one column."""
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"{name} must be a matrix (n, d) with n, d >= 1, got shape {tuple(values.shape)}")
-    return values.detach().float().contiguous()
+    return values.float().contiguous()
 
 
 def _mean(values: Tensor, name: str) -> Tensor:

@@ -208,7 +208,7 @@ def _load_cifar10(root: Path) -> Dataset:
     from torchvision.datasets import CIFAR10
 
     with warnings.catch_warnings():
-        # The official pickles were written by a numpy whose spelling of a dtype newer ones warn about.
+        # The official pickles spell a dtype in an old way that numpy 2.4.0 to 2.4.4 warn about.
         warnings.filterwarnings("ignore", message=".*align", category=Warning)
         train, test = (CIFAR10(root, train=part, download=False) for part in (True, False))
     train, test = ((part.data.transpose(0, 3, 1, 2), np.array(part.targets)) for part in (train, test))
@@ -365,7 +365,8 @@ def _download(name: str, stage: Path) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             if name == "svhn":
                 for split in ("train", "test"):
                     SVHN(stage / "SVHN", split=split, download=True)

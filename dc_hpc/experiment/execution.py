@@ -38,6 +38,11 @@ class Execution:
     save_seconds: float = 60.0
 
 
+def cores() -> int:
+    """The CPU cores that this process may use: fewer than the machine has inside a job or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class StopSignal:
     """Set by SIGTERM (scancel, preemption, a local Ctrl-C) and SIGUSR2 (submitit's warning); asked by the run.
 

@@ -102,7 +102,10 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: write key=value, for example --set cycles=2")
     if key not in (*SETTINGS, "protocol"):
         raise InputError(f"--set {text}: unknown key {key!r}{nearest(key, SETTINGS)}; allowed: {', '.join(SETTINGS)}")
-    return key, parse_scalar(value)
+    try:
+        return key, parse_scalar(value)
+    except InputError as error:
+        raise InputError(f"--set {text}: {error}") from None
 
 
 def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any]]:
@@ -125,7 +128,7 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any
     for key, value in overrides.items():
         if _sweeps(key, value) and not any(key in _swept(block) for block in blocks):
             for block in blocks:
-                block["axes"][key] = _axis(document, ("sweep",), value)
+                block["axes"][key] = _axis(document, ("sweep", key), value)
     return blocks
 
 
@@ -227,7 +230,7 @@ def _meant(key: str, value: Any) -> Any:
         return None
     if RunConfig.model_fields[key].annotation is bool and value in ("on", "off"):
         return value == "on"
-    if key == "probe" and value in ("off", "none", None):
+    if key == "probe" and value in ("off", "none", None, ["off"]):
         return ()
     if key in _LIST_SETTINGS:
         return tuple(value) if isinstance(value, list) else (value,)

@@ -216,7 +216,7 @@ def _zip_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipI
     for member in archive.infolist():
         _refuse_hostile(path, member)
         parts = PurePosixPath(member.filename).parts
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        if any(part.startswith(".") for part in parts):
             continue
         # A zip of the folder itself has the set's name in front of every member.
         if parts[:1] == (path.stem,) and parts[1:2] in PARTS:
@@ -247,8 +247,6 @@ def _refuse_hostile(path: Path, member: zipfile.ZipInfo) -> None:
         raise InputError(f"{path}: member {name!r} points outside; allowed are names like train/CLASS/FILE.png")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise InputError(f"{path}: member {name!r} is a symbolic link; allowed are plain files; zip it without")
-    if member.flag_bits & 1:
-        raise InputError(f"{path}: member {name!r} is encrypted; zip it again without a password")
 
 
 def _checked_names(path: Path, names: list[str]) -> list[str]:

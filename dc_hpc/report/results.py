@@ -1,35 +1,36 @@
-"""The tables of a panel: what was found, with n, spread and what is missing."""
+"""The tables of a panel: what was found, with n and spread, beside what the paper prints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from dc_hpc.experiment.config import NETS
-from dc_hpc.report.groups import (
-    ACCURACY,
-    ALIGNMENT,
-    Cell,
-    Row,
-    fields_of,
-    group_columns,
-    label,
-    median,
-    order,
-    setting,
-    shown,
-    split,
+from dc_hpc.experiment.baselines import BASELINES
+from dc_hpc.report.cells import (
+    axis_groups,
+    both_cells,
+    by_value,
+    feature_runs,
+    layer_cells,
+    layers_of,
+    pairs,
+    relation_cells,
+    search_cells,
 )
+from dc_hpc.report.groups import Cell, Row, group_columns, label, median, shown, varying_settings
 from dc_hpc.report.paper import ENTRIES, Panel
-from dc_hpc.report.selection import alignment_rows, axis_cells, seeds_text, select, setting_groups
+from dc_hpc.report.selection import seeds_text, select, setting_groups
 from dc_hpc.report.statistics import describe, spearman, spearman_interval
-from dc_hpc.report.texttables import Table, number, span
+from dc_hpc.report.tables import setting_cell
+from dc_hpc.report.texttables import Item, Table, number, span, table_of
 
-STATISTICS = ("n", "median", "q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
-TRAINING = ("random net", "clustered", "supervised")
-_FEW = ("n", "median", "95 % interval", "quartiles", "range")
-_OTHER_ACCURACIES = ("accuracy_best", "accuracy_batch_mean")
-_AGREEMENTS = ("ia", "ia_ami", "ia_chance", "nmi_true_last", "ami_true_last", "nmi_prev_last", "ami_prev_last")
+# Runs that vary one hyperparameter are no search, nor is a trial with a tenth of the settings of the largest.
+_FRAGMENT = 10
+_POINTS, _SHARE = 2, 4  # decimals of an accuracy in percent, and of an NMI
+_EXACT = ("q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
+_CURVE_ENDS = {
+    "ia": "IA", "ia_ami": "IA, AMI", "ia_chance": "chance", "nmi_true_last": "NMI, truth",
+    "ami_true_last": "AMI, truth", "nmi_prev_last": "NMI, before", "ami_prev_last": "AMI, before",
+}  # fmt: skip
 
 
 def tables_of(panel: Panel, rows: Sequence[Row], absent: Sequence[Row] = ()) -> list[Table]:
@@ -38,237 +39,279 @@ def tables_of(panel: Panel, rows: Sequence[Row], absent: Sequence[Row] = ()) -> 
     rows: of `tables.records`. absent: the runs that its grids ask for and that have no directory.
     """
     builders: dict[str, Callable[[Panel, list[Row]], list[Table]]] = {
-        "search": _search, "features": _features, "relation": _relation, "accuracy": _along_axis,
-        "alignment": _along_axis, "both": _both, "layers": _layers, "curves": _curves,
-    }  # fmt: skip
-    tables = builders[panel.kind](panel, [*rows, *absent])
-    return [table for table in tables if table.lines]
+        "search": _search,
+        "features": _features,
+        "relation": _relation,
+        "accuracy": _along_axis,
+        "alignment": _along_axis,
+        "both": _both,
+        "layers": _layers,
+        "curves": _curves,
+    }
+    return [table for table in builders[panel.kind](panel, [*rows, *absent]) if table.rows]
 
 
 def title_of(panel: Panel) -> str:
-    """The entry's title, with the panel's letter where it is one of several."""
+    """The entry's title, with the panel's letter where it is one of several of the paper."""
     entry = next(entry for entry in ENTRIES.values() if panel in entry.panels)
-    if len(entry.panels) == 1 or not panel.name.startswith(("fig_", "table_")):
+    if len(entry.panels) == 1 or entry.section == "ours" or not panel.name.startswith(("fig_", "table_")):
         return entry.title
-    number, colon, rest = entry.title.partition(":")
-    return f"{number}{panel.name[-1]}{colon}{rest}"
-
-
-def pairs(group: Cell) -> list[tuple[int, float, float]]:
-    """(seed, ia, accuracy) of the runs of a group that have both, by seed."""
-    first, second = group.values("ia"), group.values("accuracy")
-    return [(seed, first[seed], second[seed]) for seed in first if seed in second]
-
-
-def relation_groups(panel: Panel, rows: Sequence[Row]) -> list[tuple[Cell, Cell]]:
-    """(the runs with an accuracy, all runs with the same IA settings) of each setting; the first may be empty."""
-    groups = setting_groups(panel, select(panel, rows), "accuracy")
-    alignments = split(alignment_rows(panel, rows), ALIGNMENT)
-    return _joined(groups, alignments)
-
-
-def both_cells(panel: Panel, rows: Sequence[Row]) -> list[tuple[Cell, Cell]]:
-    """(accuracy cell, IA cell) of each value of the axis and each setting; the first may be empty."""
-    accuracy = [cell for group in setting_groups(panel, select(panel, rows), "accuracy")
-                for cell in axis_cells(panel, group)]  # fmt: skip
-    alignments = [cell for group in setting_groups(panel, alignment_rows(panel, rows), "ia")
-                  for cell in axis_cells(panel, group)]  # fmt: skip
-    return _joined(accuracy, alignments)
-
-
-def layer_cells(panel: Panel, rows: Sequence[Row]) -> list[Cell]:
-    """Random, clustered and supervised nets, each setting a cell; `k` counts only where something was clustered."""
-    marked = []
-    for row in select(panel, rows):
-        training = TRAINING[2] if row["labels"] else TRAINING[1] if row["cycles"] else TRAINING[0]
-        marked.append(row | {"training": training} | ({} if training == TRAINING[1] else {"k": None}))
-    fields = ("training", *(name for name in ACCURACY if name not in ("probe", "labels")))
-    cells = split([row for row in marked if row["k"] is None or _paper_k(panel, row)], fields)
-    return sorted(cells, key=lambda cell: TRAINING.index(cell.settings["training"]))
-
-
-def layers_of(cells: Sequence[Cell]) -> list[str]:
-    """The layers that any run of the cells was probed at, in the order of the net."""
-    probed = {name.removeprefix("accuracy_") for cell in cells for row in cell.rows for name, value in row.items()
-              if name.startswith("accuracy_") and value is not None}  # fmt: skip
-    return [layer for layer in NETS[cells[0].settings["net"]].layers if layer in probed] if cells else []
-
-
-def search_cells(group: Cell) -> list[Cell]:
-    """The settings of a search, best median accuracy first, of the seed (or seeds) with the most settings."""
-    axis = [name for name in ACCURACY if name not in group.settings]
-    settings: dict[int, set[tuple]] = {}
-    for row in group.rows:
-        if row["state"] != "absent":
-            settings.setdefault(row["seed"], set()).add(tuple(setting(row, name) for name in axis))
-    most = max((len(found) for found in settings.values()), default=0)
-    seeds = {seed for seed, found in settings.items() if len(found) == most}
-    cells = split([row for row in group.rows if row["seed"] in seeds], axis)
-    known = [(median(cell.values("accuracy").values()), cell) for cell in cells]
-    ranked = sorted((pair for pair in known if pair[0] is not None), key=lambda pair: -pair[0])
-    return [cell for _, cell in ranked]
+    head, colon, rest = entry.title.partition(":")
+    return f"{head}{panel.name[-1]}{colon}{rest}"
 
 
 def _along_axis(panel: Panel, rows: list[Row]) -> list[Table]:
     value = "ia" if panel.kind == "alignment" else "accuracy"
-    groups = setting_groups(panel, select(panel, rows), value)
-    cells = [cell for group in groups for cell in axis_cells(panel, group)]
-    extras = ("ia_ami", "ia_chance") if value == "ia" else _OTHER_ACCURACIES
+    cells = [cell for _, found in axis_groups(panel, rows, value) for cell in found]
     columns = group_columns(cells, panel.axis)
-    varying = _varying(cells, columns, panel.axis)
-    digits = 4 if value == "ia" else 2
-    exact, lines, heads = [], [], [*varying, *_FEW]
+    seen, table = _seen(cells, columns, panel.axis), []
     for cell in cells:
-        stats, medians = describe(list(cell.values(value).values())), [median(cell.values(x).values()) for x in extras]
-        printed = panel.paper.get(cell.settings.get(panel.axis[0]))
-        missing = cell.missing(value)
-        exact.append([*_settings(cell, columns), *(stats[name] for name in STATISTICS), *medians, printed,
-                      " ".join(str(seed) for seed in missing)])  # fmt: skip
-        line = [*(shown(name, cell.settings[name]) for name in varying), *_few(stats, digits)]
-        line += [number(m, digits) for m in medians] if value == "ia" else []
-        line += [number(printed, digits)] if panel.paper else []
-        lines.append([*line, seeds_text(missing) if missing else ""])
-    heads += (["AMI", "chance"] if value == "ia" else []) + (["paper"] if panel.paper else []) + ["missing"]
-    what = "Initial Alignment (NMI)" if value == "ia" else "accuracy (%)"
-    caption = _caption(panel, what, cells, columns, value)
-    head = [*columns, *STATISTICS, *(f"{name}_median" for name in extras), "paper", "missing"]
-    return [Table(panel.name, caption, head, exact, *_without_empty(heads, lines))]
+        line = [*_settings(cell, columns, seen), *_statistics(cell, value)]
+        if value == "ia":
+            line += _medians(cell, {"ia_ami": "AMI", "ia_chance": "chance"})
+        else:
+            line += [
+                Item(f"{name}_median", median(cell.values(name).values()))
+                for name in ("accuracy_best", "accuracy_batch_mean")
+            ]
+            printed = panel.paper.get(cell.settings[panel.axis[0]])
+            line.append(Item("paper", printed, "paper", number(printed, _POINTS)))
+        table.append([*line, *_missing(cell, value)])
+    what = f"{'Initial Alignment (NMI)' if value == 'ia' else 'accuracy (%)'} by {panel.axis[0]}"
+    return [table_of(panel.name, _caption(panel, what, cells, columns, value), table)]
 
 
 def _relation(panel: Panel, rows: list[Row]) -> list[Table]:
-    joined = relation_groups(panel, rows)
+    joined = relation_cells(panel, rows)
     cells = [group if group.rows else alignment for group, alignment in joined]
     columns = group_columns(cells)
-    varying = _varying(cells, columns, ())
-    exact, lines, points = [], [], []
+    seen, table, dots = _seen(cells, columns), [], []
     for (group, alignment), cell in zip(joined, cells):
-        found = pairs(group)
+        found, settings = pairs(group), _settings(cell, columns, seen)
         ia, accuracy = [x for _, x, _ in found], [y for _, _, y in found]
         rho, interval = spearman(ia, accuracy), spearman_interval(ia, accuracy)
-        stats, every = describe(accuracy), describe(list(alignment.values("ia").values()))
-        extra = [median(alignment.values(name).values()) for name in ("ia_ami", "ia_chance")]
-        missing = group.missing("accuracy")
-        exact.append([*_settings(cell, columns), len(found), rho, interval and interval.low, interval and interval.high,
-                      *(stats[name] for name in STATISTICS[1:]), *(every[name] for name in STATISTICS), *extra,
-                      " ".join(str(seed) for seed in missing)])  # fmt: skip
-        lines.append([*(shown(name, cell.settings.get(name)) for name in varying), str(len(found)), number(rho, 2),
-                      span(interval and interval.low, interval and interval.high, 2), number(stats["median"], 2),
-                      str(every["n"]), number(every["median"], 4), span(every["min"], every["max"], 4),
-                      *(number(value, 4) for value in extra), seeds_text(missing) if missing else ""])  # fmt: skip
-        points += [[*_settings(cell, columns), *point] for point in found]
-    heads = [*varying, "n", "rho", "95 % interval", "accuracy %", "n of IA", "IA median", "range", "AMI", "chance", "missing"]
-    head = [*columns, "n", "rho", "rho_low", "rho_high", *(f"accuracy_{name}" for name in STATISTICS[1:]),
-            *(f"ia_{name}" for name in STATISTICS), "ia_ami_median", "ia_chance_median", "missing"]  # fmt: skip
-    caption = _caption(panel, "Spearman's rho of IA and accuracy", cells, columns, "accuracy")
-    dots = [[str(cell) if isinstance(cell, int | str) else f"{cell:.4f}" for cell in point[-3:]] for point in points]
+        low, high = interval or (None, None)
+        table.append(
+            [
+                *settings,
+                Item("pairs", len(found), "n", str(len(found))),
+                Item("rho", rho, "rho", number(rho, 2)),
+                Item("rho_low", low),
+                Item("rho_high", high),
+                Item(None, head="95 % interval", text=span(low, high, 2)),
+                *_statistics(group, "accuracy", "accuracy_", few=True),
+                *_statistics(alignment, "ia", "ia_", few=True),
+                *_medians(alignment, {"ia_ami": "AMI", "ia_chance": "chance"}),
+                *_missing(group, "accuracy"),
+            ]
+        )
+        dots += [
+            [
+                *settings,
+                Item("seed", seed, "seed", str(seed)),
+                Item("ia", x, "IA", number(x, _SHARE)),
+                Item("accuracy", y, "accuracy %", number(y, _POINTS)),
+            ]
+            for seed, x, y in found
+        ]
+    caption = _caption(panel, "Spearman's rho of IA and accuracy over runs", cells, columns, "accuracy")
     return [
-        Table(panel.name, caption, head, exact, *_without_empty(heads, lines)),
-        Table(f"{panel.name}_points", f"{caption} Each run.", [*columns, "seed", "ia", "accuracy"], points,
-              ["seed", "IA", "accuracy %"], dots),
-    ]  # fmt: skip
+        table_of(panel.name, caption, table),
+        table_of(f"{panel.name}_points", f"{caption} Each run.", dots),
+    ]
 
 
 def _both(panel: Panel, rows: list[Row]) -> list[Table]:
     joined = both_cells(panel, rows)
     cells = [cell if cell.rows else alignment for cell, alignment in joined]
     columns = group_columns(cells, panel.axis)
-    varying = _varying(cells, columns, panel.axis)
-    exact, lines = [], []
-    for (accuracy, alignment), cell in zip(joined, cells):
-        ia, stats = (describe(list(part.values(name).values())) for part, name in ((alignment, "ia"), (accuracy, "accuracy")))
-        extra = [median(alignment.values(name).values()) for name in ("ia_ami", "ia_chance")]
-        missing = accuracy.missing("accuracy")
-        exact.append([*_settings(cell, columns), *(ia[name] for name in STATISTICS), *extra,
-                      *(stats[name] for name in STATISTICS), " ".join(str(seed) for seed in missing)])  # fmt: skip
-        lines.append([*(shown(name, cell.settings.get(name)) for name in varying), str(ia["n"]), number(ia["median"], 4),
-                      *(number(value, 4) for value in extra), *_few(stats, 2)[:2], span(stats["low"], stats["high"], 2),
-                      span(stats["min"], stats["max"], 2), seeds_text(missing) if missing else ""])  # fmt: skip
-    heads = [*varying, "n of IA", "IA median", "AMI", "chance", "n", "accuracy %", "95 % interval", "range", "missing"]
-    head = [*columns, *(f"ia_{name}" for name in STATISTICS), "ia_ami_median", "ia_chance_median",
-            *(f"accuracy_{name}" for name in STATISTICS), "missing"]  # fmt: skip
-    caption = _caption(panel, "median IA and accuracy (%)", cells, columns, "accuracy")
-    return [Table(panel.name, caption, head, exact, *_without_empty(heads, lines))]
+    seen = _seen(cells, columns, panel.axis)
+    table = [
+        [
+            *_settings(cell, columns, seen),
+            *_statistics(alignment, "ia", "ia_", few=True),
+            *_medians(alignment, {"ia_ami": "AMI", "ia_chance": "chance"}),
+            *_statistics(accuracy, "accuracy", "accuracy_"),
+            *_missing(accuracy, "accuracy"),
+        ]
+        for (accuracy, alignment), cell in zip(joined, cells)
+    ]
+    what = f"median IA and accuracy (%) by {panel.axis[0]}"
+    return [table_of(panel.name, _caption(panel, what, cells, columns, "accuracy"), table)]
 
 
 def _layers(panel: Panel, rows: list[Row]) -> list[Table]:
     cells = layer_cells(panel, rows)
-    columns = ["training", *(name for name in group_columns(cells) if name not in ("training", "cycles"))]
-    varying = [name for name in columns if name == "training" or name in _varying(cells, columns, ())]
-    exact, lines = [], []
+    columns = [name for name in group_columns(cells) if name not in ("training", "cycles")]
+    seen, table = _seen(cells, columns), []
     for cell in cells:
+        training, cycles = cell.settings["training"], cell.settings["cycles"]
         for layer in layers_of(cells):
-            stats = describe(list(cell.values(f"accuracy_{layer}").values()))
-            if stats["n"]:
-                exact.append([*_settings(cell, columns), cell.settings["cycles"], layer,
-                              *(stats[name] for name in STATISTICS)])  # fmt: skip
-                lines.append([*(shown(name, cell.settings[name]) for name in varying), str(cell.settings["cycles"]),
-                              layer, *_few(stats, 2)])  # fmt: skip
-    caption = _caption(panel, "accuracy (%) by probed layer", cells, [c for c in columns if c != "training"], "accuracy")
-    return [Table(panel.name, caption, [*columns, "cycles", "layer", *STATISTICS], exact,
-                  *_without_empty([*varying, "cycles", "layer", *_FEW], lines))]  # fmt: skip
+            if cell.values(f"accuracy_{layer}"):
+                table.append(
+                    [
+                        *_settings(cell, columns, seen),
+                        Item("training", training, "net", training),
+                        Item("cycles", cycles, "cycles", str(cycles)),
+                        Item("layer", layer, "layer", layer),
+                        *_statistics(cell, f"accuracy_{layer}"),
+                    ]
+                )
+    caption = _caption(panel, "accuracy (%) by probed layer", cells, columns, "accuracy")
+    return [table_of(panel.name, caption, table)] if len(table) > 1 else []  # one line compares nothing
 
 
 def _curves(panel: Panel, rows: list[Row]) -> list[Table]:
     cells = setting_groups(panel, select(panel, rows), "accuracy")
     columns = group_columns(cells)
-    varying = _varying(cells, columns, ())
-    exact, lines = [], []
+    seen, table = _seen(cells, columns), []
     for cell in cells:
-        medians = [median(cell.values(name).values()) for name in _AGREEMENTS]
         n = len(cell.values("nmi_true_last"))
-        exact.append([*_settings(cell, columns), n, *medians])
-        lines.append([*(shown(name, cell.settings[name]) for name in varying), str(n), *(number(m, 4) for m in medians)])
-    caption = _caption(panel, "medians at the first clustering (ia) and at the last", cells, columns, "nmi_true_last")
-    return [Table(panel.name, caption, [*columns, "n", *(f"{name}_median" for name in _AGREEMENTS)], exact,
-                  *_without_empty([*varying, "n", "IA", "IA, AMI", "IA chance", "NMI true", "AMI true", "NMI prev",
-                                   "AMI prev"], lines))]  # fmt: skip
+        table.append(
+            [*_settings(cell, columns, seen), Item("n", n, "n", str(n)), *_medians(cell, _CURVE_ENDS)]
+        )
+    caption = _caption(
+        panel, "medians at the first clustering (IA) and at the last", cells, columns, "nmi_true_last"
+    )
+    return [table_of(panel.name, caption, table)]
 
 
 def _features(panel: Panel, rows: list[Row]) -> list[Table]:
     runs = feature_runs(panel, rows)
-    columns = ["run_id", "dataset", "protocol", "sobel", "net", "k", "pca", "seed", "ia", "ia_ami", "ia_chance"]
-    exact = [[row.get(name) for name in columns] for row in runs]
-    lines = [[*(shown(name, row.get(name)) for name in columns[1:8]), *(number(row.get(x), 4) for x in columns[8:])]
-             for row in runs]  # fmt: skip
+    words = ("dataset", "protocol", "sobel", "net", "k", "pca", "seed")
+    table = [
+        [
+            Item("run_id", row["run_id"]),
+            *(Item(name, row[name], name, shown(name, row[name])) for name in words),
+            *(
+                Item(name, row[name], head, number(row[name], _SHARE))
+                for name, head in (("ia", "IA"), ("ia_ami", "AMI"), ("ia_chance", "chance"))
+            ),
+        ]
+        for row in runs
+    ]
     sets = ", ".join(dict.fromkeys(row["dataset"] for row in runs))
-    caption = f"{title_of(panel)}. {sets}; n = 1 net each."
-    return [Table(panel.name, caption, columns, exact, [*columns[1:8], "IA", "AMI", "chance"], lines)]
-
-
-def feature_runs(panel: Panel, rows: Sequence[Row]) -> list[Row]:
-    """The done run with features of its first cycle, one of each data set, protocol and Sobel: the lowest seed."""
-    found: dict[tuple, Row] = {}
-    done = [row for row in select(panel, rows) if row["state"] == "done" and row.get("features") != "none"]
-    for row in sorted(done, key=lambda row: (row["cycles"], row["seed"], row["run_id"])):
-        found.setdefault((row["dataset"], row["protocol"], row["sobel"]), row)
-    return list(found.values())
+    return [table_of(panel.name, f"{title_of(panel)}. {sets}: n = 1 net a line.", table)]
 
 
 def _search(panel: Panel, rows: list[Row]) -> list[Table]:
-    groups = [(group, search_cells(group)) for group in setting_groups(panel, select(panel, rows), "accuracy")]
-    ranked = [Cell(group.settings | cell.settings, cell.rows) for group, cells in groups for cell in cells]
+    groups = [search_cells(group) for group in setting_groups(panel, select(panel, rows), "accuracy")]
+    groups = [cells for cells in groups if len(varying_settings(cells, panel.axis)) > 1]
+    most = max((len(cells) for cells in groups), default=0)
+    groups = [cells for cells in groups if len(cells) > most / _FRAGMENT]
+    ranked = [cell for cells in groups for cell in cells]
     columns = group_columns(ranked, panel.axis)
     fixed = [name for name in columns if name not in panel.axis]
-    baseline = _baseline(panel)
-    values, lines = [], []
-    for group, cells in groups:
-        for name in panel.axis:
-            for value, inside in _by_value(cells, name):
-                best = [median(cell.values("accuracy").values()) for cell in inside]
-                marks = ("paper" if value == baseline[name] else "", "ours" if cells[0].settings[name] == value else "")
-                values.append([*_settings(group, fixed), name, value, len(best), best[0], median(best), *marks])
-                lines.append([*(shown(f, group.settings[f]) for f in _varying(ranked, fixed, ())), name, shown(name, value),
-                              str(len(best)), number(best[0], 2), number(median(best), 2), *marks])  # fmt: skip
-    caption = _caption(panel, "accuracy (%) of the best and of the median setting with each value", ranked, fixed, "accuracy")
-    exact = [[*_settings(cell, columns), *(describe(list(cell.values("accuracy").values()))[s] for s in STATISTICS[:2]),
-              median(cell.values("ia").values())] for cell in ranked]  # fmt: skip
-    short = [[*(shown(name, cell.settings[name]) for name in (*_varying(ranked, fixed, ()), *panel.axis)), str(row[-3]),
-              number(row[-2], 2), number(row[-1], 4)] for cell, row in zip(ranked, exact)]  # fmt: skip
-    heads = [*_varying(ranked, fixed, ()), *panel.axis]
+    seen = _seen(ranked, columns, panel.axis)
+    table = [
+        [*_settings(cells[0], fixed, seen), *line] for cells in groups for line in _marginals(panel, cells)
+    ]
+    every = []
+    for cell in ranked:
+        found, ia = cell.values("accuracy"), median(cell.values("ia").values())
+        accuracy = median(found.values())
+        every.append(
+            [
+                *_settings(cell, columns, seen),
+                Item("n", len(found), "n", str(len(found))),
+                Item("accuracy", accuracy, "accuracy %", number(accuracy, _POINTS)),
+                Item("ia", ia, "IA", number(ia, _SHARE)),
+            ]
+        )
+    seeds = sorted({seed for cell in ranked for seed in cell.values("accuracy")})
+    caption = _caption(panel, "accuracy (%)", ranked, fixed, "accuracy")
+    caption += f" {len(ranked)} settings, {seeds_text(seeds)}."
     return [
-        Table(panel.name, caption, [*fixed, "setting", "value", "settings", "best", "median", "paper", "ours"], values,
-              [*_varying(ranked, fixed, ()), "setting", "value", "settings", "best %", "median %", "paper's", "best one's"],
-              lines),
-        Table(f"{panel.name}_settings", f"{caption} Every setting.", [*columns, "n", "accuracy", "ia"], exact,
-              [*heads, "n", "accuracy %", "IA"], short),
-    ]  # fmt: skip
+        table_of(panel.name, f"{caption} Best and median setting with each value.", table),
+        table_of(f"{panel.name}_settings", f"{caption} Best first.", every),
+    ]
+
+
+def _marginals(panel: Panel, cells: Sequence[Cell]) -> Iterable[list[Item]]:
+    """For each value of each hyperparameter, the best and the median setting with it. cells: best first."""
+    baseline = BASELINES[panel.base]
+    for name in panel.axis:
+        for value, inside in by_value(cells, name):
+            found = [
+                accuracy
+                for cell in inside
+                if (accuracy := median(cell.values("accuracy").values())) is not None
+            ]
+            middle = median(found)
+            paper = "x" if value == setting_cell(name, baseline[name]) else ""
+            ours = "x" if value == cells[0].settings[name] else ""
+            yield [
+                Item("setting", name, "setting", name),
+                Item("value", shown(name, value), "value", shown(name, value)),
+                Item("settings", len(found), "settings", str(len(found))),
+                Item("best", found[0], "best %", number(found[0], _POINTS)),
+                Item("median", middle, "median %", number(middle, _POINTS)),
+                Item("paper", paper, "paper's", paper),
+                Item("ours", ours, "best one's", ours),
+            ]
+
+
+def _settings(cell: Cell, columns: Sequence[str], seen: Sequence[str]) -> list[Item]:
+    """The settings of a row. seen: those that people see; the others are in the caption."""
+    items = []
+    for name in columns:
+        known = name in cell.settings
+        value = cell.settings.get(name)
+        text = shown(name, value) if known else ""
+        # For programs as in a frame, but `never` and `off`, where an empty cell could mean anything.
+        items.append(Item(name, text if value is None else value, name if name in seen else None, text))
+    return items
+
+
+def _seen(cells: Sequence[Cell], columns: Sequence[str], axis: Sequence[str] = ()) -> list[str]:
+    """The settings to show in each row: those that vary, and the axis."""
+    varying = varying_settings(cells, columns)
+    return [name for name in columns if name in axis or name in varying]
+
+
+def _statistics(cell: Cell, value: str, prefix: str = "", few: bool = False) -> list[Item]:
+    """describe() of a number over the seeds; people see n, median, interval, quartiles and range, or few."""
+    stats = describe(list(cell.values(value).values()))
+    agreement = value.startswith("ia")
+    digits, head = (_SHARE, "IA") if agreement else (_POINTS, "accuracy %")
+    spread = "IA range" if prefix == "ia_" else "range"
+    n_head = "n of IA" if prefix == "ia_" else None if few else "n"
+    one = (stats["n"] or 0) < 2
+
+    def ends(head: str, low: str, high: str) -> Item:
+        return Item(None, head=head, text="" if one else span(stats[low], stats[high], digits))
+
+    return [
+        Item(f"{prefix}n", stats["n"], n_head, str(stats["n"])),
+        Item(f"{prefix}median", stats["median"], head, number(stats["median"], digits)),
+        *([] if few else [ends("95 % interval", "low", "high"), ends("quartiles", "q25", "q75")]),
+        ends(spread, "min", "max"),
+        *(Item(f"{prefix}{name}", stats[name]) for name in _EXACT),
+    ]
+
+
+def _medians(cell: Cell, heads: dict[str, str]) -> list[Item]:
+    found = {name: median(cell.values(name).values()) for name in heads}
+    return [
+        Item(f"{name}_median", found[name], head, number(found[name], _SHARE)) for name, head in heads.items()
+    ]
+
+
+def _missing(cell: Cell, value: str) -> list[Item]:
+    seeds = cell.missing(value)
+    text = seeds_text(seeds, 3) if seeds else ""
+    return [Item("missing", " ".join(str(seed) for seed in seeds), "missing", text)]
+
+
+def _caption(panel: Panel, what: str, cells: Sequence[Cell], columns: Sequence[str], value: str) -> str:
+    """Title, number, the settings that all cells share, and n: one line."""
+    if not cells:
+        return title_of(panel)
+    varies = varying_settings(cells, columns)
+    shared = [name for name in columns if name in cells[0].settings and name not in (*varies, *panel.axis)]
+    varying = [name for name in ("dataset", "protocol") if name in varies]
+    sets = ", ".join(dict.fromkeys(str(cell.settings[name]) for name in varying for cell in cells))
+    counts = [len(cell.values(value)) for cell in cells]
+    n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
+    where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
+    return f"{title_of(panel)}: {what}. {where}; {n} {'run' if max(counts) == 1 else 'runs'} a line."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS
 from dc_hpc.experiment.config import RunConfig, run_id
@@ -21,16 +21,20 @@ _FREE = {"seed", "protocol", "features", "data_digest", "cycles"} | {
     name for protocols in PROTOCOLS.values() for fields in protocols.values() for name in fields
 } | {name for name in SETTINGS if name.startswith("probe")}  # fmt: skip
 _LAYERS_FREE = ("k", "labels")
-_SEEDS_NAMED, _SETTINGS_NAMED = 8, 3
+_SETTINGS_NAMED = 3
 
 
 def wanted(panel: Panel) -> Row:
     """The settings that a run of the panel must have."""
-    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
+    neutral = {
+        name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()
+    }
     settings = neutral | BASELINES[panel.base] | dict(panel.fixed)
     fields = ALIGNMENT if panel.kind in ("alignment", "features") else ACCURACY
     free = _FREE | set(panel.axis) | set(_LAYERS_FREE if panel.kind == "layers" else ())
-    return {name: setting_cell(name, settings[name]) for name in fields if name in settings and name not in free}
+    return {
+        name: setting_cell(name, settings[name]) for name in fields if name in settings and name not in free
+    }
 
 
 def select(panel: Panel, rows: Iterable[Row]) -> list[Row]:
@@ -43,22 +47,37 @@ def select(panel: Panel, rows: Iterable[Row]) -> list[Row]:
     if panel.kind in ("alignment", "features"):
         return [row for row in found if not row.get("labels")]
     probed = [row for row in found if row.get("probe") is not None]
-    return probed if panel.kind == "layers" else [row for row in probed if (row.get("cycles") or 0) > 0]
+    if panel.kind == "layers":
+        return probed
+    trained = [row for row in probed if (row.get("cycles") or 0) > 0]
+    return trained if _begun(panel, trained) else []
 
 
 def alignment_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
-    """The rows of a panel, of whatever length, that have its IA: a first clustering with the same settings."""
+    """The rows of a panel, however long, that have its IA: a first clustering with the same settings."""
     alignment = Panel(panel.name, panel.base, "alignment", "", panel.axis, panel.values, panel.fixed)
     return select(alignment, rows)
 
 
 def setting_groups(panel: Panel, rows: Sequence[Row], value: str) -> list[Cell]:
-    """The rows of a panel by everything but its axis and the seed; each group holds what can be compared along the axis."""
+    """The rows of a panel by everything but its axis and the seed: what can be compared along the axis.
+
+    Grids share runs, so that some belong to a panel by chance. Left out, each only where something better is
+    there: values that the paper does not show, settings run at one value, seeds run at one value.
+    """
     fields = [name for name in fields_of(value) if name not in panel.axis]
     if panel.axis == ("sobel",):
-        fields.remove("protocol")  # a protocol is one of these filters, so it would part what is to stand side by side
-    groups = [Cell(group.settings, _comparable(panel, group.rows)) for group in split(rows, fields)]
-    return [group for group in groups if group.rows]
+        fields.remove(
+            "protocol"
+        )  # a protocol is one of these filters and would part what stands side by side
+    if not panel.axis or panel.kind == "search":
+        return split(rows, fields)
+    inside = [row for row in rows if row.get(panel.axis[0]) in panel.values]
+    groups = split(inside if any(row["state"] != "absent" for row in inside) else rows, fields)
+    several = [group for group in groups if len({place for _, place in _places(panel, group)}) > 1]
+    if value == "ia":
+        return several or groups
+    return [Cell(group.settings, _paired(panel, group)) for group in several or groups]
 
 
 def axis_cells(panel: Panel, group: Cell) -> list[Cell]:
@@ -66,23 +85,29 @@ def axis_cells(panel: Panel, group: Cell) -> list[Cell]:
     return [Cell(group.settings | cell.settings, cell.rows) for cell in split(group.rows, panel.axis)]
 
 
-def _comparable(panel: Panel, rows: list[Row]) -> list[Row]:
-    """Without the values that the paper does not show, where it shows any of these; without seeds run at one value only.
+def _places(panel: Panel, group: Cell) -> set[tuple[int, tuple]]:
+    """(seed, place on the axis) of the runs that have a directory."""
+    return {
+        (row["seed"], tuple(setting(row, name) for name in panel.axis))
+        for row in group.rows
+        if row["state"] != "absent"
+    }
 
-    Grids share runs, so that the seeds of another figure would turn up at a single value and shift it alone.
+
+def _paired(panel: Panel, group: Cell) -> list[Row]:
+    """The rows without the seeds of other figures, which were run at one value only and would shift that
+    alone.
     """
-    if not panel.axis or panel.kind == "search":
-        return rows
-    inside = [row for row in rows if row.get(panel.axis[0]) in panel.values]
-    rows = inside or rows
-    if panel.kind == "alignment":
-        return rows
-    places: dict[int, set[tuple]] = {}
-    for row in rows:
-        if row["state"] != "absent":
-            places.setdefault(row["seed"], set()).add(tuple(setting(row, name) for name in panel.axis))
-    several = {seed for seed, found in places.items() if len(found) > 1}
-    return [row for row in rows if not several or row["seed"] in several or row["state"] == "absent"]
+    counts = Counter(seed for seed, _ in _places(panel, group))
+    if max(counts.values()) == 1:
+        return group.rows
+    return [row for row in group.rows if row["state"] == "absent" or counts[row["seed"]] > 1]
+
+
+def _begun(panel: Panel, rows: Sequence[Row]) -> bool:
+    """Whether any run was made for a panel of halted (of leaked) runs: each `never` is another figure's, too."""
+    own = {"halt_cycle", "resume_leak"} & set(panel.axis)
+    return all(any(row["state"] != "absent" and row.get(name) is not None for row in rows) for name in own)
 
 
 def _matches(row: Row, settings: Row) -> bool:
@@ -131,30 +156,43 @@ def absent_rows(states: Iterable[GridState], rows: Sequence[Row]) -> list[Row]:
     """A row, in the state `absent`, for every run of the grids that has no directory."""
     known = {row["run_id"] for row in rows}
     runs = {key: run for state in states for key, run in state.missing.items() if key not in known}
-    return [{"run_id": run_id(run), "state": "absent"} | {name: setting_cell(name, getattr(run, name)) for name in SETTINGS}
-            for run in runs.values()]  # fmt: skip
+    return [
+        {"run_id": run_id(run), "state": "absent"}
+        | {name: setting_cell(name, getattr(run, name)) for name in SETTINGS}
+        for run in runs.values()
+    ]
 
 
 def missing_text(state: GridState) -> str:
     """Which runs of a grid are not done: their number, and the first of them by setting and seed."""
     runs = list(state.missing.values())
-    varying = [name for name in SETTINGS if name not in ("seed", "protocol", "features")
-               and len({str(getattr(run, name)) for run in state.runs.values()}) > 1]  # fmt: skip
+    varying = [
+        name
+        for name in SETTINGS
+        if name not in ("seed", "protocol", "features")
+        and len({str(getattr(run, name)) for run in state.runs.values()}) > 1
+    ]
     seeds: dict[tuple, list[int]] = {}
     for run in runs:
-        seeds.setdefault(tuple(setting_cell(name, getattr(run, name)) for name in varying), []).append(run.seed)
+        seeds.setdefault(tuple(setting_cell(name, getattr(run, name)) for name in varying), []).append(
+            run.seed
+        )
     keys = sorted(seeds, key=lambda key: [order(name, value) for name, value in zip(varying, key)])
-    parts = [" ".join([*(f"{name} {shown(name, value)}" for name, value in zip(varying, key)), seeds_text(seeds[key])])
-             for key in keys[:_SETTINGS_NAMED]]  # fmt: skip
+    parts = [
+        " ".join(
+            [*(f"{name} {shown(name, value)}" for name, value in zip(varying, key)), seeds_text(seeds[key])]
+        )
+        for key in keys[:_SETTINGS_NAMED]
+    ]
     more = f"; {len(keys) - _SETTINGS_NAMED} more settings" if len(keys) > _SETTINGS_NAMED else ""
     return f"{len(runs)} of {len(state.runs)} missing ({'; '.join(parts)}{more})"
 
 
-def seeds_text(seeds: Iterable[int]) -> str:
-    """`seed 4`, `seeds 1 2 3`, or the first eight and how many more."""
+def seeds_text(seeds: Iterable[int], most: int = 8) -> str:
+    """`seed 4`, `seeds 1 2 3`, or the first few and how many more."""
     ordered = list(seeds)
-    more = f" and {len(ordered) - _SEEDS_NAMED} more" if len(ordered) > _SEEDS_NAMED else ""
-    return f"seed{'s' * (len(ordered) > 1)} {' '.join(str(seed) for seed in ordered[:_SEEDS_NAMED])}{more}"
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return f"seed{'s' * (len(ordered) > 1)} {' '.join(str(seed) for seed in ordered[:most])}{more}"
 
 
 def command(state: GridState, outputs: Path) -> str:

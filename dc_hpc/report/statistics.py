@@ -1,4 +1,5 @@
-"""Statistics of few runs: quantiles, the bootstrap, Spearman's rho. Numbers in, numbers out; no frame, no file."""
+"""Statistics of few runs: quantiles, the bootstrap, Spearman's rho. Numbers in, numbers out; no frame, no
+file."""
 
 from __future__ import annotations
 
@@ -25,16 +26,26 @@ class Interval(NamedTuple):
 
 
 def describe(values: Sequence[float]) -> dict[str, float | None]:
-    """n, median, q25, q75, iqr, min, max, mean, sd (of a sample) and low, high: the interval of the median."""
+    """n, median, q25, q75, iqr, min, max, mean, sd (of a sample); low, high: interval of the median."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.size == 0:
         return dict.fromkeys(_QUANTITIES) | {"n": 0}
     q25, median, q75 = (float(q) for q in np.percentile(numbers, (25, 50, 75)))
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else None
     interval = median_interval(numbers)
-    return {"n": len(numbers), "median": median, "q25": q25, "q75": q75, "iqr": q75 - q25,
-            "min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean()), "sd": sd,
-            "low": interval and interval.low, "high": interval and interval.high}  # fmt: skip
+    return {
+        "n": len(numbers),
+        "median": median,
+        "q25": q25,
+        "q75": q75,
+        "iqr": q75 - q25,
+        "min": float(numbers.min()),
+        "max": float(numbers.max()),
+        "mean": float(numbers.mean()),
+        "sd": sd,
+        "low": interval and interval.low,
+        "high": interval and interval.high,
+    }
 
 
 def resamples(n: int) -> np.ndarray:

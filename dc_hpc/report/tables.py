@@ -4,9 +4,9 @@
     runs = load_runs(Path("outputs"))
     runs[runs.state == "done"].groupby("k").accuracy.median()
 
-A frame has one word for one thing: the names of RunConfig, of result.json and of metrics.csv. A list among the
-settings (`mean`, `std`, `probe`) is its items with a space between them. A missing value is a missing value (`pca` off,
-`halt_cycle` never, a run that is not done).
+A frame has one word for one thing: the names of RunConfig, of result.json and of metrics.csv. A list among
+the settings (`mean`, `std`, `probe`) is its items with a space between them. A missing value is a missing
+value (`pca` off, `halt_cycle` never, a run that is not done).
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from dc_hpc.experiment.files import DamagedFile
 
 SETTINGS = tuple(RunConfig.model_fields)
 RESULTS = (
-    "ia", "ia_ami", "ia_chance", "accuracy", "accuracy_best", "accuracy_batch_mean", "probe_loss", "clusterings",
-    "epochs", "nmi_true_last", "ami_true_last", "nmi_prev_last", "ami_prev_last", "label_entropy_last",
-    "clusters_empty_last", "loss_last",
+    "ia", "ia_ami", "ia_chance", "accuracy", "accuracy_best", "accuracy_batch_mean", "probe_loss",
+    "clusterings", "epochs", "nmi_true_last", "ami_true_last", "nmi_prev_last", "ami_prev_last",
+    "label_entropy_last", "clusters_empty_last", "loss_last",
 )  # fmt: skip
 STAGES = ("load", "clustered", "trained", "probe")
 ATTEMPTS = (
-    "cycles_done", "attempts", "seconds", *(f"seconds_{stage}" for stage in STAGES), "device", "host", "commit",
-    "dirty", "engine", "threads",
+    "cycles_done", "attempts", "seconds", *(f"seconds_{stage}" for stage in STAGES), "device", "host",
+    "commit", "dirty", "engine", "threads",
 )  # fmt: skip
 CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
 _CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
 
 _INTEGERS = {
-    "clusterings", "epochs", "clusters_empty_last", "cycles_done", "attempts", "threads", "cycle", "clusters_empty",
-    "cluster_size_min", "cluster_size_max",
+    "clusterings", "epochs", "clusters_empty_last", "cycles_done", "attempts", "threads", "cycle",
+    "clusters_empty", "cluster_size_min", "cluster_size_max",
 }  # fmt: skip
-_FLAGS = {"dirty", "reassign"}
+_FLAGS = {"dirty"}
 _TEXTS = {"run_id", "state", "state_reason", "trunk_sha256", "device", "host", "commit", "engine"}
 _FLOATS = {*RESULTS, *store.METRICS, *ATTEMPTS} - _INTEGERS - _FLAGS - _TEXTS
 
@@ -57,17 +57,18 @@ _DAMAGE = (DamagedFile, OSError, ValueError, TypeError, LookupError, AttributeEr
 def load_runs(outputs: Path) -> pd.DataFrame:
     """One row a run directory, done or not, sorted by run_id.
 
-    Columns: run_id, state (one of store.STATES, or `damaged`), state_reason; every field of RunConfig; the numbers of
-    result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and entropies in nats);
-    attempts (their number), seconds (of all attempts, and by stage); device, host, commit, dirty, engine and threads
-    of the last attempt. A directory that cannot be trusted has the state `damaged`, the reason, and whatever of it
-    was readable; it raises nothing.
+    Columns: run_id, state (one of store.STATES, or `damaged`), state_reason; every field of RunConfig; the
+    numbers of result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and
+    entropies in nats); attempts (their number), seconds (of all attempts, and by stage); device, host,
+    commit, dirty, engine and threads of the last attempt. A directory that cannot be trusted has the state
+    `damaged`, the reason, and whatever of it was readable; it raises nothing.
     """
     return load(outputs)[0]
 
 
 def load_cycles(outputs: Path) -> pd.DataFrame:
-    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, store.METRICS, and the seconds of its phases.
+    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, store.METRICS, and the seconds of its
+    phases.
 
     A phase that was done again after a restart counts with its last time.
     """
@@ -80,6 +81,11 @@ def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame_of([row for row, _ in read]), _cycles_frame(read)
 
 
+def no_cycles() -> pd.DataFrame:
+    """A frame as of `load_cycles` without a row."""
+    return _cycles_frame([])
+
+
 def setting_cell(name: str, value: Any) -> Any:
     """A setting of a RunConfig as it stands in a frame."""
     if value is None or value == ():
@@ -90,7 +96,7 @@ def setting_cell(name: str, value: Any) -> Any:
 
 
 def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows with the columns of `load_runs`, in their order; a column that only some rows have is filled up."""
+    """Rows with the columns of `load_runs`, in their order; what a row lacks is missing."""
     seen = dict.fromkeys(name for row in rows for name in row)
     fixed = ("run_id", "state", "state_reason", *SETTINGS, *RESULTS)
     extra = sorted(set(seen) - set(fixed) - set(ATTEMPTS) - {"trunk_sha256"})
@@ -101,14 +107,19 @@ def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame as dictionaries of plain Python values, None for what is missing."""
     columns = [
-        [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna().tolist())]
+        [
+            None if missing else value
+            for value, missing in zip(frame[name].tolist(), frame[name].isna().tolist())
+        ]
         for name in frame.columns
     ]
     return [dict(zip(frame.columns, values)) for values in zip(*columns)]
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
-    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `read_runs_csv` undoes it."""
+    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `read_runs_csv` undoes
+    it.
+    """
     return csv_text(runs.columns, zip(*(_texts(runs[name]) for name in runs.columns)))
 
 
@@ -135,17 +146,24 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
         with open(path, encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--runs {path} cannot be read ({error}); give a runs.csv that aggregate has written") from None
+        raise InputError(
+            f"--runs {path} cannot be read ({error}); give a runs.csv that aggregate has written"
+        ) from None
     lost = [name for name in ("run_id", "state", "dataset", "k", "seed") if name not in header]
     if lost or len(set(header)) < len(header):
         wrong = f"has no column {lost[0]}" if lost else "names a column twice"
         raise InputError(f"--runs {path} {wrong}; give a runs.csv that aggregate has written")
-    new = {name: setting_cell(name, field.default) for name, field in RunConfig.model_fields.items()
-           if name not in header and not field.is_required()}  # fmt: skip
+    new = {
+        name: setting_cell(name, field.default)
+        for name, field in RunConfig.model_fields.items()
+        if name not in header and not field.is_required()
+    }
     rows = []
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
-            raise InputError(f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again")
+            raise InputError(
+                f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again"
+            )
         rows.append(dict(zip(header, line)))
     columns = {name: _parsed(path, name, [row[name] for row in rows]) for name in header}
     settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
@@ -176,7 +194,9 @@ def _leaves(annotation: Any) -> set[Any]:
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """The row of a run, and its metrics: float64 (cycles, METRICS and two columns of seconds), NaN where empty."""
+    """The row of a run, and its metrics: float64 (cycles, METRICS and two columns of seconds), NaN where
+    empty.
+    """
     row: dict[str, Any] = {"run_id": directory.name}
     metrics = np.empty((0, len(store.METRICS) + len(_CYCLE_SECONDS)))
     try:
@@ -208,21 +228,29 @@ def _reason(error: BaseException, directory: Path) -> str:
 
 def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
     for name, value in result.items():
-        wanted = str if kind_of(name) == "text" else (int, float) if kind_of(name) != "unknown" else (int, float, str)
+        wanted = (
+            str
+            if kind_of(name) == "text"
+            else (int, float)
+            if kind_of(name) != "unknown"
+            else (int, float, str)
+        )
         if value is not None and not isinstance(value, wanted):
             raise ValueError(f"result.json: {name} is {value!r}")
     return result
 
 
 def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, float]]:
-    """(stage, cycle, seconds) of every timed stage of all attempts; what is not of that shape is passed over."""
+    """(stage, cycle, seconds) of every timed stage of all attempts; what has another shape is passed over."""
     for attempt in attempts:
         for timed in attempt.get("seconds") or ():
             if isinstance(timed, dict) and isinstance(timed.get("seconds"), int | float):
                 yield str(timed.get("stage")), timed.get("cycle"), float(timed["seconds"])
 
 
-def _attempt_cells(attempts: list[dict[str, Any]], stages: list[tuple[str, int | None, float]]) -> dict[str, Any]:
+def _attempt_cells(
+    attempts: list[dict[str, Any]], stages: list[tuple[str, int | None, float]]
+) -> dict[str, Any]:
     cells: dict[str, Any] = {"attempts": len(attempts)}
     if not attempts:
         return cells
@@ -232,9 +260,11 @@ def _attempt_cells(attempts: list[dict[str, Any]], stages: list[tuple[str, int |
     for stage in STAGES:
         times = [seconds for name, _, seconds in stages if name == stage]
         cells[f"seconds_{stage}"] = round(sum(times), 3) if times else None
-    return cells | {name: last.get(name) for name in ("device", "host", "commit", "dirty")} | {
-        name: execution.get(name) for name in ("engine", "threads")
-    }  # fmt: skip
+    return (
+        cells
+        | {name: last.get(name) for name in ("device", "host", "commit", "dirty")}
+        | {name: execution.get(name) for name in ("engine", "threads")}
+    )
 
 
 def _metrics(rows: list[dict[str, str]], stages: list[tuple[str, int | None, float]]) -> np.ndarray:
@@ -265,9 +295,13 @@ def _cycles_frame(read: list[tuple[dict[str, Any], np.ndarray]]) -> pd.DataFrame
 
 
 def _numeric(name: str, numbers: np.ndarray) -> pd.Series:
-    dtype = {"int": "Int64", "flag": "boolean"}.get(kind_of(name))
+    # `reassign` is a setting (every how many cycles) and a metric (whether in this one).
+    kind = "flag" if name == "reassign" else kind_of(name)
+    dtype = {"int": "Int64", "flag": "boolean"}.get(kind)
     # Through a nullable float, so that NaN becomes a missing value and not a number.
-    return pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
+    return (
+        pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
+    )
 
 
 def _column(name: str, values: list[Any]) -> pd.Series:
@@ -275,7 +309,9 @@ def _column(name: str, values: list[Any]) -> pd.Series:
     if kind == "unknown":
         kind = "text" if any(isinstance(value, str) for value in values) else "float"
     if kind == "text":
-        return pd.Series([None if value is None or value == "" else str(value) for value in values], dtype=object)
+        return pd.Series(
+            [None if value is None or value == "" else str(value) for value in values], dtype=object
+        )
     if kind == "float":
         return pd.Series([np.nan if value is None else float(value) for value in values], dtype="float64")
     return pd.Series(pd.array(values, dtype="Int64" if kind == "int" else "boolean"))
@@ -285,12 +321,18 @@ def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
     kind = kind_of(name)
     try:
         if kind == "unknown":
-            numeric = all(text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts)
+            numeric = all(
+                text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
+            )
             kind = "float" if numeric else "text"
-        read = {"int": int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[kind]
+        read = {"int": int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
+            kind
+        ]
         return [None if text == "" else read(text) for text in texts]
     except (ValueError, KeyError) as error:
-        raise InputError(f"--runs {path}: column {name} holds {error}, which is no {kind}; write the file again") from None
+        raise InputError(
+            f"--runs {path}: column {name} holds {error}, which is no {kind}; write the file again"
+        ) from None
 
 
 def _float(text: str) -> float | None:
@@ -301,7 +343,9 @@ def _float(text: str) -> float | None:
 
 
 def _texts(series: pd.Series) -> list[str]:
-    return ["" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())]
+    return [
+        "" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())
+    ]
 
 
 def _text(value: Any) -> str:

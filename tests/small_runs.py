@@ -1,0 +1,28 @@
+"""Small real runs: LeNet on scikit-learn's digits, a second or two each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS, protocol_of
+from dc_hpc.experiment.config import RunConfig, make_config
+from dc_hpc.experiment.own_data import data_digest
+
+
+def small_config(root: Path, *, protocol: str = "code", **changes) -> RunConfig:
+    """A run on the digits in `root`: k 6, three cycles, two probe epochs."""
+    settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"][protocol]
+    settings |= {"dataset": "digits", "data_digest": data_digest(root / "digits.npz"), "k": 6, "cycles": 3, "seed": 1,
+                 "probe_epochs": 2, **changes}  # fmt: skip
+    return make_config(settings | {"protocol": protocol_of("fmnist", settings)})
+
+
+def new_run(outputs: Path, root: Path, **changes) -> Path:
+    return store.create(outputs, small_config(root, **changes))
+
+
+def results(directory: Path) -> dict[str, bytes]:
+    """Every file of a run that says what came out, by name: all but where and when it was computed."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*"))
+            if path.is_file() and "attempts" not in path.parts}  # fmt: skip

@@ -1,0 +1,189 @@
+"""The doors from outside, as a person uses them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import results
+
+from dc_hpc.experiment import store
+
+REPOSITORY = Path(__file__).parents[1]
+GRID = """base: fmnist
+protocol: code
+fixed: {dataset: digits, k: 6, cycles: 3, probe_epochs: 2}
+sweep: {seed: [1, 2, 3]}
+"""
+
+
+def door(name, *arguments, cwd, check=None):
+    command = [sys.executable, "-m", f"dc_hpc.{name}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=560)
+    if check is not None:
+        assert done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def place(tmp_path, digits_root):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    return tmp_path
+
+
+def counts(output):
+    """The line of states, as a dictionary."""
+    return {name: int(number) for number, name in re.findall(r"(\d+) (done|running|resumable|failed|new)\b", output)}
+
+
+def test_a_grid_is_run_then_nothing_is_left_to_do(place, digits_root):
+    dry = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=place, check=0)
+    assert "grid.yaml: 3 points" in dry.stdout and "to submit: 3" in dry.stdout and counts(dry.stdout)["new"] == 3
+    assert not (place / "outputs").exists()
+    first = door("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    assert "3 of 3 runs done" in first.stdout
+    again = door("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    assert "to submit: 0" in again.stdout and counts(again.stdout)["done"] == 3
+
+
+def test_the_runs_of_a_slot_and_of_one_process_are_the_same(place, digits_root):
+    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "slots", cwd=place, check=0)
+    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "debug", "--cluster", "debug",
+         cwd=place, check=0)  # fmt: skip
+    for directory in store.run_directories(place / "slots"):
+        assert results(directory) == results(place / "debug" / "runs" / directory.name)
+
+
+def test_set_limit_and_several_grids(place, digits_root):
+    (place / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]"))
+    out = door("submit", "--grid", "grid.yaml", "--grid", "more.yaml", "--data", digits_root, "--dry-run", "--limit", 2,
+               "--set", "cycles=2", cwd=place, check=0)  # fmt: skip
+    assert counts(out.stdout)["new"] == 4 and "to submit: 2" in out.stdout
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
+    arguments = ["--grid", "grid.yaml", "--data", str(digits_root), "--set", "cycles=12"]
+    process = subprocess.Popen([sys.executable, "-m", "dc_hpc.submit", *arguments], cwd=place, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    while process.poll() is None and not any(
+        store.state_of(d).cycles_done >= 2 for d in store.run_directories(place / "outputs")
+    ):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does: to the door and to all it started
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on from here" in out and "Traceback" not in errors
+    states = [store.state_of(directory).name for directory in store.run_directories(place / "outputs")]
+    assert "resumable" in states and "running" not in states and "failed" not in states
+    saved = list((place / "outputs").glob("runs/*/checkpoints/c*"))
+    assert saved, "Ctrl-C let the runs save"
+    door("submit", *arguments, cwd=place, check=0)
+    door("submit", *arguments, "--outputs", "whole", cwd=place, check=0)
+    for directory in store.run_directories(place / "outputs"):
+        assert results(directory) == results(place / "whole" / "runs" / directory.name)
+
+
+def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root):
+    started = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--no-wait", cwd=place, check=0)
+    assert "started" in started.stdout
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        states = [store.state_of(directory).name for directory in store.run_directories(place / "outputs")]
+        if states == ["done"] * 3:
+            return
+        time.sleep(0.3)
+    pytest.fail(f"states after two minutes: {states}")
+
+
+def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
+    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, cwd=place, check=0)
+    new = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
+    assert new.returncode == 1 and "1 failed" not in new.stdout.splitlines()[1]
+    assert "failed:" in new.stdout and "ValueError" in new.stdout and ".error" in new.stdout
+    again = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "lr=1e5", "--dry-run", cwd=place)
+    assert counts(again.stdout)["failed"] == 1 and "to submit: 3" in again.stdout
+
+
+BAD = [
+    (["--grid", "none.yaml"], "none.yaml"),
+    (["--grid", "grid.yaml", "--cluster", "slum"], "--cluster 'slum' is not allowed; allowed: local, slurm, debug"),
+    (["--grid", "grid.yaml", "--engine", "cuml"], "--engine 'cuml' is not allowed; allowed: torch, faiss, sklearn"),
+    (["--grid", "grid.yaml", "--set", "cycle=2"], "unknown key 'cycle'; did you mean \"cycles\"?"),
+    (["--grid", "grid.yaml", "--set", "halt_cycle=0"], "halt_cycle 0 is not allowed; allowed: greater than or equal to 1"),
+    (["--grid", "grid.yaml", "--set", "pca=85"], "pca 85 is larger than the 84 features of lenet5"),
+    (["--grid", "grid.yaml", "--set", "k=1501"], "k 1501 is larger than the 1500 training images of digits"),
+    (["--grid", "grid.yaml", "--set", "k=[]"], "k is an empty list"),
+    (["--grid", "grid.yaml", "--set", "dataset=fmnist"], "python -m dc_hpc.fetch fmnist"),
+    (["--grid", "grid.yaml", "--set", "dataset=nothere"], "dataset 'nothere' is neither one of fmnist"),
+    (["--grid", "grid.yaml", "--slots", "0"], "--slots"),
+    (["--grid", "grid.yaml", "--outputs", "grid.yaml"], "--outputs grid.yaml cannot be written"),
+    (["--grid", "grid.yaml", "--frob"], "--frob"),
+    ([], "--grid"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", BAD, ids=[" ".join(arguments) or "nothing" for arguments, _ in BAD])
+def test_bad_input_is_one_line_and_leaves_nothing(place, digits_root, arguments, message):
+    out = door("submit", *arguments, "--data", digits_root, cwd=place)
+    assert out.returncode == 2, out.stdout + out.stderr
+    assert message in out.stderr and len(out.stderr.strip().splitlines()) == 1 and "Traceback" not in out.stderr
+    assert not (place / "outputs").exists()
+
+
+def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",
+               REPOSITORY / "slurm" / "default.yaml", cwd=place)  # fmt: skip
+    assert out.returncode == 2 and "--cluster slurm needs sbatch" in out.stderr
+    assert len(out.stderr.strip().splitlines()) == 1
+
+
+def test_a_truncated_data_file_is_refused_by_name(place, tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "digits.npz").write_bytes(b"PK\x03\x04 not the rest")
+    out = door("submit", "--grid", "grid.yaml", "--data", root, cwd=place)
+    assert out.returncode == 2 and "digits.npz" in out.stderr and not (place / "outputs").exists()
+
+
+def test_a_damaged_known_set_is_refused_by_name(place, fmnist_root, tmp_path):
+    root = tmp_path / "data" / "FashionMNIST" / "raw"
+    root.mkdir(parents=True)
+    for file in (fmnist_root / "FashionMNIST" / "raw").glob("*-ubyte"):
+        (root / file.name).write_bytes(file.read_bytes()[:-1])
+    out = door("submit", "--grid", REPOSITORY / "jobs" / "fmnist_demo.yaml", "--data", tmp_path / "data", cwd=place)
+    assert out.returncode == 2 and "damaged" in out.stderr and "dc_hpc.fetch fmnist" in out.stderr
+    assert not (place / "outputs").exists()
+
+
+def test_the_console_script_has_the_same_doors(place, digits_root):
+    script = Path(sys.executable).with_name("dc-hpc")
+    helped = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert all(name in helped.stdout for name in ("submit", "aggregate", "fetch"))
+    bill = subprocess.run([script, "submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run"], cwd=place,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert "to submit: 3" in bill.stdout
+
+
+def test_figure_4a_small_on_fashion_mnist_killed_in_the_middle(tmp_path, fmnist_root):
+    """The first whole path on real data: run, die by SIGKILL, run again, finish, nothing left."""
+    arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, "--set", "cycles=2", "--set",
+                 "k=[5, 20]", "--set", "seed=[2, 5]", "--set", "probe_epochs=2"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "dc_hpc.submit", *map(str, arguments)], cwd=tmp_path, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    while process.poll() is None and not any(
+        store.state_of(d).cycles_done >= 1 for d in store.run_directories(tmp_path / "outputs")
+    ):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = door("submit", *arguments, cwd=tmp_path, check=0)
+    assert "runs done" in finished.stdout
+    third = door("submit", *arguments, cwd=tmp_path, check=0)
+    assert "to submit: 0" in third.stdout and counts(third.stdout)["done"] == 4
+    results_ = [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("runs/*/result.json")]
+    assert len(results_) == 4 and all(0.3 < result["ia"] < 0.55 and result["accuracy"] > 60 for result in results_)

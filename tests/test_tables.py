@@ -1,0 +1,385 @@
+"""Run directories become exact tables; nothing damaged stops them, and nothing is pooled that differs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded_runs import (
+    FACTS,
+    config_of,
+    frame,
+    record,
+    record_failed,
+    record_interrupted,
+    row_of,
+    spoil,
+)
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.config import RunConfig, run_id
+from dc_hpc.experiment.errors import InputError
+from dc_hpc.report import statistics
+from dc_hpc.report.groups import group_summary
+from dc_hpc.report.tables import (
+    cycles_csv,
+    kind_of,
+    load,
+    load_cycles,
+    load_runs,
+    read_runs_csv,
+    records,
+    runs_csv,
+)
+
+# One run done (seed 1), seed 2 never submitted, one failed, one interrupted, one spoiled: `tree` below.
+GOLDEN = (
+    "run_id,state,state_reason,dataset,net,k,seed,cycles,last_cycle,batch_norm,sobel,lr,momentum,"
+    "weight_decay,batch_size,kmeans_init,resize,crop,mean,std,training_view,data_digest,pca,halt_cycle,"
+    "reassign,epochs_per_cycle,kmeans_iterations,labels,resume_leak,probe,probe_flip,"
+    "probe_average_pool,probe_epochs,probe_lr,probe_momentum,probe_weight_decay,probe_batch_size,"
+    "protocol,features,ia,ia_ami,ia_chance,accuracy,accuracy_best,accuracy_batch_mean,probe_loss,"
+    "clusterings,epochs,nmi_true_last,ami_true_last,nmi_prev_last,ami_prev_last,label_entropy_last,"
+    "clusters_empty_last,loss_last,accuracy_conv2,trunk_sha256,cycles_done,attempts,seconds,"
+    "seconds_load,seconds_clustered,seconds_trained,seconds_probe,device,host,commit,dirty,engine,"
+    "threads\n"
+    "fmnist-k5-seed1-60993189cfbd,done,,fmnist,lenet5,5,1,2,skip,True,off,0.1,0.1,0.001,128,k-means++,"
+    "44,32,0.286,0.3205,box_per_batch,,,,1,1,20,False,,conv2,True,,20,0.01,0.9,0.0001,256,code,"
+    "first_last,0.39,0.38,0.01,83.5,84.0,83.5,0.7,2,2,0.391,0.381,0.58,,,,0.5,83.5,"
+    "0000000000000000000000000000000000000000000000000000000000000000,2,1,10.0,0.5,2.5,4.0,3.0,cpu-1,"
+    "node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
+    "fmnist-k5-seed3-e1d854829587,failed,\"RuntimeError: a cluster, lost\",fmnist,lenet5,5,3,2,skip,True,"
+    "off,0.1,0.1,0.001,128,k-means++,44,32,0.286,0.3205,box_per_batch,,,,1,1,20,False,,conv2,True,,20,"
+    "0.01,0.9,0.0001,256,code,first_last,,,,,,,,,,,,,,,,,,,0,1,0.0,,,,,cpu-1,node1,"
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
+    "fmnist-k5-seed4-1a143a57fbbc,resumable,,fmnist,lenet5,5,4,2,skip,True,off,0.1,0.1,0.001,128,"
+    "k-means++,44,32,0.286,0.3205,box_per_batch,,,,1,1,20,False,,conv2,True,,20,0.01,0.9,0.0001,256,"
+    "code,first_last,,,,,,,,,,,,,,,,,,,1,1,6.75,0.5,1.25,2.0,3.0,cpu-1,node1,"
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
+    "fmnist-k5-seed5-1e3648ecbd0e,damaged,"
+    "result.json: not valid JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)),"
+    "fmnist,lenet5,5,5,2,skip,True,off,0.1,0.1,0.001,128,k-means++,44,32,0.286,0.3205,box_per_batch,,,,"
+    "1,1,20,False,,conv2,True,,20,0.01,0.9,0.0001,256,code,first_last,,,,,,,,,,,,,,,,,,,0,1,10.0,0.5,"
+    "2.5,4.0,3.0,cpu-1,node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
+    "svhn-k200-ia-seed1-3cd4b3251dd5,done,,svhn,alexnet_small,200,1,0,skip,True,random,0.1,0.5,0.001,"
+    "64,random,45,32,0.437 0.443 0.472,0.198 0.201 0.197,box_per_batch,,256,,1,1,20,False,,,False,,20,"
+    "0.01,0.9,0.0001,256,code,first_last,0.125,0.115,0.01,,,,,1,0,0.125,0.115,,,,,,,"
+    "0000000000000000000000000000000000000000000000000000000000000000,0,1,4.75,0.5,1.25,,3.0,cpu-1,"
+    "node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
+)
+GOLDEN_CYCLES = (
+    "run_id,dataset,net,protocol,k,seed,halt_cycle,pca,sobel,cycle,reassign,nmi_prev,nmi_true,ami_prev,"
+    "ami_true,nmi_true_chance,label_entropy,clusters_empty,cluster_size_min,cluster_size_median,"
+    "cluster_size_max,inertia,loss,seconds_clustered,seconds_trained\n"
+    "fmnist-k5-seed1-60993189cfbd,fmnist,lenet5,code,5,1,,,off,0,True,,0.39,,0.38,0.01,1.5,0,1,2.5,9,"
+    "100.0,1.0,1.25,2.0\n"
+    "fmnist-k5-seed1-60993189cfbd,fmnist,lenet5,code,5,1,,,off,1,True,0.58,0.391,0.5,0.381,0.01,1.5,0,"
+    "1,2.5,9,99.0,0.5,1.25,2.0\n"
+    "fmnist-k5-seed4-1a143a57fbbc,fmnist,lenet5,code,5,4,,,off,0,True,,0.1,,0.09000000000000001,0.01,"
+    "1.5,0,1,2.5,9,100.0,1.0,1.25,2.0\n"
+    "svhn-k200-ia-seed1-3cd4b3251dd5,svhn,alexnet_small,code,200,1,,256,random,0,True,,0.125,,0.115,"
+    "0.01,1.5,0,1,2.5,9,100.0,,1.25,\n"
+)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    outputs = tmp_path_factory.mktemp("tree") / "outputs"
+    record(outputs, config_of("fmnist", cycles=2, seed=1), ia=0.39, accuracy=83.5)
+    record_failed(outputs, config_of("fmnist", cycles=2, seed=3), RuntimeError("a cluster, lost\nmore"))
+    record_interrupted(outputs, config_of("fmnist", cycles=2, seed=4), cycles_done=1)
+    spoil(record(outputs, config_of("fmnist", cycles=2, seed=5), accuracy=80.0), "result.json")
+    record(outputs, config_of("svhn", cycles=0, probe=(), seed=1), ia=0.125)
+    return outputs
+
+
+def test_a_tree_gives_the_exact_table(tree):
+    assert runs_csv(load_runs(tree)) == GOLDEN
+
+
+def test_a_tree_gives_the_exact_cycles(tree):
+    assert cycles_csv(load_cycles(tree)) == GOLDEN_CYCLES
+
+
+def test_the_table_read_back_is_the_table(tree, tmp_path):
+    runs = load_runs(tree)
+    (tmp_path / "runs.csv").write_text(runs_csv(runs), encoding="utf-8", newline="")
+    again = read_runs_csv(tmp_path / "runs.csv")
+    pd.testing.assert_frame_equal(again, runs)
+    assert runs_csv(again) == GOLDEN
+
+
+def test_a_frame_answers_a_notebook(tree):
+    runs = load_runs(tree)
+    done = runs[(runs.state == "done") & (runs.dataset == "fmnist")]
+    assert done.accuracy.tolist() == [83.5]
+    assert runs[runs.pca.isna()].dataset.unique().tolist() == ["fmnist"]
+    assert runs[runs.probe == "conv2"].shape[0] == 4
+    assert runs.batch_norm.dtype == "boolean" and runs.k.dtype == "Int64"
+
+
+def test_every_setting_has_a_column_of_its_kind():
+    kinds = {name: kind_of(name) for name in RunConfig.model_fields}
+    assert kinds["k"] == kinds["pca"] == kinds["halt_cycle"] == "int"
+    assert kinds["lr"] == kinds["weight_decay"] == "float" and kinds["batch_norm"] == "flag"
+    assert kinds["features"] == kinds["probe"] == kinds["mean"] == kinds["sobel"] == "text"
+
+
+def test_an_empty_folder_is_an_empty_frame(tmp_path):
+    runs, cycles = load(tmp_path)
+    assert runs.empty and cycles.empty and "accuracy" in runs and "nmi_true" in cycles
+
+
+@pytest.mark.parametrize(
+    "name, text, reason",
+    [
+        ("config.json", "{", "config.json: not valid JSON"),
+        ("config.json", '{"format": 1, "config": {"k": 5}}', "config.json: not a run's settings"),
+        ("config.json", '{"format": 1}', "config.json: not a run's settings"),
+        ("result.json", "", "result.json: not valid JSON"),
+        ("result.json", "[]", "result.json: not a result"),
+        ("metrics.csv", "cycle,loss\n0,1\n", "metrics.csv: its columns"),
+        ("attempts/0001.json", "[1]", None),
+    ],
+)
+def test_a_damaged_directory_stops_nothing(tmp_path, name, text, reason):
+    good = record(tmp_path, config_of("fmnist", seed=1, cycles=1), accuracy=80.0)
+    bad = record(tmp_path, config_of("fmnist", seed=2, cycles=1), accuracy=81.0)
+    spoil(bad, name, text)
+    runs, cycles = load(tmp_path)
+    rows = {row["run_id"]: row for row in records(runs)}
+    assert rows[good.name]["state"] == "done" and rows[good.name]["accuracy"] == 80.0
+    assert good.name in set(cycles.run_id)
+    if reason is None:  # an attempt says where a run ran, not what it found
+        assert rows[bad.name]["state"] == "done" and rows[bad.name]["attempts"] == 0
+    else:
+        assert rows[bad.name]["state"] == "damaged" and rows[bad.name]["state_reason"].startswith(reason)
+
+
+@pytest.mark.parametrize("value", ['"83"', '{"a": 1}', "[1]"])
+def test_a_result_that_is_no_number_is_damage(tmp_path, value):
+    bad = record(tmp_path, config_of("fmnist", seed=2, cycles=1))
+    spoil(bad, "result.json", f'{{"format": 1, "run_id": "{bad.name}", "accuracy": {value}}}')
+    row = records(load_runs(tmp_path))[0]
+    assert row["state"] == "damaged" and "accuracy" in row["state_reason"]
+
+
+def test_a_metric_that_is_no_number_is_damage(tmp_path):
+    bad = record(tmp_path, config_of("fmnist", seed=2, cycles=1))
+    spoil(bad, "metrics.csv", (bad / "metrics.csv").read_text().replace("0.01", "nought"))
+    assert records(load_runs(tmp_path))[0]["state"] == "damaged"
+
+
+def test_a_stray_folder_and_a_linked_config_are_named(tmp_path):
+    run = record(tmp_path, config_of("fmnist", seed=2, cycles=1))
+    (run.parent / "notes").mkdir()
+    other = run.parent / "linked"
+    other.mkdir()
+    (other / "config.json").symlink_to(run / "config.json")
+    rows = {row["run_id"]: row for row in records(load_runs(tmp_path))}
+    assert rows["notes"]["state_reason"] == "config.json: No such file or directory"
+    assert "symbolic link" in rows["linked"]["state_reason"] and rows[run.name]["state"] == "done"
+
+
+def test_a_new_result_gets_a_column_without_a_change_here(tmp_path):
+    config = config_of("fmnist", seed=2, cycles=1)
+    store.finish(store.create(tmp_path, config), {"accuracy": 1.5, "accuracy_pool2": 2.5, "sparsity": 3, "tag": "x"})
+    runs = load_runs(tmp_path)
+    row = records(runs)[0]
+    assert (row["accuracy"], row["accuracy_pool2"], row["sparsity"], row["tag"]) == (1.5, 2.5, 3.0, "x")
+    (tmp_path / "runs.csv").write_text(runs_csv(runs))
+    pd.testing.assert_frame_equal(read_runs_csv(tmp_path / "runs.csv"), runs)
+
+
+def test_the_seconds_of_all_attempts_count(tmp_path):
+    config = config_of("fmnist", seed=2, cycles=2)
+    record_interrupted(tmp_path, config, cycles_done=1)
+    record(tmp_path, config, accuracy=80.0, facts={"commit": "b" * 40, "host": "node2"})
+    row = records(load_runs(tmp_path))[0]
+    assert (row["attempts"], row["commit"], row["host"]) == (2, "b" * 40, "node2")
+    assert row["seconds"] == (0.5 + 1.25 + 2.0 + 3.0) + (0.5 + 2 * 1.25 + 2 * 2.0 + 3.0)
+    assert row["seconds_clustered"] == 3 * 1.25 and row["seconds_trained"] == 3 * 2.0
+    assert load_cycles(tmp_path).seconds_clustered.tolist() == [1.25, 1.25]
+
+
+def test_a_running_run_is_running(tmp_path):
+    directory = store.create(tmp_path, config_of("fmnist", seed=2, cycles=2))
+    store.start_attempt(directory, FACTS | {"cycles_done": 1})
+    row = records(load_runs(tmp_path))[0]
+    assert (row["state"], row["cycles_done"], row["accuracy"]) == ("running", 1, None)
+
+
+texts = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+numbers = st.none() | st.floats(allow_nan=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(texts, numbers, numbers, st.none() | st.integers(0, 2**31)), min_size=1, max_size=4))
+def test_any_table_survives_its_csv(tmp_path_factory, cells):
+    config = config_of("fmnist", seed=1)
+    rows = [
+        row_of(config, state="failed", state_reason=reason, ia=None, accuracy_conv2=one, loss_last=two, attempts=many)
+        for reason, one, two, many in cells
+    ]
+    path = tmp_path_factory.mktemp("any") / "runs.csv"
+    path.write_bytes(runs_csv(frame(rows)).encode())
+    again = read_runs_csv(path)
+    pd.testing.assert_frame_equal(again, frame(rows))
+    assert runs_csv(again).encode() == path.read_bytes()
+
+
+def test_a_table_older_than_a_setting_has_its_neutral_value(tmp_path):
+    old = frame([row_of(config_of("svhn", seed=1), accuracy=40.0)]).drop(columns=["resume_leak", "probe_lr", "labels"])
+    (tmp_path / "old.csv").write_text(runs_csv(old))
+    row = records(read_runs_csv(tmp_path / "old.csv"))[0]
+    assert (row["resume_leak"], row["probe_lr"], row["labels"]) == (None, 0.01, False)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "has no column run_id"),
+        ("a,b\n1,2\n", "has no column run_id"),
+        ("run_id,state,dataset,k,seed\nx,done,svhn,5\n", ":2 has 4 cells, not 5"),
+        ("run_id,state,dataset,k,seed\nx,done,svhn,five,1\n", "column k holds"),
+        ("run_id,state,dataset,k,seed,k\nx,done,svhn,5,1,5\n", "names a column twice"),
+        ('run_id,state,dataset,k,seed\n"x,done,svhn,5,1\n', "cannot be read"),
+    ],
+)
+def test_another_file_is_refused_in_one_line(tmp_path, text, words):
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        read_runs_csv(tmp_path / "runs.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_table_is_refused():
+    with pytest.raises(InputError, match="cannot be read"):
+        read_runs_csv(Path("/nonexistent/runs.csv"))
+
+
+# Statistics, against scipy and by hand.
+
+
+def test_describe_by_hand():
+    stats = statistics.describe([4.0, 1.0, 2.0, 3.0])
+    assert (stats["n"], stats["median"], stats["q25"], stats["q75"], stats["iqr"]) == (4, 2.5, 1.75, 3.25, 1.5)
+    assert (stats["min"], stats["max"], stats["mean"]) == (1.0, 4.0, 2.5)
+    assert stats["sd"] == pytest.approx(math.sqrt(5 / 3))
+    # The median of 4 draws is the smallest value in 5.1 % and the largest in 5.1 % of samples.
+    assert (stats["low"], stats["high"]) == (1.0, 4.0)
+
+
+def test_describe_is_honest_about_few():
+    assert statistics.describe([])["n"] == 0 and statistics.describe([])["median"] is None
+    assert statistics.describe([5.0])["sd"] is None
+    assert statistics.describe([5.0, 6.0])["low"] is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bootstrap_agrees_with_scipy(seed):
+    values = np.random.default_rng(seed).normal(50, 5, 40)
+    for ours, statistic in ((statistics.median_interval, np.median), (statistics.mean_interval, np.mean)):
+        theirs = scipy.stats.bootstrap((values,), statistic, method="percentile", n_resamples=10_000, rng=seed)
+        assert ours(values) == pytest.approx(tuple(theirs.confidence_interval), abs=0.25)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=12))
+def test_spearman_agrees_with_scipy(points):
+    x, y = zip(*points)
+    ours = statistics.spearman(x, y)
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert ours is None
+    else:
+        assert ours == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+
+
+def test_wilson_by_the_book():
+    # Newcombe 1998, table I: 81 of 263 and 15 of 148.
+    assert statistics.share_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert statistics.share_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert statistics.share_interval(2, 2) is None
+
+
+def test_the_regression_is_numpys():
+    x, y = [0.1, 0.2, 0.4, 0.5], [3.0, 2.0, 5.0, 9.0]
+    assert statistics.regression(x, y) == pytest.approx(tuple(np.polyfit(x, y, 1)))
+    assert statistics.regression([1, 1], [2, 3]) is None
+
+
+# Groups.
+
+OTHER = {
+    "k": 6, "cycles": 49, "last_cycle": "train", "batch_norm": False, "lr": 0.2, "momentum": 0.3,
+    "weight_decay": 0.0, "batch_size": 64, "kmeans_init": "random", "resize": 45, "mean": (0.5,), "std": (0.4,),
+    "training_view": "none", "data_digest": "0" * 64, "pca": 40, "halt_cycle": 3, "reassign": 2,
+    "epochs_per_cycle": 2, "kmeans_iterations": 10, "labels": True, "probe": ("conv1",), "probe_flip": False,
+    "probe_average_pool": 2, "probe_epochs": 5, "probe_lr": 0.1, "probe_momentum": 0.5,
+    "probe_weight_decay": 0.0, "probe_batch_size": 64, "dataset": "mnist",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_runs_that_differ_in_anything_are_never_pooled(name):
+    one, other = config_of("fmnist", seed=1), config_of("fmnist", seed=2, **{name: OTHER[name]})
+    summary = group_summary(frame([row_of(one, accuracy=80.0), row_of(other, accuracy=90.0)]))
+    assert sorted(summary["median"]) == [80.0, 90.0] and summary["n"].tolist() == [1, 1]
+
+
+def test_the_list_of_settings_above_is_whole():
+    # net, crop and sobel go with the data set; resume_leak needs a halt; seed and features are no settings.
+    assert set(OTHER) | {"net", "crop", "sobel", "resume_leak", "seed", "features", "protocol"} == set(
+        RunConfig.model_fields
+    )
+
+
+def test_protocols_and_sobel_are_never_pooled():
+    rows = [row_of(config_of("svhn", seed=1, protocol=p), accuracy=float(i)) for i, p in enumerate(("text", "code"))]
+    rows.append(row_of(config_of("svhn", seed=1, sobel="off"), accuracy=2.0))
+    summary = group_summary(frame(rows))
+    assert summary[["protocol", "sobel", "median"]].values.tolist() == [
+        ["code", "random", 1.0], ["mixed", "off", 2.0], ["text", "fixed", 0.0],
+    ]  # fmt: skip
+
+
+def test_further_probed_layers_change_no_accuracy_and_part_no_cell():
+    rows = [row_of(config_of("fmnist", seed=seed, probe=probe), accuracy=80.0 + seed)
+            for seed, probe in ((1, ("conv2",)), (2, ("conv2", "fc1")), (1, ("conv2", "fc1")))]  # fmt: skip
+    summary = group_summary(frame(rows))
+    assert summary["n"].tolist() == [2] and summary["median"].tolist() == [81.5]
+
+
+def test_missing_seeds_are_named():
+    configs = [config_of("fmnist", seed=seed) for seed in (1, 2, 3, 4)]
+    rows = [row_of(configs[0], accuracy=80.0), row_of(configs[1], state="failed"), row_of(configs[2], state="new"),
+            row_of(configs[3], state="damaged")]  # fmt: skip
+    summary = group_summary(frame(rows))
+    assert summary["n"].tolist() == [1] and summary["missing"].tolist() == ["2 3"]
+
+
+def test_ia_of_a_seed_counts_once_whatever_the_length_of_its_run():
+    rows = [row_of(config_of("svhn", seed=1, cycles=0, probe=()), ia=0.10),
+            row_of(config_of("svhn", seed=1), ia=0.10, accuracy=40.0),
+            row_of(config_of("svhn", seed=2, cycles=3, momentum=0.9), ia=0.20, accuracy=30.0)]  # fmt: skip
+    summary = group_summary(frame(rows), "ia")
+    assert summary["n"].tolist() == [2] and summary["median"].tolist() == [pytest.approx(0.15)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([5, 20]), st.integers(0, 5), st.floats(0, 100)), min_size=1, max_size=15))
+def test_a_summary_loses_and_invents_no_run(cells):
+    rows = {(k, seed): row_of(config_of("fmnist", k=k, seed=seed), accuracy=value) for k, seed, value in cells}
+    summary = group_summary(frame(list(rows.values())), axis=("k",))
+    assert summary["n"].sum() == len(rows) and summary["k"].is_monotonic_increasing
+    assert (summary["min"] <= summary["median"]).all() and (summary["median"] <= summary["max"]).all()
+
+
+def test_run_ids_are_what_the_store_says(tree):
+    assert run_id(config_of("fmnist", cycles=2, seed=1)) in set(load_runs(tree).run_id)
