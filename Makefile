@@ -1,6 +1,7 @@
 # make demo   a small grid on this machine, from the data to the table
 # make test   the tests of every day
 # make slow   the long ones
+# make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
@@ -10,7 +11,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow lint clean
+.PHONY: help env data demo test slow lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -39,6 +40,12 @@ test: data
 
 slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+slurm-up:
+	@$(PYTHON) slurm/one_machine.py up
+
+slurm-down:
+	@$(PYTHON) slurm/one_machine.py down
 
 lint: env
 	$(BIN)/ruff check .
