@@ -28,13 +28,14 @@ def run_door(app: typer.Typer) -> None:
 
 def main() -> None:
     """The console script `dc-hpc`: every door as a sub-command."""
-    from dc_hpc import aggregate, fetch, select, submit
+    from dc_hpc import aggregate, fetch, select, status, submit
 
     app = typer.Typer(help="A Deep Dive into Deep Cluster, reproduced as scheduled batch jobs.",
                       no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     app.command("fetch")(fetch.fetch)
     app.command("submit")(submit.submit)
     app.command("select")(select.select)
+    app.add_typer(status.app, name="status")
     app.command("aggregate")(aggregate.aggregate)
     run_door(app)
 

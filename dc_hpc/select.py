@@ -7,12 +7,12 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.experiment import files, store
+from dc_hpc.experiment import files
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution, cores
 from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
-from dc_hpc.submit import check_cluster, check_data, check_outputs, create_runs, launch_runs
+from dc_hpc.submit import check_cluster, check_data, check_outputs, create_runs, launch_runs, look_at
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -83,9 +83,10 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
                  slots: int, site: Path) -> None:
     configs = {run_id(config): config for runs in wanted.values() for config in runs}
     check_outputs(outputs)
-    missing = [config for name, config in configs.items()
-               if store.state_of(store.runs_folder(outputs) / name).name not in ("done", "running")]  # fmt: skip
-    print(f"IA runs: {len(configs) - len(missing)} done, {len(missing)} to run")
+    seen = look_at(outputs, configs).runs
+    missing = [configs[name] for name, one in seen.items() if one.state != "done" and not one.lives]
+    done = sum(one.state == "done" for one in seen.values())
+    print(f"IA runs: {done} done, {len(seen) - done - len(missing)} on their way, {len(missing)} to run")
     if not missing:
         return
     check_data(configs, Path(execution.data))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from threadpoolctl import threadpool_info
 
-_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu")
+from dc_hpc.experiment.code import commit, versions
+
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 
 
@@ -65,27 +63,4 @@ def environment() -> dict[str, Any]:
     """Where and with what an attempt runs. No environment variable is recorded but SLURM's job numbers."""
     blas = sorted({f"{lib['internal_api']} {lib.get('architecture', '')}".strip() for lib in threadpool_info()})
     slurm = {name.lower(): os.environ[name] for name in _SLURM if name in os.environ}
-    return {"python": platform.python_version(), "versions": _versions(), "blas": blas, "slurm": slurm, **commit()}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def commit() -> dict[str, Any]:
-    """The commit of the code that runs and whether it was changed since; None where it is no checkout."""
-    source = Path(__file__).parent
-    try:
-        answers = [subprocess.run(["git", "-C", str(source), *command], capture_output=True, text=True, timeout=10)
-                   for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])]
-    except (OSError, subprocess.TimeoutExpired):
-        return {"commit": None, "dirty": None}
-    if any(answer.returncode for answer in answers):
-        return {"commit": None, "dirty": None}
-    return {"commit": answers[0].stdout.strip(), "dirty": bool(answers[1].stdout.strip())}
+    return {"python": platform.python_version(), "versions": versions(), "blas": blas, "slurm": slurm, **commit()}

@@ -127,14 +127,23 @@ def fail_attempt(directory: Path, number: int, error: BaseException, traceback: 
 
 
 def attempts(directory: Path) -> list[dict[str, Any]]:
-    """The readable attempt records, oldest first."""
+    """The readable attempt records, oldest first; `renewed` is when each was last written."""
     records = []
     for number in range(1, _last_attempt(directory) + 1):
+        path = _attempt_path(directory, number)
         try:
-            records.append(files.read_json(_attempt_path(directory, number)))
+            record, renewed = files.read_json(path), path.stat().st_mtime
         except (DamagedFile, FileNotFoundError):
             continue
+        if isinstance(record, dict):
+            records.append(record | {"renewed": renewed})
     return records
+
+
+def is_on_this_host(directory: Path) -> bool:
+    """Whether the last attempt of a run was made on this machine, so that its process can be looked for."""
+    records = attempts(directory)
+    return bool(records) and records[-1].get("host") == socket.gethostname()
 
 
 def save_checkpoint(directory: Path, *, cycle: int, phase: str, tensors: dict[str, np.ndarray],
@@ -204,6 +213,11 @@ def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:
 def finish(directory: Path, result: dict[str, Any]) -> None:
     """Write result.json, which makes the run done, then tidy the checkpoints away."""
     files.write_json(directory / "result.json", {"format": FORMAT, "run_id": directory.name, **result}, once=True)
+    tidy(directory)
+
+
+def tidy(directory: Path) -> None:
+    """Remove the checkpoints of a finished run; also those that a kill right after result.json left."""
     for path in _checkpoints(directory):
         path.unlink(missing_ok=True)
 

@@ -7,47 +7,36 @@ pickles: the state of a run is what its directory says.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
 
 from dc_hpc.experiment import files
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.execution import Execution, StopSignal
+from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.grid import Resources
-from dc_hpc.scheduler.site import Site, submitit_parameters
+from dc_hpc.scheduler import slurm, submissions
+from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
+from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, Work
 
-CLUSTERS = ("local", "slurm", "debug")
 # submitit ends a local job after this; a laptop has no queue to be fair to.
 _LOCAL_MINUTES = 60 * 24 * 30
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a job does: bring these runs to their end, one after the other."""
-
-    directories: tuple[str, ...]
-    execution: Execution
-
-    def __call__(self) -> dict[str, str]:
-        """Run directory -> "done", "stopped" or "failed"; for the log, nobody decides by it."""
-        os.umask(0o077)
-        stop = StopSignal()  # before anything slow: torch takes seconds to import
-        from dc_hpc.experiment.run import run
-
-        outcomes = {}
-        for directory in self.directories:
-            if stop():
-                break
-            outcomes[directory] = run(Path(directory), self.execution, stop=stop)
-            print(f"{Path(directory).name}: {outcomes[directory]}", flush=True)
-        return outcomes
+_AGGREGATE_MINUTES = 30
+# Seconds before sbatch is tried again when the controller was busy or away.
+BACK_OFF = (2, 4, 8, 16, 32)
+_TRANSIENT = re.compile(r"timed out|unable to contact|temporar|connection refused|connection reset|try again|"
+                        r"communication|could not make sense of sbatch", re.I)  # fmt: skip
 
 
 def submit_local(directories: Sequence[Path], execution: Execution, *, slots: int, folder: Path,
@@ -56,28 +45,87 @@ def submit_local(directories: Sequence[Path], execution: Execution, *, slots: in
     shares = [directories[slot::slots] for slot in range(min(slots, len(directories)))]
     executor = _executor(folder, "local")
     executor.update_parameters(timeout_min=_LOCAL_MINUTES, gpus_per_node=_gpus_here())
-    with _ignored_by_children(survive_logout):
-        return _submit(executor, [_work(share, execution) for share in shares])
+    with _ignored_by_children(survive_logout), executor.batch():
+        return [executor.submit(Work(_paths(share), execution)) for share in shares]
 
 
 def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Site, resources: Resources, name: str,
-                 folder: Path) -> list[submitit.Job]:
-    """One array whose tasks do `runs_per_task` runs each."""
-    if shutil.which("sbatch") is None:
-        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
-                         "use --cluster local")
-    size = resources.runs_per_task
-    packs = [directories[start : start + size] for start in range(0, len(directories), size)]
-    executor = _executor(folder, "slurm")
-    parameters = submitit_parameters(site, minutes=resources.minutes, parallel_runs=resources.parallel_runs)
-    executor.update_parameters(name=name, **parameters)
-    return _submit(executor, [_work(pack, execution) for pack in packs])
+                 outputs: Path, code: dict[str, Any], work: type[Work] = Work) -> list[Submission]:
+    """Arrays whose tasks do `runs_per_task` runs each; as many arrays as MaxArraySize makes necessary."""
+    check_slurm()
+    packs, most = packed(directories, resources), slurm.max_array_size()
+    made = []
+    for start in range(0, len(packs), most):
+        chunk = packs[start : start + most]
+        submission = Submission(
+            name=submissions.unique_name(name), folder=str(_folder(outputs, name)), minutes=resources.minutes,
+            runs=tuple(tuple(directory.name for directory in pack) for pack in chunk), gpus=site.gpus,
+            parallel_runs=resources.parallel_runs, execution=asdict(execution), code=code,
+        )  # fmt: skip
+        calls = [work(_paths(pack), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))
+                 for pack in chunk]  # fmt: skip
+        parameters = slurm_parameters(site, resources)
+        made.append(_hand_over(submission, calls, parameters, outputs=outputs, python=python_of(site)))
+    return made
+
+
+def submit_aggregator(after: Sequence[Submission], arguments: Sequence[str], *, site: Site, name: str,
+                      outputs: Path) -> Submission:
+    """The aggregator as a job that starts when the last task of these jobs has ended, well or badly."""
+    plain = site.model_copy(update={"gpus": 0})
+    parameters = slurm_parameters(plain, Resources(minutes=_AGGREGATE_MINUTES))
+    parameters["dependency"] = "afterany:" + ":".join(str(one.job) for one in after)
+    submission = Submission(name=submissions.unique_name(f"aggregate-{name}"), folder=str(_folder(outputs, name)),
+                            runs=((),), minutes=_AGGREGATE_MINUTES)  # fmt: skip
+    call = Aggregation(tuple(arguments), str(Path.cwd()))
+    return _hand_over(submission, [call], parameters, outputs=outputs, python=python_of(site))
 
 
 def run_here(directories: Sequence[Path], execution: Execution, *, folder: Path) -> None:
     """`--cluster debug`: the same work through submitit, in this process, one run after the other."""
-    for job in _submit(_executor(folder, "debug"), [_work(directories, execution)]):
-        job.result()
+    _executor(folder, "debug").submit(Work(_paths(directories), execution).in_this_process).result()
+
+
+def check_slurm() -> None:
+    """Refuse a machine that cannot submit."""
+    if shutil.which("sbatch") is None:
+        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
+                         "use --cluster local")
+
+
+def packed(directories: Sequence[Path], resources: Resources) -> list[Sequence[Path]]:
+    """The runs of each task."""
+    size = resources.runs_per_task
+    return [directories[start : start + size] for start in range(0, len(directories), size)]
+
+
+def slurm_parameters(site: Site, resources: Resources) -> dict[str, Any]:
+    """What sbatch is told, in submitit's words; a short limit shortens the warning before it."""
+    parameters = sbatch_parameters(site, minutes=resources.minutes, parallel_runs=resources.parallel_runs)
+    return parameters | {"signal_delay_s": _delay(site, resources.minutes)}
+
+
+def sbatch_text(site: Site, resources: Resources, *, name: str, outputs: Path, tasks: int) -> str:
+    """The script that would go to sbatch, for `--dry-run`. Needs no SLURM and writes nothing."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    folder = _folder(outputs, name)
+    command = f"{python_of(site)} -u -m submitit.core._submit {folder}"
+    count = {"map_count": tasks} if tasks > 1 else {}
+    parameters = slurm_parameters(site, resources) | count
+    return _make_sbatch_string(command, folder, job_name=f"{name}-<token>", **parameters)
+
+
+def with_code(site: Site, folder: Path) -> Site:
+    """The site whose tasks import the package from `folder`: a snapshot."""
+    line = f"export PYTHONPATH={shlex.quote(str(folder))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    return site.model_copy(update={"setup": (*site.setup, line)})
+
+
+def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
+    """The submissions, those of lost answers looked up in the queue by their names; also when they never arrived."""
+    known = submissions.read_all(outputs)
+    return [one if one.job is not None else _found(one, tasks, outputs) for one in known]
 
 
 def stop_local(jobs: Sequence[submitit.Job]) -> None:
@@ -89,18 +137,94 @@ def stop_local(jobs: Sequence[submitit.Job]) -> None:
             continue
 
 
+def _hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parameters: dict[str, Any], *, outputs: Path,
+               python: str) -> Submission:
+    """Write down what is meant, call sbatch until it is known to have taken it, write down its number."""
+    os.umask(0o077)  # submitit's pickles run as code: nobody else may write or read them
+    submissions.write(outputs, submission)
+    folder = Path(submission.folder)
+    files.make_directory(folder)
+    for wait in (*BACK_OFF, None):
+        try:
+            executor = submitit.SlurmExecutor(folder, python=python)
+            executor.update_parameters(job_name=submission.name, **parameters)
+            with executor.batch():
+                jobs = [executor.submit(call) for call in calls]
+            arrived = replace(submission, job=jobs[0].job_id.split("_")[0])
+            break
+        except (FailedJobError, FailedSubmissionError) as error:
+            arrived = _after_failure(submission, calls, error, outputs, wait)
+            if arrived.job:
+                break
+    submissions.write(outputs, arrived)
+    return arrived
+
+
+def _after_failure(submission: Submission, calls: Sequence[Callable[[], Any]], error: Exception, outputs: Path,
+                   wait: int | None) -> Submission:
+    """The submission if the queue has it in spite of an error; else wait for the next try, or give up."""
+    words = " ".join(str(error).split())
+    while (seen := slurm.tasks()) is None and wait:
+        time.sleep(wait)  # never sbatch again before the queue was asked: that is how duplicates are made
+        wait = None
+    found = next((task for task in seen or () if task.name == submission.name), None)
+    if found:
+        arrived = replace(submission, job=found.id.split("_")[0])
+        _give_pickles(arrived, calls)
+        return arrived
+    if seen is None:
+        raise InputError(f"SLURM does not answer ({words[-300:]}); run the same command again later: it first looks "
+                         "whether this submission arrived")  # fmt: skip
+    if wait is None or not _TRANSIENT.search(words):
+        submissions.write(outputs, replace(submission, job=""))
+        raise InputError(f"sbatch refused: {words[-400:]}; correct the site profile or the resources of the grid")
+    print(f"sbatch failed ({words[-120:]}); trying again in {wait} s", flush=True)
+    time.sleep(wait)
+    return submission
+
+
+def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -> Submission:
+    task = next((task for task in tasks if task.name == submission.name), None)
+    known = replace(submission, job=task.id.split("_")[0] if task else "")
+    if task and submission.execution:
+        execution, runs = Execution(**submission.execution), outputs / "runs"
+        _give_pickles(known, [Work(_paths([runs / run for run in pack]), execution, submission.parallel_runs, ATTEMPTS)
+                              for pack in submission.runs])  # fmt: skip
+    submissions.write(outputs, known)
+    return known
+
+
+def _give_pickles(submission: Submission, calls: Sequence[Callable[[], Any]]) -> None:
+    """Put a job's work where its tasks look for it: submitit does so only after it has had sbatch's answer."""
+    for index, call in enumerate(calls):
+        path = Path(submission.folder) / f"{submission.task_id(index)}_submitted.pkl"
+        if not path.exists():
+            delayed = DelayedSubmission(call)
+            delayed.set_timeout(submission.minutes, 0)
+            aside = path.with_suffix(".aside")
+            delayed.dump(aside)
+            aside.rename(path)
+
+
+def _delay(site: Site, minutes: int) -> int:
+    return min(site.signal_delay, minutes * 20)
+
+
+def _folder(outputs: Path, name: str) -> Path:
+    """Where submitit puts a job's files: a path that means itself in a script and to sbatch."""
+    folder = (outputs / "slurm" / check_name(name)).absolute()
+    if not re.fullmatch(r"[A-Za-z0-9._+=,@/ -]+", str(folder)):
+        raise InputError(f"--outputs {str(folder)!r} cannot be named to SLURM; use letters, digits and . _ + = , @ / -")
+    return folder
+
+
 def _executor(folder: Path, cluster: str) -> submitit.AutoExecutor:
     files.make_directory(folder)
     return submitit.AutoExecutor(folder=folder, cluster=cluster)
 
 
-def _submit(executor: submitit.AutoExecutor, work: list[Work]) -> list[submitit.Job]:
-    with executor.batch():
-        return [executor.submit(one) for one in work]
-
-
-def _work(directories: Sequence[Path], execution: Execution) -> Work:
-    return Work(tuple(str(directory.resolve()) for directory in directories), execution)
+def _paths(directories: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(directory.resolve()) for directory in directories)
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,7 +14,8 @@ from dc_hpc.experiment.config import explain
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.yaml_reader import read_yaml
 
-# These words end up in a shell script: nothing in them may end a line or start a command.
+# These words end up in a shell script: nothing in them may end a line or start a command. (In pydantic's engine $
+# is the end itself; python's would let one last newline through.)
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:/=,@+-]{0,127}$")]
 Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]{1,500}$")]
 
@@ -19,9 +23,12 @@ Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]{1,500}$")]
 class Site(BaseModel):
     """One site profile.
 
-    partition, account, qos: as sbatch knows them. gpus, cpus: of one task. memory_gb: of one task, in GiB.
-    array_throttle: tasks of an array that may run at the same time. setup: shell lines before the work, for example
-    to load modules. extra: further sbatch options, long names without dashes.
+    partition, account, qos: as sbatch knows them. gpus, cpus: of one task. gpu_type and gpu_flag: how GPUs are asked
+    for, `--gres=gpu:TYPE:N` or `--gpus-per-node=TYPE:N`. memory_gb: of one task, in GiB. array_throttle: tasks of an
+    array that may run at the same time. signal_delay: seconds of warning before the time limit. requeue: whether
+    preempted and lost tasks come back by themselves. wckey: some sites want one, some refuse any. setup: shell lines
+    before the work, for example to load modules. container: the command that the python of the work is started with.
+    extra: further sbatch options, long names without dashes.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -30,10 +37,16 @@ class Site(BaseModel):
     account: Word | None = None
     qos: Word | None = None
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    gpu_type: Word | None = None
+    gpu_flag: Literal["gres", "gpus-per-node"] = "gpus-per-node"
     cpus: Annotated[int, Field(ge=1, le=1024)] = 2
     memory_gb: Annotated[int, Field(ge=1, le=100_000)] | None = None
     array_throttle: Annotated[int, Field(ge=1, le=100_000)] = 100
+    signal_delay: Annotated[int, Field(ge=1, le=65_535)] = 90
+    requeue: bool = True
+    wckey: Word | None = None
     setup: tuple[Line, ...] = ()
+    container: Line | None = None
     extra: dict[Word, Word | int | bool] = {}
 
 
@@ -47,20 +60,53 @@ def read_site(path: Path) -> Site:
         raise InputError(f"{document.name}:{document.line((problem.key,))}: {problem}") from None
 
 
-def submitit_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[str, Any]:
-    """The profile in submitit's words."""
-    # Preempted and lost tasks must come back without a person: submitit does not ask for it.
-    extra: dict[str, Any] = {"requeue": True, **site.extra}
-    parameters = {
-        "timeout_min": minutes,
-        "cpus_per_task": max(site.cpus, parallel_runs),
-        "mem_gb": site.memory_gb,
-        "gpus_per_node": site.gpus or None,
-        "slurm_partition": site.partition,
-        "slurm_account": site.account,
-        "slurm_qos": site.qos,
-        "slurm_array_parallelism": site.array_throttle,
-        "slurm_setup": [*site.setup, f"export SRUN_CPUS_PER_TASK={max(site.cpus, parallel_runs)}"],
-        "slurm_additional_parameters": extra,
+def check_name(name: str) -> str:
+    """A job name that cannot leave its line in a script; InputError for any other."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}", name):
+        raise InputError(f"job name {name!r} is not allowed; allowed: letters, digits and . _ + -, at most 100; "
+                         "rename the grid's file")  # fmt: skip
+    return name
+
+
+def python_of(site: Site) -> str:
+    """The shell words that start the work's python: this one, or the container's."""
+    own = shlex.quote(sys.executable)
+    return f"{site.container} python3" if site.container else own
+
+
+def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[str, Any]:
+    """The profile in the words of submitit's SlurmExecutor."""
+    cpus = max(site.cpus, parallel_runs)
+    gpus = f"{site.gpu_type}:{site.gpus}" if site.gpu_type else str(site.gpus)
+    extra: dict[str, Any] = {"requeue": True} if site.requeue else {"no-requeue": True}
+    if site.gpus:
+        extra |= {"gres": f"gpu:{gpus}"} if site.gpu_flag == "gres" else {"gpus-per-node": gpus}
+    return {
+        "time": minutes,
+        "cpus_per_task": cpus,
+        "mem": None if site.memory_gb is None else f"{site.memory_gb}GB",
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "array_parallelism": site.array_throttle,
+        "signal_delay_s": site.signal_delay,
+        "wckey": site.wckey,  # None takes submitit's own away
+        # since 22.05 srun does not take over --cpus-per-task
+        "setup": ["umask 077", *site.setup, f"export SRUN_CPUS_PER_TASK={cpus}"],
+        "additional_parameters": {**extra, **{key: value for key, value in site.extra.items() if value is not False}},
     }
-    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) -> str:
+    """A draft of a profile from what a live cluster says of itself."""
+    usable = [one for one in partitions if one.get("State", "UP") == "UP"]
+    default = next((one for one in usable if one.get("Default") == "YES"), usable[0] if usable else {})
+    lines = ["# Drafted by `submit --probe-site` from what this cluster says of itself. Check it, then use it: --site.",
+             f"# MaxArraySize {max_array_size}: longer grids become several arrays."]  # fmt: skip
+    for one in usable:
+        lines.append(f"# partition {one.get('PartitionName')}: MaxTime {one.get('MaxTime')}, {one.get('TotalNodes')} "
+                     f"nodes, PreemptMode {one.get('PreemptMode')}, GraceTime {one.get('GraceTime')}")  # fmt: skip
+    lines += [f"partition: {default.get('PartitionName', 'main')}", "# account: my_account", "# qos: normal",
+              f"# GPUs here: {gpus}" if gpus else "# no GPU in sight", "gpus: 0", "cpus: 2", "array_throttle: 50",
+              "signal_delay: 90", "requeue: true"]  # fmt: skip
+    return "\n".join(lines) + "\n"

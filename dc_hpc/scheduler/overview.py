@@ -1,0 +1,187 @@
+"""Where all runs stand: what their directories say, joined with what SLURM says of their tasks, if it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dc_hpc.experiment import files, store
+from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment.store import RunState
+from dc_hpc.scheduler import slurm, submissions
+from dc_hpc.scheduler.slurm import Task
+from dc_hpc.scheduler.submissions import Submission
+
+STATES = ("done", "running", "queued", "resumable", "failed", "new")
+_WAITING = {"BeginTime": "comes back in about 2 minutes (requeued)", "None": "", "JobArrayTaskLimit": "array throttle"}
+_LOG_TAIL = 1 << 14
+# Measured times of this many runs say how long a cycle takes; more would only cost time.
+_MEASURED_RUNS = 200
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run: its state, one of STATES; why, in one line; how far it is; the task that has it."""
+
+    name: str
+    state: str
+    reason: str = ""
+    cycles_done: int = 0
+    task: Task | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether somebody has it: it is not to be submitted again."""
+        return self.state in ("running", "queued") or (self.task is not None and self.task.lives)
+
+
+@dataclass
+class Overview:
+    """All runs, whether a cluster answered, and the submissions of the folder."""
+
+    runs: dict[str, RunView]
+    cluster: bool
+    submissions: list[Submission] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """The number of runs in each state."""
+        return {name: sum(run.state == name for run in self.runs.values()) for name in STATES}
+
+
+def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = None,
+         known: list[Submission] | None = None) -> Overview:
+    """Look at these runs; reads only. tasks, known: what the queue and the submissions say, if they were read."""
+    folder = store.runs_folder(outputs)
+    states = {name: store.state_of(folder / name) for name in names}
+    known = submissions.read_all(outputs) if known is None else known
+    if tasks is None and known:
+        tasks = slurm.tasks()
+    seen = list(tasks or [])
+    unsure = [one.name for one in known if _unsure(one, states, seen)]
+    owners = submissions.runs_of_tasks(known, seen + slurm.accounted(unsure))
+    last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
+    runs = {name: _view(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
+    return Overview(runs, tasks is not None, known)
+
+
+def _unsure(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
+    """Whether a job has unfinished runs here and is no longer in the queue."""
+    open_ = any(run in states and states[run].name != "done" for pack in submission.runs for run in pack)
+    return open_ and not any(task.name == submission.name for task in tasks)
+
+
+def _view(directory: Path, state: RunState, task: Task | None, last: tuple[Submission, int] | None) -> RunView:
+    plain = RunView(directory.name, state.name, state.reason, state.cycles_done, task)
+    if state.name == "done":
+        return plain
+    if task is not None and task.lives:
+        return _living(directory, plain, task)
+    if state.name == "running" and task is not None and not store.is_on_this_host(directory):
+        plain = replace(plain, state="resumable", reason="")
+    if plain.state == "resumable" and last is not None:
+        return replace(plain, reason=_end_of_task(task, *last))
+    return plain
+
+
+def _living(directory: Path, plain: RunView, task: Task) -> RunView:
+    where = f"{task.id} on {task.node}" if task.node else task.id
+    if task.state in ("RUNNING", "COMPLETING", "SUSPENDED"):
+        if plain.state == "running":
+            return replace(plain, reason=where)
+        if plain.state == "failed" and _failed_in(directory, task):
+            return plain
+        return replace(plain, state="queued", reason=f"in {where}")
+    reason = _WAITING.get(task.reason, task.reason)
+    return replace(plain, state="queued", reason=f"{task.id} waits{': ' + reason if reason else ''}")
+
+
+def _failed_in(directory: Path, task: Task) -> bool:
+    numbers = (store.attempts(directory) or [{}])[-1].get("slurm", {})
+    array, _, index = task.id.partition("_")
+    mine = numbers.get("slurm_array_job_id") == array and numbers.get("slurm_array_task_id") == index
+    return mine or (not index and numbers.get("slurm_job_id") == task.id)
+
+
+def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
+    """Why a task ended without its run being done."""
+    state = task.state if task else ""
+    said = _tail(log_of(submission, index, "err")).lower().replace("_", "-")
+    if state == "OUT_OF_MEMORY" or "oom-kill event" in said:
+        return f"task {submission.task_id(index)} ran out of memory; set a larger memory_gb in the site profile"
+    words = {"CANCELLED": "was cancelled", "TIMEOUT": "reached its time limit", "NODE_FAIL": "lost its node",
+             "PREEMPTED": "was preempted and not requeued", "FAILED": "failed"}  # fmt: skip
+    return f"task {submission.task_id(index)} {words[state]}" if state in words else ""
+
+
+def log_of(submission: Submission, index: int, ending: str) -> Path:
+    """A task's log: ending is `out` or `err`."""
+    return Path(submission.folder) / f"{submission.task_id(index)}_0_log.{ending}"
+
+
+def task_of(run: str, known: Sequence[Submission]) -> tuple[Submission, int] | None:
+    """The newest submission that has a run, and the index of its task."""
+    for one in reversed(known):
+        for index, pack in enumerate(one.runs):
+            if run in pack:
+                return one, index
+    return None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _LOG_TAIL))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Measured: seconds of a cycle (median over runs; None when nothing ran yet) and hours that runs have computed."""
+
+    cycle_seconds: float | None
+    hours: float
+    gpu_hours: float
+
+
+def measure(outputs: Path, overview: Overview) -> Times:
+    """What the attempts of these runs took."""
+    gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
+    seconds, hours, gpu_hours = [], 0.0, 0.0
+    for name, run in overview.runs.items():
+        if run.state == "new":
+            continue
+        records = store.attempts(store.runs_folder(outputs) / name)
+        if len(seconds) < _MEASURED_RUNS:
+            seconds += [value for value in (_cycle_seconds(record) for record in records) if value]
+        spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
+        hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
+    return Times(median(seconds) if seconds else None, hours, gpu_hours)
+
+
+def _cycle_seconds(record: dict[str, Any]) -> float | None:
+    rows = [row for row in record.get("seconds", []) if row["stage"] in ("clustered", "trained")]
+    cycles = len({row["cycle"] for row in rows})
+    return sum(row["seconds"] for row in rows) / cycles if cycles else None
+
+
+def cycles_of(directory: Path) -> int:
+    """How many cycles a run has; 1 for a run that only measures IA, 0 when its config cannot be read."""
+    try:
+        return max(int(files.read_json(directory / "config.json")["config"]["cycles"]), 1)
+    except (DamagedFile, OSError, KeyError, TypeError, ValueError):
+        return 0
+
+
+def as_json(overview: Overview, times: Times) -> str:
+    """The overview for other programs."""
+    runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
+             "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
+    facts = {"cluster": overview.cluster, "counts": overview.counts(), "cycle_seconds": times.cycle_seconds,
+             "hours": round(times.hours, 4), "gpu_hours": round(times.gpu_hours, 4), "runs": runs}  # fmt: skip
+    return json.dumps(facts, indent=1)

@@ -1,0 +1,86 @@
+"""What was handed to SLURM, one file a job: written before sbatch is called, so that no answer can be lost.
+
+    <outputs>/slurm/submissions/<job name>.json
+
+The job name carries a random token. Whatever sbatch answers, or if it never does, the queue is asked by that name.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dc_hpc.experiment import files
+from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.scheduler.site import check_name
+from dc_hpc.scheduler.slurm import Task
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job. runs: of each task, by name, in the order of its indices; none for the aggregator.
+
+    job: the number sbatch gave, None while nobody knows, "" when it is known never to have arrived. folder: of
+    submitit's files and logs. gpus, minutes: of a task. code: commit, dirty diff and versions when it was submitted.
+    """
+
+    name: str
+    folder: str
+    runs: tuple[tuple[str, ...], ...]
+    minutes: int
+    gpus: int = 0
+    parallel_runs: int = 1
+    execution: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, Any] = field(default_factory=dict)
+    submitted: float = 0.0
+    job: str | None = None
+
+    def task_id(self, index: int) -> str:
+        """What SLURM calls a task of this job."""
+        return f"{self.job}_{index}" if len(self.runs) > 1 else f"{self.job}"
+
+
+def folder_of(outputs: Path) -> Path:
+    """Where the submissions of an outputs folder are written down."""
+    return outputs / "slurm" / "submissions"
+
+
+def unique_name(grid: str) -> str:
+    """A job name that no other job has."""
+    return check_name(f"{grid[:80]}-{secrets.token_hex(4)}")
+
+
+def write(outputs: Path, submission: Submission) -> None:
+    """Write down a submission, or what is newly known of it."""
+    files.make_directory(folder_of(outputs))
+    record = asdict(replace(submission, submitted=submission.submitted or time.time()))
+    files.write_json(folder_of(outputs) / f"{submission.name}.json", record)
+
+
+def read_all(outputs: Path) -> list[Submission]:
+    """The submissions of an outputs folder, oldest first; unreadable ones are left out."""
+    found = []
+    for path in sorted(folder_of(outputs).glob("*.json")):
+        try:
+            record = files.read_json(path)
+            runs = tuple(tuple(pack) for pack in record.pop("runs"))
+            found.append(Submission(runs=runs, **record))
+        except (DamagedFile, KeyError, TypeError, AttributeError, FileNotFoundError):
+            continue
+    return sorted(found, key=lambda one: one.submitted)
+
+
+def runs_of_tasks(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Task]:
+    """Run -> the task that has it; a living one before an ended one, then the newest."""
+    named = {one.name: one for one in submissions}
+    order = {one.name: place for place, one in enumerate(submissions)}
+    known = [task for task in tasks if task.name in named and task.index < len(named[task.name].runs)]
+    found: dict[str, Task] = {}
+    for task in sorted(known, key=lambda one: (one.lives, order[one.name])):
+        for run in named[task.name].runs[task.index]:
+            found[run] = task
+    return found

@@ -1,0 +1,165 @@
+"""python -m dc_hpc.status: how all runs stand, with or without a cluster; `logs RUN` and `cancel` beside it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.grid import read_grid
+
+if TYPE_CHECKING:
+    from dc_hpc.scheduler.overview import Overview, RunView
+
+_LISTED, _WATCH_SECONDS = 20, 5.0
+
+# typer reads the annotations at run time, on python 3.10 too
+OptionalGrids, OptionalNames = Optional[list[Path]], Optional[list[str]]  # noqa: UP045
+GridOption = Annotated[OptionalGrids, typer.Option("--grid", "-g", help="Only the runs of this grid; repeatable.")]
+OutputsOption = Annotated[Path, typer.Option(help="Folder of the runs.")]
+DataOption = Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help="Folder of the data sets.")]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def status(
+    context: typer.Context,
+    grid: GridOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    outputs: OutputsOption = Path("outputs"),
+    data: DataOption = Path("data"),
+) -> None:
+    """Show the runs by state, their progress, and why the failed ones failed. Reads only."""
+    if context.invoked_subcommand:
+        return
+    from dc_hpc.scheduler import overview
+
+    names = _names(grid, outputs, data)
+    while True:
+        seen = overview.look(outputs, names)
+        if as_json:
+            print(overview.as_json(seen, overview.measure(outputs, seen)))
+        else:
+            _print(seen, outputs)
+        if not watch or not any(run.lives for run in seen.runs.values()):
+            return
+        sys.stdout.flush()
+        time.sleep(_WATCH_SECONDS)
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(help="A run's name, or enough of its beginning.")],
+    outputs: OutputsOption = Path("outputs"),
+) -> None:
+    """Print one run's log: what its task said, then the traceback of its last attempt if that failed."""
+    from dc_hpc.scheduler import overview, submissions
+
+    name = _one_run(run, outputs)
+    found = overview.task_of(name, submissions.read_all(outputs))
+    printed = False
+    for ending in ("out", "err") if found else ():
+        path = overview.log_of(*found, ending)
+        if path.exists():
+            print(f"== {path}\n{path.read_text('utf-8', 'replace')}", end="")
+            printed = True
+    for path in sorted((store.runs_folder(outputs) / name / "attempts").glob("*.error"))[-1:]:
+        print(f"== {path}\n{path.read_text('utf-8', 'replace')}", end="")
+        printed = True
+    if not printed:
+        print(f"{name} has no log of a cluster and no error; local logs are in {outputs / 'slurm'}")
+
+
+@app.command()
+def cancel(
+    runs: Annotated[OptionalNames, typer.Argument(help="Names of runs.")] = None,
+    grid: GridOption = None,
+    outputs: OutputsOption = Path("outputs"),
+    data: DataOption = Path("data"),
+) -> None:
+    """Cancel the tasks of these runs, and no others. What is computed stays; submit goes on from it."""
+    from dc_hpc.scheduler import overview, slurm
+
+    if bool(runs) == bool(grid):
+        raise InputError("give either --grid G or the names of runs")
+    names = [_one_run(run, outputs) for run in runs] if runs else _names(grid, outputs, data)
+    seen = overview.look(outputs, names)
+    if not seen.cluster:
+        raise InputError("no SLURM answers here, so nothing can be cancelled; local runs end with Ctrl-C or kill")
+    tasks = {run.task.id: run.task for run in seen.runs.values() if run.task and run.task.lives}
+    slurm.cancel(list(tasks.values()))
+    with_others = {task.id: _others(task.name, task.index, names, seen) for task in tasks.values()}
+    for task in tasks.values():
+        more = f" (with {', '.join(with_others[task.id])} in the same task)" if with_others[task.id] else ""
+        print(f"cancelled {task.id}, which was {task.state.lower()}{more}")
+    idle = sum(1 for run in seen.runs.values() if not (run.task and run.task.lives))
+    print(f"{len(tasks)} tasks cancelled; {idle} of {len(names)} runs had none in the queue")
+
+
+def _others(job: str, index: int, names: list[str], seen: Overview) -> list[str]:
+    """The runs of a task that were not asked for."""
+    return [run for one in seen.submissions if one.name == job for run in one.runs[index] if run not in names]
+
+
+def _names(grids: list[Path] | None, outputs: Path, data: Path) -> list[str]:
+    if not grids:
+        return [directory.name for directory in store.run_directories(outputs)]
+    return [name for path in grids for name in read_grid(path, data_root=data.expanduser().resolve()).runs]
+
+
+def _one_run(text: str, outputs: Path) -> str:
+    names = [directory.name for directory in store.run_directories(outputs)]
+    found = [text] if text in names else [name for name in names if name.startswith(text)]
+    if len(found) != 1:
+        many = f"{len(found)} runs begin so, e.g. {', '.join(found[:3])}" if found else f"none in {outputs} begins so"
+        raise InputError(f"run {text!r}: {many}; python -m dc_hpc.status lists them")
+    return found[0]
+
+
+def _print(seen: Overview, outputs: Path) -> None:
+    from dc_hpc.scheduler.overview import cycles_of, measure
+
+    if not seen.runs:
+        print(f"no run in {store.runs_folder(outputs)}; submit some: python -m dc_hpc.submit --grid "
+              "jobs/fmnist_demo.yaml")  # fmt: skip
+        return
+    where = "" if seen.cluster or not seen.submissions else " (no SLURM answers here; from the run directories alone)"
+    print(", ".join(f"{count} {name}" for name, count in seen.counts().items()) + f" of {len(seen.runs)} runs{where}")
+    lengths = {name: cycles_of(store.runs_folder(outputs) / name) for name in seen.runs}
+    times = measure(outputs, seen)
+    done = sum(lengths[name] if run.state == "done" else run.cycles_done for name, run in seen.runs.items())
+    left, running = sum(lengths.values()) - done, sum(run.state == "running" for run in seen.runs.values())
+    gpu = f", {times.gpu_hours:.2f} GPU-hours" if times.gpu_hours else ""
+    print(f"{done} of {sum(lengths.values())} cycles; {_long(times.hours)} computed{gpu}")
+    if times.cycle_seconds and left:
+        hours = left * times.cycle_seconds / 3600
+        ready = f"; ready in about {_long(hours / running)} with {running} running" if running else ""
+        print(f"left: {_long(hours)} of computing, {times.cycle_seconds:.2g} s a cycle{ready}")
+    for state in ("running", "queued", "resumable", "failed"):
+        _print_some([run for run in seen.runs.values() if run.state == state], lengths)
+
+
+def _long(hours: float) -> str:
+    """A length of time in the unit that suits it."""
+    seconds = hours * 3600
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _print_some(runs: list[RunView], lengths: dict[str, int]) -> None:
+    for run in runs[:_LISTED]:
+        print(f"  {run.state:<9}  {run.name}  {run.cycles_done}/{lengths[run.name]}  {run.reason}".rstrip())
+    if len(runs) > _LISTED:
+        print(f"  and {len(runs) - _LISTED} more {runs[0].state}")
+
+
+if __name__ == "__main__":
+    from dc_hpc.cli import run_door
+
+    run_door(app)
