@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +38,26 @@ def fmnist_root() -> Path:
     root = Path(os.environ.get("DC_HPC_DATA", REPOSITORY / "data"))
     fetch("fmnist", root, report=lambda line: None)
     return root
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A real SLURM of two nodes for the whole session; its state folder. Its configuration is in SLURM_CONF."""
+    spec = importlib.util.spec_from_file_location("one_machine", REPOSITORY / "slurm" / "one_machine.py")
+    one_machine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(one_machine)
+    missing = one_machine.missing_programs()
+    if missing:
+        message = f"no SLURM here ({', '.join(missing)} not found): apt-get install slurm-wlm munge"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    state = Path(tempfile.mkdtemp(prefix="dc-hpc-slurm-", dir="/tmp"))  # every user must be able to enter it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(state / "slurm.conf"))
+        patch.setenv("PYTHONPATH", os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests"))))
+        try:
+            one_machine.up(state)
+            one_machine.state = state
+            yield one_machine
+        finally:
+            one_machine.down(state)
+            shutil.rmtree(state, ignore_errors=True)

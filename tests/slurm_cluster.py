@@ -1,0 +1,85 @@
+"""What the cluster tests need: a launch in few words, a preemption, waiting; and work that only looks like work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.grid import Resources
+from dc_hpc.scheduler import launch, slurm
+from dc_hpc.scheduler.site import Site
+from dc_hpc.scheduler.worker import Work
+
+
+def submit(directories, root, *, partition="low", cpus=1, node=None, save_seconds=60.0, work=Work, requeue=True,
+           **resources):
+    """Submit run directories as arrays; returns the submissions."""
+    site = Site(partition=partition, cpus=cpus, requeue=requeue, extra={"nodelist": node} if node else {})
+    execution = Execution(str(root), save_seconds=save_seconds)
+    return launch.submit_slurm(directories, execution, site=site, resources=Resources(**{"minutes": 30, **resources}),
+                               name="grid", outputs=directories[0].parents[1], code={}, work=work)  # fmt: skip
+
+
+def preempt(seconds=3, node="n1"):
+    """A job of the higher partition that takes a whole node."""
+    command = ["sbatch", "--parsable", "-p", "high", "-w", node, "-n1", "-c2", "-o", "/dev/null",
+               "--wrap", f"sleep {seconds}"]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def wait_until(condition, what, seconds=150):
+    """Wait for something to become true; the queue is shown when it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not in {seconds} s\n{slurm.tasks()}")
+        time.sleep(0.1)
+
+
+def wait_for_end(directories, seconds=150):
+    """Wait until all these runs are done and have tidied up, which comes a moment later."""
+    wait_until(lambda: all(store.state_of(one).name == "done" and not list(one.glob("checkpoints/c*"))
+                           for one in directories), "all runs done", seconds)  # fmt: skip
+
+
+def started(directory, cycles=1):
+    """Whether the newest attempt of a run has this many cycles behind it."""
+    return store.state_of(directory).name == "running" and store.state_of(directory).cycles_done >= cycles
+
+
+def log_of(directory: Path, submission, index=0) -> str:
+    """What a task said."""
+    folder = Path(submission.folder)
+    return "".join(path.read_text() for path in sorted(folder.glob(f"{submission.task_id(index)}_0_log.*")))
+
+
+class NoWork(Work):
+    """A run that is done at once."""
+
+    def run_function(self):
+        return _finish
+
+
+class Poison(Work):
+    """A run whose process dies, as one out of memory does."""
+
+    def run_function(self):
+        return _die
+
+
+def _finish(directory, execution, stop):
+    number = store.start_attempt(directory, {})
+    store.finish(directory, {"ia": 0.5})
+    store.update_attempt(directory, number, {"ended": "done", "finished": time.time()})
+    return "done"
+
+
+def _die(directory, execution, stop):
+    store.start_attempt(directory, {"slurm": {name.lower(): os.environ[name] for name in
+                                              ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+                                               "SLURM_RESTART_COUNT") if name in os.environ}})  # fmt: skip
+    os.kill(os.getpid(), 9)

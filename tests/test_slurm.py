@@ -1,0 +1,316 @@
+"""Arrays on a real SLURM: preempted, limited, cancelled, lost; the results are always those of a quiet run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import slurm_cluster as sc
+from small_runs import new_run, results
+from test_submit import GRID, door
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.grid import Resources
+from dc_hpc.experiment.run import run
+from dc_hpc.scheduler import launch, overview, slurm, submissions
+from dc_hpc.scheduler.site import Site
+
+pytestmark = pytest.mark.slurm
+LONG = {"cycles": 20}
+
+
+@pytest.fixture
+def queue(cluster):
+    """The cluster with an empty queue, before and after."""
+    yield cluster
+    for state in ("PENDING", "RUNNING"):
+        subprocess.run(["scancel", "-f", "--state", state], check=False, capture_output=True)
+    sc.wait_until(lambda: all(not task.lives for task in slurm.tasks()), "an empty queue", 40)
+
+
+@pytest.fixture(scope="module")
+def quiet(digits_root, tmp_path_factory):
+    """seed -> the files of an uninterrupted run of LONG."""
+    made = {}
+
+    def of(seed):
+        if seed not in made:
+            directory = new_run(tmp_path_factory.mktemp("quiet"), digits_root, seed=seed, **LONG)
+            assert run(directory, Execution(str(digits_root))) == "done"
+            made[seed] = results(directory)
+        return made[seed]
+
+    return of
+
+
+def runs(outputs, root, count, **changes):
+    return [new_run(outputs, root, seed=seed, **{**LONG, **changes}) for seed in range(1, count + 1)]
+
+
+def same(directories, quiet):
+    assert all(results(one) == quiet(seed) for seed, one in enumerate(directories, 1))
+
+
+@pytest.mark.parametrize("partition, user_signal", [("low", False), ("low", True), ("low0", False), ("low0", True)])
+def test_preempted_twice_and_the_same_bytes(queue, digits_root, tmp_path, quiet, partition, user_signal):
+    """With a grace of 10 s and with none, with and without the user's signal, under a 5-minute limit."""
+    queue.write_config(queue.state, user_signal=user_signal)
+    subprocess.run(["scontrol", "reconfigure"], check=True)
+    directories = runs(tmp_path, digits_root, 2)
+    (job,) = sc.submit(directories, digits_root, partition=partition, node="n1", minutes=5, save_seconds=1)
+    for number in (1, 2):
+        sc.wait_until(lambda: sc.started(directories[0], 2), f"start {number}")
+        sc.preempt()
+        sc.wait_until(lambda: not sc.started(directories[0]), "preempted")
+    sc.wait_for_end(directories)
+    same(directories, quiet)
+    attempts = store.attempts(directories[0])
+    assert len(attempts) >= 3 and attempts[-1]["resumed_from"] and attempts[-1]["slurm"]["slurm_restart_count"] == "2"
+    assert len({one["slurm"]["slurm_array_job_id"] for one in attempts}) == 1
+    if partition == "low":
+        assert sc.log_of(directories[0], job).count("told to stop: preempted; everything is saved") == 2
+
+
+def test_the_time_limit_requeues_and_goes_on(queue, digits_root, tmp_path, quiet):
+    """A limit of one minute with a warning 20 s before it; SLURM looks for warnings once a minute or so."""
+    directories = [new_run(tmp_path, digits_root, seed=1, cycles=400)]
+    (job,) = sc.submit(directories, digits_root, minutes=1)
+    sc.wait_until(lambda: len(store.attempts(directories[0])) >= 2 or store.state_of(directories[0]).name == "done",
+                  "a second attempt", 170)  # fmt: skip
+    assert "told to stop: time limit; everything is saved" in sc.log_of(directories[0], job)
+    sc.wait_until(lambda: store.state_of(directories[0]).cycles_done > 2, "going on")
+    assert store.attempts(directories[0])[-1]["resumed_from"]
+
+
+def test_a_cancelled_task_saves_and_does_not_come_back(queue, digits_root, tmp_path, quiet):
+    directories = runs(tmp_path, digits_root, 2)
+    (job,) = sc.submit(directories, digits_root)
+    sc.wait_until(lambda: all(map(sc.started, directories)), "both started")
+    cancelled = door("status", "cancel", directories[0].name, "--outputs", tmp_path, cwd=tmp_path, check=0)
+    assert f"cancelled {job.task_id(0)}, which was running" in cancelled.stdout
+    assert "1 tasks cancelled" in cancelled.stdout
+    sc.wait_for_end(directories[1:])
+    sc.wait_until(lambda: not any(task.lives for task in slurm.tasks()), "an empty queue")
+    seen = overview.look(tmp_path, [directories[0].name]).runs[directories[0].name]
+    assert seen.state == "resumable" and "was cancelled" in seen.reason
+    assert "told to stop: cancelled" in sc.log_of(directories[0], job) and len(store.attempts(directories[0])) == 1
+    assert list((directories[0] / "checkpoints").iterdir())
+    sc.submit(directories[:1], digits_root)
+    sc.wait_for_end(directories)
+    same(directories, quiet)
+
+
+@pytest.mark.parametrize("requeue", [True, False])
+def test_where_preemption_cancels(queue, digits_root, tmp_path, quiet, requeue):
+    """The worker puts its task back; where the site forbids that, submitting again is the recovery."""
+    directories = runs(tmp_path, digits_root, 1)
+    sc.submit(directories, digits_root, partition="lowc", node="n1", save_seconds=0, requeue=requeue)
+    sc.wait_until(lambda: sc.started(directories[0], 3), "started")
+    sc.preempt()
+    if not requeue:
+        sc.wait_until(lambda: not any(task.lives and task.name.startswith("grid") for task in slurm.tasks()), "the end")
+        seen = overview.look(tmp_path, [directories[0].name]).runs[directories[0].name]
+        assert seen.state == "resumable" and seen.reason and not seen.lives
+        sc.submit(directories, digits_root)
+    sc.wait_for_end(directories)
+    same(directories, quiet)
+    attempts = store.attempts(directories[0])
+    assert attempts[-1]["resumed_from"] and ("slurm_restart_count" in attempts[-1]["slurm"]) == requeue
+
+
+def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
+    """Two attempts of one run are alive at once: the lost node's daemon is dead, its process is not."""
+    directories = runs(tmp_path, digits_root, 1, cycles=60)
+    (job,) = sc.submit(directories, digits_root, save_seconds=0)
+    sc.wait_until(lambda: sc.started(directories[0]), "started")
+    first = store.attempts(directories[0])[0]["pid"]
+    node = next(task.node for task in slurm.tasks() if task.name == job.name)
+    queue.stop_daemon(queue.state / f"slurmd-{node}.pid", 9)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
+    try:
+        sc.wait_until(lambda: len(store.attempts(directories[0])) == 2, "a second attempt")
+        assert os.path.exists(f"/proc/{first}"), "the first attempt had ended before the second began"
+        sc.wait_for_end(directories)
+        sc.wait_until(lambda: not os.path.exists(f"/proc/{first}"), "the old process ended")
+    finally:
+        queue.start_node(queue.state, node)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+    reference = new_run(tmp_path / "quiet", digits_root, seed=1, cycles=60)
+    run(reference, Execution(str(digits_root)))
+    assert results(directories[0]) == results(reference)
+
+
+def test_a_pack_of_four_resumes_its_unfinished_runs(queue, digits_root, tmp_path, quiet):
+    directories = runs(tmp_path, digits_root, 4)
+    (job,) = sc.submit(directories, digits_root, partition="low0", node="n1", cpus=2, save_seconds=0,
+                       runs_per_task=4, parallel_runs=2)  # fmt: skip
+    assert len(job.runs) == 1 and "_" not in job.task_id(0)
+    sc.wait_until(lambda: sum(store.state_of(one).name == "done" for one in directories) >= 2, "half of them")
+    sc.wait_until(lambda: any(map(sc.started, directories)), "a third")
+    sc.preempt()
+    sc.wait_for_end(directories)
+    same(directories, quiet)
+    assert len(store.attempts(directories[0])) == 1 and max(len(store.attempts(one)) for one in directories) >= 2
+
+
+def test_max_array_size_makes_three_arrays_of_25_runs(queue, digits_root, tmp_path):
+    queue.write_config(queue.state, max_array_size=11)
+    subprocess.run(["scontrol", "reconfigure"], check=True)
+    try:
+        assert slurm.max_array_size() == 11
+        directories = runs(tmp_path, digits_root, 25)
+        made = sc.submit(directories, digits_root, work=sc.NoWork)
+        assert [len(one.runs) for one in made] == [11, 11, 3]
+        sc.wait_for_end(directories)
+    finally:
+        queue.write_config(queue.state)
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+
+
+def test_a_poison_run_stops_after_five_attempts_and_names_memory(queue, digits_root, tmp_path):
+    directories = runs(tmp_path, digits_root, 2)
+    (job,) = sc.submit(directories, digits_root, work=sc.Poison, runs_per_task=2)
+    sc.wait_until(lambda: not any(task.lives for task in slurm.tasks()), "an end")
+    for directory in directories:
+        state = store.state_of(directory)
+        assert state.name == "failed" and len(store.attempts(directory)) == 5
+        assert "out of memory, most likely" in state.reason and re.search(r"memory_gb: \d+", state.reason)
+        assert (directory / "attempts" / "0005.error").exists()
+    shown = door("status", "--outputs", tmp_path, cwd=tmp_path, check=0).stdout
+    assert "2 failed" in shown and "memory_gb" in shown
+
+
+@pytest.fixture
+def place(tmp_path, digits_root, queue):
+    (tmp_path / "grid.yaml").write_text(GRID + "resources: {minutes: 5}\n")
+    (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
+    return tmp_path
+
+
+def slurm_submit(place, root, *more, check=0):
+    return door("submit", "--grid", "grid.yaml", "--data", root, "--cluster", "slurm", "--site", "site.yaml", *more,
+                cwd=place, check=check)  # fmt: skip
+
+
+def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
+    bill = slurm_submit(place, digits_root, "--dry-run").stdout
+    assert "tasks: 3 of 1 runs" in bill and "at most 0.2 core-hours" in bill and "#SBATCH --array=0-2%3" in bill
+    assert "wckey" not in bill and "#SBATCH --requeue" in bill and "srun" in bill and not (place / "outputs").exists()
+    refused = slurm_submit(place, digits_root, check=2)
+    assert "--yes" in refused.stderr and not (place / "outputs").exists()
+    made = slurm_submit(place, digits_root, "--yes", "--snapshot")
+    assert "3 tasks" in made.stdout and "the aggregator" in made.stdout
+    assert "to submit: 0" in slurm_submit(place, digits_root, "--yes").stdout
+    status = door("status", "--json", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    shown = json.loads(status.stdout)
+    assert shown["cluster"] and shown["counts"]["queued"] + shown["counts"]["running"] + shown["counts"]["done"] == 3
+    sc.wait_until(lambda: (place / "outputs" / "report.html").exists(), "the report")
+    assert (place / "outputs" / "tables" / "runs.csv").read_text().count("done") == 3
+    folder = place / "outputs" / "slurm"
+    (record,) = [one for one in submissions.read_all(place / "outputs") if one.execution]
+    assert record.code["commit"] and record.code["versions"]["torch"] and "diff" in record.code
+    attempt = store.attempts(next(store.run_directories(place / "outputs")))[0]
+    assert attempt["commit"] == record.code["commit"]
+    assert list((folder / "snapshots").glob("*/dc_hpc/submit.py"))
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*.pkl"))
+    name = next(store.run_directories(place / "outputs")).name
+    assert f"{name}: done" in door("status", "logs", name, cwd=place, check=0).stdout
+    later = slurm_submit(place, digits_root, "--dry-run", "--set", "cycles=4").stdout
+    assert "to submit: 3" in later
+
+
+def test_the_aggregator_waits_for_a_requeued_task(queue, digits_root, tmp_path):
+    directories = runs(tmp_path, digits_root, 1)
+    made = sc.submit(directories, digits_root, partition="low0", node="n1", save_seconds=0)
+    arguments = ["--outputs", str(tmp_path), "--data", str(digits_root)]
+    launch.submit_aggregator(made, arguments, site=Site(partition="low", cpus=1), name="grid", outputs=tmp_path)
+    sc.wait_until(lambda: sc.started(directories[0], 3), "started")
+    sc.preempt()
+    sc.wait_until(lambda: not sc.started(directories[0]), "preempted")
+    assert not (tmp_path / "report.html").exists()
+    sc.wait_until(lambda: (tmp_path / "report.html").exists(), "the report")
+    assert "done" in (tmp_path / "tables" / "runs.csv").read_text()
+
+
+STUB = """#!/bin/bash
+count=$(cat {folder}/count 2>/dev/null || echo 0); echo $((count + 1)) > {folder}/count
+if [ $count -lt {fails} ]; then
+  {before} echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2
+  exit 1
+fi
+exec {sbatch} "$@"
+"""
+
+
+@pytest.mark.parametrize("before, calls", [("", 3), ('{sbatch} "$@" >/dev/null;', 1)], ids=["busy", "answer lost"])
+def test_sbatch_that_fails_makes_no_duplicates(queue, digits_root, tmp_path, quiet, monkeypatch, before, calls):
+    """Twice busy: it is tried again. The answer lost after success: the queue is asked, and nothing is sent again."""
+    sbatch = subprocess.run(["which", "sbatch"], capture_output=True, text=True).stdout.strip()
+    stub = tmp_path / "bin" / "sbatch"
+    stub.parent.mkdir()
+    stub.write_text(STUB.format(folder=tmp_path, fails=2, before=before.format(sbatch=sbatch), sbatch=sbatch))
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(launch, "BACK_OFF", (0, 0, 0))
+    directories = runs(tmp_path, digits_root, 2)
+    (job,) = sc.submit(directories, digits_root)
+    assert (tmp_path / "count").read_text().strip() == str(calls)
+    assert len([task for task in slurm.tasks() if task.name.startswith("grid")
+                and (task.lives or task.name == job.name)]) == 2  # fmt: skip
+    sc.wait_for_end(directories)
+    same(directories, quiet)
+    assert [len(store.attempts(one)) for one in directories] == [1, 1]
+
+
+def test_a_launcher_that_died_after_sbatch_is_reconciled(place, digits_root):
+    slurm_submit(place, digits_root, "--yes", "--no-aggregate", "--set", "cycles=40")
+    outputs = place / "outputs"
+    (record,) = submissions.read_all(outputs)
+    for path in (outputs / "slurm" / "grid").glob(f"{record.job}_*_submitted.pkl"):
+        path.unlink()
+    submissions.write(outputs, submissions.replace(record, job=None))
+    again = slurm_submit(place, digits_root, "--yes", "--set", "cycles=40")
+    assert "to submit: 0" in again.stdout and submissions.read_all(outputs)[0].job == record.job
+    sc.wait_for_end(list(store.run_directories(outputs)))
+
+
+def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
+    (place / "bad.yaml").write_text("partition: nowhere\n")
+    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site", "bad.yaml",
+               "--yes", cwd=place)  # fmt: skip
+    assert out.returncode == 2 and "invalid partition" in out.stderr and len(out.stderr.strip().splitlines()) == 1
+    assert "to submit: 3" in slurm_submit(place, digits_root, "--dry-run").stdout
+
+
+def test_probe_site_drafts_a_profile_that_can_be_read(place):
+    from dc_hpc.scheduler.site import read_site
+
+    out = door("submit", "--probe-site", "--site", "drafted.yaml", cwd=place, check=0)
+    assert "partition low0" in out.stdout and "MaxArraySize 1001" in out.stdout and "gpu:fake:2" in out.stdout
+    assert read_site(place / "drafted.yaml").partition == "low"
+
+
+def test_scale_2500_runs(queue, digits_root, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..2500") + "resources: {runs_per_task: 125}\n")
+    from dc_hpc.experiment.grid import read_grid
+
+    grid = read_grid(tmp_path / "grid.yaml", data_root=digits_root)
+    directories = [store.create(tmp_path / "outputs", config) for config in grid.runs.values()]
+    made = sc.submit(directories, digits_root, work=sc.NoWork, runs_per_task=125)
+    assert [len(one.runs) for one in made] == [20]
+    sc.wait_for_end(directories, 240)
+
+
+def test_names_and_resources_that_would_leave_their_line_are_refused(tmp_path):
+    for name in ("a\nb", "a b", "a;b", "$(x)", "-x", ""):
+        with pytest.raises(InputError, match="job name"):
+            submissions.unique_name(name) if name else launch._folder(tmp_path, name)
+    with pytest.raises(InputError, match="cannot be named to SLURM"):
+        launch._folder(tmp_path / "a\nb", "grid")
+    text = launch.sbatch_text(Site(gpus=1, gpu_type="a100", gpu_flag="gres"), Resources(), name="g", outputs=tmp_path,
+                              tasks=2)  # fmt: skip
+    assert "--gres=gpu:a100:1" in text and sys.executable in text
