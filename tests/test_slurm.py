@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import slurm_cluster as sc
 from small_runs import new_run, results
-from test_submit import GRID, door
+from test_submit import GRID, REPOSITORY, door
 
 from dc_hpc.experiment import store
 from dc_hpc.experiment.errors import InputError
@@ -209,7 +212,7 @@ def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
     shown = json.loads(status.stdout)
     assert shown["cluster"] and shown["counts"]["queued"] + shown["counts"]["running"] + shown["counts"]["done"] == 3
     sc.wait_until(lambda: (place / "outputs" / "report.html").exists(), "the report")
-    assert (place / "outputs" / "tables" / "runs.csv").read_text().count("done") == 3
+    assert (place / "outputs" / "tables" / "runs.csv").read_text().count(",done,") == 3
     folder = place / "outputs" / "slurm"
     (record,) = [one for one in submissions.read_all(place / "outputs") if one.execution]
     assert record.code["commit"] and record.code["versions"]["torch"] and "diff" in record.code
@@ -294,6 +297,29 @@ def test_probe_site_drafts_a_profile_that_can_be_read(place):
     assert read_site(place / "drafted.yaml").partition == "low"
 
 
+def test_another_user(queue, digits_root, tmp_path_factory):
+    """The same doors as somebody without rights: files of their own, 0700 and 0600."""
+    if os.getuid():
+        pytest.skip("only root can become another user; the other tests were just run as one")
+    home = Path(tempfile.mkdtemp(prefix="dc-hpc-nobody-", dir="/tmp"))
+    (home / "grid.yaml").write_text(GRID)
+    (home / "site.yaml").write_text("partition: low\ncpus: 1\n")
+    shutil.copy(digits_root / "digits.npz", home / "digits.npz")
+    for path in (home, *home.iterdir()):
+        os.chown(path, 65534, 65534)
+    command = ["runuser", "-u", "nobody", "--", sys.executable, "-m", "dc_hpc.submit", "--grid", "grid.yaml", "--data",
+               ".", "--cluster", "slurm", "--site", "site.yaml", "--yes"]  # fmt: skip
+    environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(home)}
+    try:
+        made = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+        assert made.returncode == 0, made.stdout + made.stderr
+        sc.wait_until(lambda: (home / "outputs" / "report.html").exists(), "the report")
+        assert {path.stat().st_uid for path in (home / "outputs").rglob("*")} == {65534}
+        assert all(path.stat().st_mode & 0o077 == 0 for path in (home / "outputs").rglob("*") if not path.is_symlink())
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 def test_scale_2500_runs(queue, digits_root, tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..2500") + "resources: {runs_per_task: 125}\n")
     from dc_hpc.experiment.grid import read_grid
@@ -314,3 +340,56 @@ def test_names_and_resources_that_would_leave_their_line_are_refused(tmp_path):
     text = launch.sbatch_text(Site(gpus=1, gpu_type="a100", gpu_flag="gres"), Resources(), name="g", outputs=tmp_path,
                               tasks=2)  # fmt: skip
     assert "--gres=gpu:a100:1" in text and sys.executable in text
+
+
+FMNIST = ["--set", "k=5", "--set", "cycles=3", "--set", "seed=1..8", "--set", "probe_epochs=1", "--set", "features=none"]
+
+
+@pytest.fixture(scope="module")
+def quiet_fmnist(fmnist_root, tmp_path_factory):
+    """The eight runs on Fashion-MNIST, undisturbed, on this machine's cores."""
+    place = tmp_path_factory.mktemp("fmnist")
+    arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
+    door("submit", *arguments, "--outputs", place, cwd=place, check=0)
+    return {one.name: results(one) for one in store.run_directories(place)}
+
+
+@pytest.mark.parametrize("partition, user_signal", [
+    ("low0", False), pytest.param("low", False, marks=pytest.mark.slow), pytest.param("low", True, marks=pytest.mark.slow),
+    pytest.param("low0", True, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_fmnist, tmp_path, partition, user_signal):
+    queue.write_config(queue.state, user_signal=user_signal)
+    subprocess.run(["scontrol", "reconfigure"], check=True)
+    (tmp_path / "site.yaml").write_text(f"partition: {partition}\ncpus: 1\n")
+    arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
+    door("submit", *arguments, "--cluster", "slurm", "--site", "site.yaml", "--yes", cwd=tmp_path, check=0)
+    directories = list(store.run_directories(tmp_path / "outputs"))
+    assert len(directories) == 8
+    for number in (1, 2):
+        sc.wait_until(lambda: sum(map(sc.started, directories)) >= 2, "two runs under way")
+        before = sum(len(store.attempts(one)) for one in directories)
+        for node in ("n1", "n2"):
+            sc.preempt(node=node)
+        sc.wait_until(lambda: not any(map(sc.started, directories)), f"preempted, {number}")
+        assert before
+    sc.wait_for_end(directories, 400)
+    assert {one.name: results(one) for one in directories} == quiet_fmnist
+    assert sum(len(store.attempts(one)) for one in directories) > 8
+
+
+@pytest.mark.slow
+def test_a_lost_node_on_fashion_mnist(queue, fmnist_root, quiet_fmnist, tmp_path):
+    (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
+    arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
+    door("submit", *arguments, "--cluster", "slurm", "--site", "site.yaml", "--yes", cwd=tmp_path, check=0)
+    directories = list(store.run_directories(tmp_path / "outputs"))
+    sc.wait_until(lambda: sum(map(sc.started, directories)) >= 2, "two runs under way")
+    queue.stop_daemon(queue.state / "slurmd-n1.pid", 9)
+    subprocess.run(["scontrol", "update", "nodename=n1", "state=down", "reason=lost"], check=True)
+    try:
+        sc.wait_for_end(directories, 500)
+    finally:
+        queue.start_node(queue.state, "n1")
+        subprocess.run(["scontrol", "update", "nodename=n1", "state=resume"], check=False)
+    assert {one.name: results(one) for one in directories} == quiet_fmnist

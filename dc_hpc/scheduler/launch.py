@@ -6,6 +6,7 @@ pickles: the state of a run is what its directory says.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ def _hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], param
         try:
             executor = submitit.SlurmExecutor(folder, python=python)
             executor.update_parameters(job_name=submission.name, **parameters)
-            with executor.batch():
+            # submitit repeats on stderr what sbatch said; it is in the error, and said once
+            with redirect_stderr(io.StringIO()), executor.batch():
                 jobs = [executor.submit(call) for call in calls]
             arrived = replace(submission, job=jobs[0].job_id.split("_")[0])
             break

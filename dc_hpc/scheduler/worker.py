@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from dc_hpc.scheduler import slurm
 # A run that fails so often in a row in one task, no further cycle done, is left alone. Preemptions are no failures.
 ATTEMPTS = 5
 _EXIT_CODES = {"done": 0, "stopped": 3, "failed": 4}
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.2
 
 
 class Crashed(RuntimeError):
@@ -88,7 +89,7 @@ class Work:
                 outcomes[directory] = self._outcome(directory, children.pop(directory), stop)
                 if outcomes[directory] == "failed" and self.attempts > 1:
                     waiting.append(directory)  # until it is worn out
-            time.sleep(_LOOK_SECONDS)
+            wait([child.sentinel for child in children.values()], timeout=_LOOK_SECONDS)
         return outcomes
 
     def _child(self, run: Callable[..., str], directory: str, stop: StopSignal) -> BaseProcess:
