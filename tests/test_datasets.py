@@ -569,6 +569,11 @@ IMAGE_DAMAGES: dict[str, tuple[dict[str, bytes | None], str]] = {
     "cut header": ({"train/a/2.png": PNG[:20]}, "train/a/2.png cannot be decoded"),
     "cut data": ({"test/a/1.png": PNG[:-25]}, "test/a/1.png cannot be decoded"),
     "broken chunk": ({"train/a/2.png": PNG[:8] + b"\0\0\0\1IHDR" + PNG[16:]}, "train/a/2.png cannot be decoded"),
+    # PIL reports this one, a chunk whose length is too small, as a SyntaxError.
+    "wrong length": (
+        {"train/a/2.png": PNG[: PNG.index(b"IDAT") - 1] + b"\x0a" + PNG[PNG.index(b"IDAT") :]},
+        "train/a/2.png cannot be decoded",
+    ),
     "broken data": ({"test/a/1.png": PNG.replace(b"IDAT", b"IDXT")}, "test/a/1.png cannot be decoded"),
     "empty file": ({"train/a/2.png": b""}, "train/a/2.png cannot be decoded"),
     "other size": ({"train/b/0.png": true.image_bytes(PIXELS[:, :2])}, "train/b/0.png is 4x2 and test/a/1.png 4x3"),

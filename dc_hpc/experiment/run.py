@@ -75,7 +75,7 @@ class _Attempt:
         started = time.perf_counter()
         dataset = _load(self.config, self.execution)
         labels = dataset.train_labels.numpy()
-        seen = SeenImages(dataset.train_images.to(device), _views(self.config))
+        seen = SeenImages(dataset.train_images.to(device), views_of(self.config))
         state = self._resume(device)
         self._report("load", None, started)
         saved_at = time.monotonic()
@@ -166,7 +166,7 @@ class _Attempt:
         c, started = self.config, time.perf_counter()
         if not c.probe:
             return {}
-        test = SeenImages(dataset.test_images.to(device), _views(c))
+        test = SeenImages(dataset.test_images.to(device), views_of(c))
         pool = c.probe_average_pool
         train_values = activations(state.trunk, seen, c.probe, average_pool=pool)
         mirrored = activations(state.trunk, seen, c.probe, mirrored=True, average_pool=pool) if c.probe_flip else {}
@@ -201,7 +201,8 @@ def _dumped(config: RunConfig) -> set[int]:
     return set(chosen[config.features])
 
 
-def _views(config: RunConfig) -> Views:
+def views_of(config: RunConfig) -> Views:
+    """The two views that a run's settings ask for."""
     return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
 
 
