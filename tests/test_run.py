@@ -99,9 +99,9 @@ def test_shuffled_labels_change_the_numbers_and_not_the_pseudo_labels(digits_roo
     """Ground truth cannot reach the algorithm."""
     shuffled = tmp_path / "data"
     shuffled.mkdir()
-    arrays = dict(np.load(digits_root / "digits.npz"))
-    arrays["train_labels"] = np.random.default_rng(0).permutation(arrays["train_labels"])
-    np.savez(shuffled / "digits.npz", **arrays)
+    content = dict(np.load(digits_root / "digits.npz"))
+    content["train_labels"] = np.random.default_rng(0).permutation(content["train_labels"])
+    np.savez(shuffled / "digits.npz", **content)
     runs = {}
     for root in (digits_root, shuffled):
         runs[root] = new_run(tmp_path, root, probe=(), features="every")
@@ -255,9 +255,9 @@ def test_images_that_changed_since_are_refused(digits_root, tmp_path):
     directory = new_run(tmp_path, digits_root)
     other = tmp_path / "data"
     other.mkdir()
-    arrays = dict(np.load(digits_root / "digits.npz"))
-    arrays["train_images"] = arrays["train_images"][::-1]
-    np.savez(other / "digits.npz", **arrays)
+    content = dict(np.load(digits_root / "digits.npz"))
+    content["train_images"] = content["train_images"][::-1]
+    np.savez(other / "digits.npz", **content)
     assert finish(directory, other) == "failed"
     assert "not the one this run was made for" in store.state_of(directory).reason
 
