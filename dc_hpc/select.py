@@ -12,7 +12,7 @@ from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution, cores
 from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
-from dc_hpc.submit import check_cluster, check_data, check_outputs, create_runs, launch_runs
+from dc_hpc.submit import check_cluster, check_data, check_outputs, cluster_profile, create_runs, launch_runs
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -89,9 +89,10 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
     if not missing:
         return
     check_data(configs, Path(execution.data))
+    profile = cluster_profile(cluster, site)
     directories, name = create_runs(outputs, missing), f"{read.name}_by_ia"[:64]
     unfinished = launch_runs(directories, execution, name=name, resources=Resources(), cluster=cluster, outputs=outputs,
-                             slots=slots, site=site, wait=True)  # fmt: skip
+                             slots=slots, site=profile, wait=True)  # fmt: skip
     if unfinished is None:
         print("run this command again when they are done")
         raise typer.Exit()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from dc_hpc.experiment import store
 from dc_hpc.experiment.config import NETS, RunConfig
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, cores
+from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, cores
 from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
 
-CLUSTERS = ("local", "slurm", "debug")
+if TYPE_CHECKING:
+    from dc_hpc.scheduler.site import Site
+
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -53,28 +56,27 @@ def submit(
     if dry_run or not missing:
         return
     check_data(configs, data_root)
+    profile = cluster_profile(cluster, site)
     execution = Execution(str(data_root), device, threads, engine)
     directories = create_runs(outputs, [configs[name] for name in missing])
     name = "+".join(one.name for one in grids)[:64]
     unfinished = launch_runs(directories, execution, name=name, resources=grids[0].resources, cluster=cluster,
-                             outputs=outputs, slots=slots, site=site, wait=wait)  # fmt: skip
+                             outputs=outputs, slots=slots, site=profile, wait=wait)  # fmt: skip
     if unfinished:
         raise typer.Exit(1)
 
 
 def launch_runs(directories: list[Path], execution: Execution, *, name: str, resources: Resources, cluster: str,
-                outputs: Path, slots: int, site: Path, wait: bool) -> int | None:
+                outputs: Path, slots: int, site: Site | None, wait: bool) -> int | None:
     """Submit run directories; returns how many did not end done, or None when nobody waited for them."""
     # submitit takes a third of a second to import; --dry-run and --help do without
     from dc_hpc.scheduler import launch, progress
-    from dc_hpc.scheduler.site import read_site
 
     folder = outputs / "slurm" / name
     if cluster == "debug":
         launch.run_here(directories, execution, folder=folder)
     elif cluster == "slurm":
-        jobs = launch.submit_slurm(directories, execution, site=read_site(site), resources=resources, name=name,
-                                   folder=folder)  # fmt: skip
+        jobs = launch.submit_slurm(directories, execution, site=site, resources=resources, name=name, folder=folder)
         print(f"submitted {len(jobs)} tasks of job {jobs[0].job_id.split('_')[0]}; logs in {folder}")
         return None
     else:
@@ -115,6 +117,18 @@ def _print_bill(grids: list[Grid], states: dict[str, store.RunState], missing: l
 def check_cluster(cluster: str) -> None:
     """Refuse a place to run that does not exist."""
     _one_of("--cluster", cluster, CLUSTERS)
+
+
+def cluster_profile(cluster: str, path: Path) -> Site | None:
+    """The site profile where one is needed; refused before anything is written."""
+    if cluster != "slurm":
+        return None
+    if shutil.which("sbatch") is None:
+        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
+                         "use --cluster local")
+    from dc_hpc.scheduler.site import read_site
+
+    return read_site(path)
 
 
 def check_outputs(outputs: Path) -> None:

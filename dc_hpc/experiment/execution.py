@@ -18,6 +18,7 @@ _PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "faiss-c
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 
 
+CLUSTERS = ("local", "slurm", "debug")
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("torch", "faiss", "sklearn")
 

@@ -7,7 +7,6 @@ pickles: the state of a run is what its directory says.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.experiment.grid import Resources
 from dc_hpc.scheduler.site import Site, submitit_parameters
 
-CLUSTERS = ("local", "slurm", "debug")
 # submitit ends a local job after this; a laptop has no queue to be fair to.
 _LOCAL_MINUTES = 60 * 24 * 30
 
@@ -63,15 +61,16 @@ def submit_local(directories: Sequence[Path], execution: Execution, *, slots: in
 def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Site, resources: Resources, name: str,
                  folder: Path) -> list[submitit.Job]:
     """One array whose tasks do `runs_per_task` runs each."""
-    if shutil.which("sbatch") is None:
-        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
-                         "use --cluster local")
     size = resources.runs_per_task
     packs = [directories[start : start + size] for start in range(0, len(directories), size)]
     executor = _executor(folder, "slurm")
     parameters = submitit_parameters(site, minutes=resources.minutes, parallel_runs=resources.parallel_runs)
     executor.update_parameters(name=name, **parameters)
-    return _submit(executor, [_work(pack, execution) for pack in packs])
+    try:
+        return _submit(executor, [_work(pack, execution) for pack in packs])
+    except submitit.core.utils.FailedJobError as error:
+        raise InputError(f"sbatch refused the array: {error}; correct the site profile, or ask the cluster's help; no "
+                         "run is lost") from None
 
 
 def run_here(directories: Sequence[Path], execution: Execution, *, folder: Path) -> None:
