@@ -134,6 +134,6 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.door import run_door
 
     run_door(app)

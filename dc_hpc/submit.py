@@ -170,6 +170,6 @@ def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.door import run_door
 
     run_door(app)

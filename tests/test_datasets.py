@@ -50,18 +50,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     reference = tmp_path / "reference"
     for write in WRITERS.values():
         write(reference)
-    sums = {form: {file: true.md5_of(reference / file) for file in datasets.OFFICIAL[form]} for form in WRITERS}
-    monkeypatch.setattr(datasets, "OFFICIAL", sums)
+    true.count_as_official(monkeypatch, reference, WRITERS)
     monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "no-package")
-    split_list = {
-        part: ["nowhere", f"{part}_32x32.mat", sums["svhn"][f"SVHN/{part}_32x32.mat"]] for part in ("train", "test")
-    }
-    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", split_list)
-    batches = [[Path(file).name, md5] for file, md5 in sums["cifar10"].items()]
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", batches[:5])
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "test_list", batches[5:6])
-    meta = {"filename": "batches.meta", "key": "label_names", "md5": batches[6][1]}
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "meta", meta)
     return reference
 
 
