@@ -64,7 +64,8 @@ def test_the_package_itself_imports_nothing():
 
 
 LOGIN_NODE = ["dc_hpc.cli", "dc_hpc.select", "dc_hpc.submit", "dc_hpc.aggregate", "dc_hpc.fetch",
-              "dc_hpc.scheduler.launch", "dc_hpc.scheduler.progress", "dc_hpc.scheduler.site", "dc_hpc.experiment.store", "dc_hpc.experiment.grid",
+              "dc_hpc.scheduler.launch", "dc_hpc.scheduler.progress", "dc_hpc.scheduler.site",
+              "dc_hpc.experiment.store", "dc_hpc.experiment.grid",
               "dc_hpc.experiment.datasets", "dc_hpc.report.tables"]  # fmt: skip
 
 

@@ -108,6 +108,24 @@ def quarantine(path: AnyPath) -> Path:
     return moved
 
 
+def sweep(directory: AnyPath) -> None:
+    """Remove what killed processes left half written below a folder; files of living ones stay."""
+    for path in Path(directory).rglob(".*.tmp"):
+        owner = re.fullmatch(r"\..+\.(\d+)\.[0-9a-f]{16}\.tmp", path.name)
+        if owner and not _process_lives(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _process_lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another person's
+    return True
+
+
 def sha256_hex(data: bytes) -> str:
     """The SHA-256 of `data`: 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
@@ -169,7 +187,8 @@ def read_bytes(path: AnyPath, limit: int, directory: int | None = None) -> bytes
 
 def _write_whole(path: AnyPath, data: bytes, give_name: Callable[[int, str, str, bytes], bool]) -> bool:
     full = Path(os.path.abspath(path))
-    temporary = f".{full.name}.{secrets.token_hex(8)}.tmp"  # no other process has this name
+    # no other process has this name, and `sweep` sees whose it was
+    temporary = f".{full.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
     with _opened(full.parent, full) as directory:
         try:
             _write_aside(directory, temporary, data)

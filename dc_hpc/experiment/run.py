@@ -44,6 +44,7 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
     recorded with its traceback in the directory and returned as "failed". Running a finished run does nothing.
     """
     if store.state_of(directory).name == "done":
+        store.tidy(directory)  # the last attempt may have died between its result and this
         return "done"
     config = store.read_config(directory)
     number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})

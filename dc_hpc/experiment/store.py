@@ -202,10 +202,16 @@ def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:
 
 
 def finish(directory: Path, result: dict[str, Any]) -> None:
-    """Write result.json, which makes the run done, then tidy the checkpoints away."""
+    """Write result.json, which makes the run done, then tidy up."""
     files.write_json(directory / "result.json", {"format": FORMAT, "run_id": directory.name, **result}, once=True)
+    tidy(directory)
+
+
+def tidy(directory: Path) -> None:
+    """Remove what a finished run no longer needs: its checkpoints, and what killed attempts left half written."""
     for path in _checkpoints(directory):
         path.unlink(missing_ok=True)
+    files.sweep(directory)
 
 
 def read_result(directory: Path) -> dict[str, Any]:
