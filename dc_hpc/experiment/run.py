@@ -72,6 +72,7 @@ class _Attempt:
     complaints: list[str] = field(default_factory=list)
 
     def go(self) -> str:
+        """Resume, cycle, probe, finish; returns "done" or "stopped"."""
         device = torch.device(_device(self.execution.device))
         started = time.perf_counter()
         dataset = _load(self.config, self.execution)
