@@ -252,6 +252,6 @@ def _say(text: str, hang: int = 4) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.door import run_door
 
     run_door(app)

@@ -12,7 +12,16 @@ from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution, cores
 from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
-from dc_hpc.submit import check_cluster, check_data, check_outputs, create_runs, launch_runs, look_at
+from dc_hpc.submit import (
+    check_cluster,
+    check_data,
+    check_outputs,
+    cluster_profile,
+    create_runs,
+    look_at,
+    run_here,
+    send_to_slurm,
+)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -90,12 +99,14 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
     if not missing:
         return
     check_data(configs, Path(execution.data))
+    profile = cluster_profile(cluster, site)
     directories, name = create_runs(outputs, missing), f"{read.name}_by_ia"[:64]
-    unfinished = launch_runs(directories, execution, name=name, resources=Resources(), cluster=cluster, outputs=outputs,
-                             slots=slots, site=site, wait=True)  # fmt: skip
-    if unfinished is None:
+    if profile:
+        send_to_slurm([(name, Resources(), directories)], execution, site=profile, outputs=outputs, aggregate=None)
         print("run this command again when they are done")
         raise typer.Exit()
+    if run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
+        raise typer.Exit(1)
 
 
 def _select_values(read: Grid, by: str, keep: int, wanted: dict[Any, list[RunConfig]], path: Path,
@@ -134,6 +145,6 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.door import run_door
 
     run_door(app)

@@ -160,6 +160,6 @@ def _print_some(runs: list[RunView], lengths: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.door import run_door
 
     run_door(app)

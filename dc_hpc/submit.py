@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -13,13 +13,12 @@ import typer
 from dc_hpc.experiment import store
 from dc_hpc.experiment.config import NETS, RunConfig
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, cores
+from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, cores
 from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
 
 if TYPE_CHECKING:
     from dc_hpc.scheduler.overview import Overview
-
-CLUSTERS = ("local", "slurm", "debug")
+    from dc_hpc.scheduler.site import Site
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -64,25 +63,24 @@ def submit(
     settings = dict(parse_override(text) for text in overrides or [])
     grids = [read_grid(path, data_root=data_root, overrides=settings) for path in grid]
     configs = {name: config for one in grids for name, config in one.runs.items()}
+    profile = cluster_profile(cluster, site, dry_run=dry_run)
     seen = look_at(outputs, configs, reconcile=not dry_run)
     missing = [name for name, run in seen.runs.items() if run.state != "done" and not run.lives][:limit]
-    _print_bill(grids, seen, missing, outputs)
-    job, resources = "+".join(one.name for one in grids)[:64], grids[0].resources
-    if cluster == "slurm" and missing:
-        _print_slurm_bill(missing, configs, seen, job=job, resources=resources, site=site, outputs=outputs,
-                          whole=dry_run)  # fmt: skip
+    shares = _shares(grids, missing)
+    _print_bill(grids, shares, configs, seen, outputs, profile, whole=dry_run)
     if dry_run or not missing:
         return
     check_data(configs, data_root)
-    if cluster == "slurm":
-        _check_slurm()
+    if profile:
         _ask(yes)
     execution = Execution(str(data_root), device, threads, engine)
-    directories = create_runs(outputs, [configs[name] for name in missing])
-    after = ["--outputs", str(outputs.absolute()), "--data", str(data_root)] if aggregate else None
-    unfinished = launch_runs(directories, execution, name=job, resources=resources, cluster=cluster, outputs=outputs,
-                             slots=slots, site=site, wait=wait, aggregate=after, snapshot=snapshot)  # fmt: skip
-    if unfinished:
+    directories = dict(zip(missing, create_runs(outputs, [configs[name] for name in missing])))
+    if profile:
+        work = [(one.name, one.resources, [directories[name] for name in share]) for one, share in shares]
+        after = ["--outputs", str(outputs.absolute()), "--data", str(data_root)] if aggregate else None
+        send_to_slurm(work, execution, site=profile, outputs=outputs, aggregate=after, snapshot=snapshot)
+    elif run_here(list(directories.values()), execution, name="+".join(one.name for one in grids)[:64],
+                  cluster=cluster, outputs=outputs, slots=slots, wait=wait):  # fmt: skip
         raise typer.Exit(1)
 
 
@@ -103,51 +101,49 @@ def look_at(outputs: Path, configs: dict[str, RunConfig], *, reconcile: bool = T
     return overview.look(outputs, configs, known=known)
 
 
-def launch_runs(directories: list[Path], execution: Execution, *, name: str, resources: Resources, cluster: str,
-                outputs: Path, slots: int, site: Path, wait: bool, aggregate: list[str] | None = None,
-                snapshot: bool = False) -> int | None:
-    """Submit run directories; returns how many did not end done, or None when nobody waited for them.
-
-    aggregate: arguments of the aggregator that is queued after them on a cluster.
-    """
+def run_here(directories: list[Path], execution: Execution, *, name: str, cluster: str, outputs: Path, slots: int,
+             wait: bool) -> int:
+    """Run on this machine; returns how many runs did not end done, 0 when nobody waited for them."""
     # submitit takes a third of a second to import; --dry-run and --help do without
     from dc_hpc.scheduler import launch, progress
 
     folder = outputs / "slurm" / name
     if cluster == "debug":
         launch.run_here(directories, execution, folder=folder)
-    elif cluster == "slurm":
-        _launch_slurm(directories, execution, name=name, resources=resources, outputs=outputs, site=site,
-                      aggregate=aggregate, snapshot=snapshot)  # fmt: skip
-        return None
-    else:
-        jobs = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
-        if not wait:
-            print(f"started {len(jobs)} jobs on this machine; logs in {folder}; the same command shows the states")
-            return None
-        _watch(jobs, directories)
+        return progress.print_outcome(directories, folder)
+    jobs = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
+    if not wait:
+        print(f"started {len(jobs)} jobs on this machine; logs in {folder}; how they stand: python -m dc_hpc.status "
+              f"--outputs {outputs}")  # fmt: skip
+        return 0
+    _watch(jobs, directories)
     return progress.print_outcome(directories, folder)
 
 
-def _launch_slurm(directories: list[Path], execution: Execution, *, name: str, resources: Resources, outputs: Path,
-                  site: Path, aggregate: list[str] | None, snapshot: bool) -> None:
+def send_to_slurm(work: list[tuple[str, Resources, list[Path]]], execution: Execution, *, site: Site, outputs: Path,
+                  aggregate: list[str] | None, snapshot: bool = False) -> None:
+    """Submit run directories as arrays, one or more for each grid's (name, resources, directories).
+
+    aggregate: arguments of the aggregator that is queued after all of them; None for none.
+    """
     from dc_hpc.experiment import code
     from dc_hpc.scheduler import launch
-    from dc_hpc.scheduler.site import read_site
 
-    profile = read_site(site)
     if snapshot:
         copied = code.snapshot(outputs)
-        profile = launch.with_code(profile, copied)
+        site = launch.with_code(site, copied)
         print(f"the runs use the copy of the code in {copied}")
-    made = launch.submit_slurm(directories, execution, site=profile, resources=resources, name=name, outputs=outputs,
-                               code=code.code_facts())  # fmt: skip
-    for one in made:
-        print(f"submitted job {one.job} ({one.name}): {len(one.runs)} tasks")
+    facts, made = code.code_facts(), []
+    for name, resources, directories in work:
+        arrays = launch.submit_slurm(directories, execution, site=site, resources=resources, name=name,
+                                     outputs=outputs, code=facts)  # fmt: skip
+        for one in arrays:
+            print(f"submitted job {one.job} ({one.name}): {len(one.runs)} tasks, logs in {outputs / 'slurm' / name}")
+        made += arrays
     if aggregate is not None:
-        last = launch.submit_aggregator(made, aggregate, site=profile, name=name, outputs=outputs)
+        last = launch.submit_aggregator(made, aggregate, site=site, name=work[0][0], outputs=outputs)
         print(f"submitted job {last.job}: the aggregator, when all of them have ended")
-    print(f"logs in {outputs / 'slurm' / name}; how they stand: python -m dc_hpc.status --outputs {outputs}")
+    print(f"how they stand: python -m dc_hpc.status --outputs {outputs}")
 
 
 def _watch(jobs: list, directories: list[Path]) -> None:
@@ -163,47 +159,31 @@ def _watch(jobs: list, directories: list[Path]) -> None:
         raise typer.Exit(130) from None
 
 
-def _print_bill(grids: list[Grid], seen: Overview, missing: list[str], outputs: Path) -> None:
-    """The runs by state, and how many will be submitted."""
+def _shares(grids: list[Grid], missing: list[str]) -> list[tuple[Grid, list[str]]]:
+    """The missing runs of each grid that has some; a run that several grids share goes with the first."""
+    left, shares = dict.fromkeys(missing), []
     for one in grids:
-        shared = f", {len(one.runs)} runs" if len(one.runs) < len(one.points) else ""
-        print(f"{one.path}: {len(one.points)} points{shared}")
-    print(", ".join(f"{count} {name}" for name, count in seen.counts().items()) + f" in {outputs}")
-    for run in seen.runs.values():
-        if run.state == "failed":
-            print(f"  failed: {run.name}: {run.reason} (traceback in its attempts folder)")
-    print(f"to submit: {len(missing)}")
+        share = [name for name in one.runs if name in left]
+        for name in share:
+            del left[name]
+        if share:
+            shares.append((one, share))
+    return shares
 
 
-def _print_slurm_bill(missing: list[str], configs: dict[str, RunConfig], seen: Overview, *, job: str,
-                      resources: Resources, site: Path, outputs: Path, whole: bool) -> None:
-    """Tasks, and the hours they may take: at most by the limits, likely by what cycles took so far."""
-    from dc_hpc.scheduler.overview import measure
-    from dc_hpc.scheduler.site import read_site
+def _print_bill(grids: list[Grid], shares: list[tuple[Grid, list[str]]], configs: dict[str, RunConfig], seen: Overview,
+                outputs: Path, site: Site | None, *, whole: bool) -> None:
+    """whole: print the scripts for sbatch too."""
+    from dc_hpc.scheduler import bill
 
-    profile = read_site(site)
-    tasks = math.ceil(len(missing) / resources.runs_per_task)
-    cores_each = max(profile.cpus, resources.parallel_runs)
-    unit, each = ("GPU-hours", profile.gpus) if profile.gpus else ("core-hours", cores_each)
-    print(f"tasks: {tasks} of {resources.runs_per_task} runs, {resources.parallel_runs} at a time, at most "
-          f"{resources.minutes} minutes each: at most {tasks * resources.minutes / 60 * each:.1f} {unit}")
-    seconds = measure(outputs, seen).cycle_seconds
-    if seconds is None:
-        print("estimate: no run of this grid was measured yet; try --limit 1 first")
-    else:
-        left = sum(max(configs[name].cycles, 1) - seen.runs[name].cycles_done for name in missing)
-        print(f"estimate: {left} cycles of {seconds:.2g} s (median so far): "
-              f"{left * seconds / 3600 / resources.parallel_runs * each:.2g} {unit}, without loading and probes")
-    if whole:
-        from dc_hpc.scheduler.launch import sbatch_text
+    print(bill.runs_bill(grids, seen, [name for _, share in shares for name in share], outputs))
+    for one, share in shares if site else ():
+        print(bill.cluster_bill(share, configs, seen, resources=one.resources, site=site, outputs=outputs))
+        if whole:
+            from dc_hpc.scheduler.launch import sbatch_text
 
-        print(sbatch_text(profile, resources, name=job, outputs=outputs, tasks=tasks))
-
-
-def _check_slurm() -> None:
-    from dc_hpc.scheduler.launch import check_slurm
-
-    check_slurm()
+            tasks = bill.tasks(share, one.resources)
+            print(sbatch_text(site, one.resources, name=one.name, outputs=outputs, tasks=tasks))
 
 
 def _ask(yes: bool) -> None:
@@ -236,6 +216,18 @@ def _probe_site(site: Path) -> None:
 def check_cluster(cluster: str) -> None:
     """Refuse a place to run that does not exist."""
     _one_of("--cluster", cluster, CLUSTERS)
+
+
+def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site | None:
+    """The site profile where one is needed; refused before anything is written. A dry run needs no sbatch."""
+    if cluster != "slurm":
+        return None
+    if shutil.which("sbatch") is None and not dry_run:
+        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
+                         "use --cluster local")
+    from dc_hpc.scheduler.site import read_site
+
+    return read_site(path)
 
 
 def check_outputs(outputs: Path) -> None:
@@ -277,6 +269,6 @@ def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.door import run_door
 
     run_door(app)

@@ -8,15 +8,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import pytest
+# One thread, said before anything starts a pool of them: the bits of a sum depend on their number, and threads that
+# share cores with other work are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from dc_hpc.experiment.datasets import fetch
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from dc_hpc.experiment.datasets import fetch  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
-
-# One thread everywhere: the bits of a sum depend on their number, and two cores are shared by whole test runs.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

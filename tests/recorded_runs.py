@@ -11,8 +11,13 @@ import pandas as pd
 from dc_hpc.experiment import store
 from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS, protocol_of
 from dc_hpc.experiment.config import RunConfig, make_config, run_id
-from dc_hpc.report.tables import SETTINGS, frame_of, setting_cell
+from dc_hpc.experiment.grid import read_grid
+from dc_hpc.report.columns import SETTINGS, setting_cell
+from dc_hpc.report.tables import frame_of
 
+# What a page that does not escape would run.
+HOSTILE = '<script>document.title="taken"</script>&"\''
+JOBS = Path(__file__).parents[1] / "jobs"
 FACTS = {
     "host": "node1", "pid": 1, "process_start": "0", "started": 0.0, "device": "cpu-1", "commit": "a" * 40,
     "dirty": False, "execution": {"engine": "torch", "threads": 1},
@@ -181,3 +186,29 @@ def row_of(
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows of `row_of` as `load_runs` and `tables.records` give them."""
     return frame_of(rows)
+
+
+def grid_rows(*names: str) -> list[dict[str, Any]]:
+    """The runs of grids, all done, with numbers that tell them apart."""
+    configs = {
+        key: run
+        for name in names
+        for key, run in read_grid(JOBS / f"{name}.yaml", data_root=JOBS).runs.items()
+    }
+    rows = []
+    for index, config in enumerate(configs.values()):
+        accuracy = 40 + index % 17 if config.probe else None
+        layers = {layer: accuracy + i for i, layer in enumerate(config.probe)} if config.probe else None
+        ia = None if config.labels else 0.05 + 0.001 * (index % 11)
+        rows.append(row_of(config, ia=ia, accuracy=accuracy, layers=layers, seconds=1.0, attempts=1))
+    return rows
+
+
+def record_figure_4(outputs: Path) -> None:
+    """Figure 4a for two seeds, one of them with a failed run, and a damaged run of another k."""
+    for k, accuracy in ((5, 83.0), (20, 80.0), (200, 9.5)):
+        record(outputs, config_of("fmnist", k=k, seed=2, cycles=3), ia=0.39, accuracy=accuracy)
+        if k < 200:
+            record(outputs, config_of("fmnist", k=k, seed=5, cycles=3), ia=0.40, accuracy=accuracy + 1)
+    record_failed(outputs, config_of("fmnist", k=200, seed=5, cycles=3), RuntimeError(HOSTILE))
+    spoil(record(outputs, config_of("fmnist", k=7, seed=2, cycles=3), accuracy=81.0), "result.json")

@@ -50,18 +50,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     reference = tmp_path / "reference"
     for write in WRITERS.values():
         write(reference)
-    sums = {form: {file: true.md5_of(reference / file) for file in datasets.OFFICIAL[form]} for form in WRITERS}
-    monkeypatch.setattr(datasets, "OFFICIAL", sums)
+    true.count_as_official(monkeypatch, reference, WRITERS)
     monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "no-package")
-    split_list = {
-        part: ["nowhere", f"{part}_32x32.mat", sums["svhn"][f"SVHN/{part}_32x32.mat"]] for part in ("train", "test")
-    }
-    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", split_list)
-    batches = [[Path(file).name, md5] for file, md5 in sums["cifar10"].items()]
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", batches[:5])
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "test_list", batches[5:6])
-    meta = {"filename": "batches.meta", "key": "label_names", "md5": batches[6][1]}
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "meta", meta)
     return reference
 
 
@@ -569,6 +559,11 @@ IMAGE_DAMAGES: dict[str, tuple[dict[str, bytes | None], str]] = {
     "cut header": ({"train/a/2.png": PNG[:20]}, "train/a/2.png cannot be decoded"),
     "cut data": ({"test/a/1.png": PNG[:-25]}, "test/a/1.png cannot be decoded"),
     "broken chunk": ({"train/a/2.png": PNG[:8] + b"\0\0\0\1IHDR" + PNG[16:]}, "train/a/2.png cannot be decoded"),
+    # PIL reports this one, a chunk whose length is too small, as a SyntaxError.
+    "wrong length": (
+        {"train/a/2.png": PNG[: PNG.index(b"IDAT") - 1] + b"\x0a" + PNG[PNG.index(b"IDAT") :]},
+        "train/a/2.png cannot be decoded",
+    ),
     "broken data": ({"test/a/1.png": PNG.replace(b"IDAT", b"IDXT")}, "test/a/1.png cannot be decoded"),
     "empty file": ({"train/a/2.png": b""}, "train/a/2.png cannot be decoded"),
     "other size": ({"train/b/0.png": true.image_bytes(PIXELS[:, :2])}, "train/b/0.png is 4x2 and test/a/1.png 4x3"),

@@ -70,6 +70,23 @@ def test_a_halted_run_equals_the_unhalted_one_before_the_halt(seen):
     assert halted[-1].loss != whole[-1].loss
 
 
+def test_every_cycle_has_a_fresh_head_halted_or_not(seen, monkeypatch):
+    from dc_hpc.algorithm import deepcluster
+
+    heads, real = [], deepcluster.new_head
+
+    def remembered(*arguments, **settings):
+        heads.append(real(*arguments, **settings))
+        return copy.deepcopy(heads[-1])  # training goes on with a copy
+
+    monkeypatch.setattr(deepcluster, "new_head", remembered)
+    run(start(), seen, halt_cycle=2)
+    weights = [head.linear.weight for head in heads]
+    assert len(weights) == 4 and not any(torch.equal(a, b) for a, b in zip(weights, weights[1:]))
+    expected = [real(84, 6, seed=3, cycle=cycle).linear.weight for cycle in range(4)]
+    assert all(torch.equal(a, b) for a, b in zip(weights, expected))
+
+
 def test_an_ia_only_run_is_the_first_clustering_of_the_full_run(seen):
     full, only = run(start(), seen), run(start(), seen, cycles=0)
     assert len(only) == 1 and torch.equal(only[0].pseudo_labels, full[0].pseudo_labels)

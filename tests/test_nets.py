@@ -3,8 +3,17 @@ import math
 import pytest
 import torch
 
-from dc_hpc.algorithm.nets import NETS, Sobel, alexnet, alexnet_small, feature_dimension, initialise, lenet5, new_head
-from dc_hpc.algorithm.nets import parameter_count
+from dc_hpc.algorithm.nets import (
+    NETS,
+    Sobel,
+    alexnet,
+    alexnet_small,
+    feature_dimension,
+    initialise,
+    lenet5,
+    new_head,
+    parameter_count,
+)
 from dc_hpc.experiment.config import NETS as FACTS
 
 

@@ -26,14 +26,16 @@ def test_squeue_lines_are_read():
 
 def test_sacct_lines_are_read():
     text = ("12_0|grid-ab|COMPLETED|n1\n12_1|grid-ab|OUT_OF_MEMORY|n1\n12_2|grid-ab|CANCELLED by 1000|None assigned\n"
-            "12_[3-4,7%2]|grid-ab|PENDING|None assigned\n13|alone|NODE_FAIL|n2\n12_0.batch|batch|FAILED|n1\n")  # fmt: skip
+            "12_[3-4,7%2]|grid-ab|PENDING|None assigned\n13|alone|NODE_FAIL|n2\n"
+            "12_0.batch|batch|FAILED|n1\n")  # fmt: skip
     found = {task.id: task for task in slurm.parse_sacct(text)}
     assert set(found) == {"12_0", "12_1", "12_2", "12_3", "12_4", "12_7", "13"}
     assert found["12_1"].state == "OUT_OF_MEMORY" and found["12_2"].state == "CANCELLED" and found["12_7"].lives
 
 
 # As SLURM 22.05 answered on the test cluster.
-ANSWER = "JobId=3 JobState={state} Reason=None Requeue=1 EndTime={end} PreemptEligibleTime=2026-01-01T10:00:00 PreemptTime={preempt}"
+ANSWER = ("JobId=3 JobState={state} Reason=None Requeue=1 EndTime={end} PreemptEligibleTime=2026-01-01T10:00:00 "
+          "PreemptTime={preempt}")  # fmt: skip
 
 
 @pytest.mark.parametrize("state, end, preempt, cause", [
@@ -99,7 +101,8 @@ def test_without_a_database_the_log_names_it(digits_root, tmp_path, no_cluster):
     submitted(outputs, (directory.name,))
     log = outputs / "slurm" / "grid" / "12_0_log.err"
     log.parent.mkdir()
-    log.write_text("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have been killed")
+    log.write_text("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have "
+                   "been killed")  # fmt: skip
     stub(no_cluster, "squeue", "")
     (seen,) = overview.look(outputs, [directory.name]).runs.values()
     assert "ran out of memory" in seen.reason

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from small_runs import new_run, results, small_config
 
-from dc_hpc.experiment import files, store
+from dc_hpc.experiment import arrays, store
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 
@@ -50,11 +50,11 @@ def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
 def test_the_dumped_features_are_the_clustered_ones(digits_root, tmp_path):
     directory = new_run(tmp_path, digits_root, pca=8, features="first")
     finish(directory, digits_root)
-    arrays, attributes = files.read_hdf5(directory / "features" / "c0000.h5",
+    dump, attributes = arrays.read_hdf5(directory / "features" / "c0000.h5",
                                          {"features": ("f", 2), "pseudo_labels": ("u", 1)})  # fmt: skip
-    assert arrays["features"].shape == (1500, 8) and arrays["features"].dtype == np.float16
-    assert np.allclose(np.linalg.norm(arrays["features"].astype(float), axis=1), 1, atol=1e-2)
-    assert arrays["pseudo_labels"].dtype == np.uint16 and arrays["pseudo_labels"].max() < 6
+    assert dump["features"].shape == (1500, 8) and dump["features"].dtype == np.float16
+    assert np.allclose(np.linalg.norm(dump["features"].astype(float), axis=1), 1, atol=1e-2)
+    assert dump["pseudo_labels"].dtype == np.uint16 and dump["pseudo_labels"].max() < 6
     assert attributes["run_id"] == directory.name and attributes["cycle"] == 0 and attributes["k"] == 6
 
 
@@ -63,7 +63,7 @@ def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path)
 
     directory = new_run(tmp_path, digits_root)
     finish(directory, digits_root)
-    dump, _ = files.read_hdf5(directory / "features" / "c0000.h5", {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+    dump, _ = arrays.read_hdf5(directory / "features" / "c0000.h5", {"features": ("f", 2), "pseudo_labels": ("u", 1)})
     truth = np.load(digits_root / "digits.npz")["train_labels"]
     result = store.read_result(directory)
     assert result["ia"] == pytest.approx(normalized_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
@@ -99,9 +99,9 @@ def test_shuffled_labels_change_the_numbers_and_not_the_pseudo_labels(digits_roo
     """Ground truth cannot reach the algorithm."""
     shuffled = tmp_path / "data"
     shuffled.mkdir()
-    arrays = dict(np.load(digits_root / "digits.npz"))
-    arrays["train_labels"] = np.random.default_rng(0).permutation(arrays["train_labels"])
-    np.savez(shuffled / "digits.npz", **arrays)
+    content = dict(np.load(digits_root / "digits.npz"))
+    content["train_labels"] = np.random.default_rng(0).permutation(content["train_labels"])
+    np.savez(shuffled / "digits.npz", **content)
     runs = {}
     for root in (digits_root, shuffled):
         runs[root] = new_run(tmp_path, root, probe=(), features="every")
@@ -109,20 +109,21 @@ def test_shuffled_labels_change_the_numbers_and_not_the_pseudo_labels(digits_roo
     one, other = results(runs[digits_root]), results(runs[shuffled])
     read = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
     for name in ("features/c0000.h5", "features/c0001.h5", "features/c0002.h5"):
-        first, _ = files.read_hdf5(runs[digits_root] / name, read)
-        second, _ = files.read_hdf5(runs[shuffled] / name, read)
+        first, _ = arrays.read_hdf5(runs[digits_root] / name, read)
+        second, _ = arrays.read_hdf5(runs[shuffled] / name, read)
         assert np.array_equal(first["pseudo_labels"], second["pseudo_labels"])
-    weights = [files.read_safetensors(runs[root] / "trunk.safetensors")[0] for root in runs]
+    weights = [arrays.read_safetensors(runs[root] / "trunk.safetensors")[0] for root in runs]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert one["result.json"] != other["result.json"]
 
 
 def test_the_supervised_ceiling_trains_on_the_truth(digits_root, tmp_path):
-    settings = dict(k=10, cycles=10, probe=("fc2",), probe_lr=0.5, training_view="none")
+    settings = dict(k=10, cycles=15, momentum=0.9, batch_size=32, probe=("fc2",), training_view="none")
     plain, ceiling = new_run(tmp_path, digits_root, **settings), new_run(tmp_path, digits_root, labels=True, **settings)
     finish(plain, digits_root), finish(ceiling, digits_root)
     result, metrics = store.read_result(ceiling), pd.read_csv(ceiling / "metrics.csv")
     assert result["clusterings"] == 0 and result["ia"] is None and (metrics.nmi_true == 1).all()
+    assert metrics.loss.iloc[-1] < 1
     assert result["accuracy"] > store.read_result(plain)["accuracy"] + 5
 
 
@@ -254,9 +255,9 @@ def test_images_that_changed_since_are_refused(digits_root, tmp_path):
     directory = new_run(tmp_path, digits_root)
     other = tmp_path / "data"
     other.mkdir()
-    arrays = dict(np.load(digits_root / "digits.npz"))
-    arrays["train_images"] = arrays["train_images"][::-1]
-    np.savez(other / "digits.npz", **arrays)
+    content = dict(np.load(digits_root / "digits.npz"))
+    content["train_images"] = content["train_images"][::-1]
+    np.savez(other / "digits.npz", **content)
     assert finish(directory, other) == "failed"
     assert "not the one this run was made for" in store.state_of(directory).reason
 
@@ -286,4 +287,5 @@ def test_the_engines_agree_on_a_whole_small_run(digits_root, tmp_path):
 
 
 def test_the_small_config_is_what_it_says(digits_root):
-    assert small_config(digits_root).protocol == "code" and small_config(digits_root, protocol="text").probe_flip is False
+    assert small_config(digits_root).protocol == "code"
+    assert small_config(digits_root, protocol="text").probe_flip is False

@@ -342,7 +342,8 @@ def test_names_and_resources_that_would_leave_their_line_are_refused(tmp_path):
     assert "--gres=gpu:a100:1" in text and sys.executable in text
 
 
-FMNIST = ["--set", "k=5", "--set", "cycles=3", "--set", "seed=1..8", "--set", "probe_epochs=1", "--set", "features=none"]
+FMNIST = [word for setting in ("k=5", "cycles=3", "seed=1..8", "probe_epochs=1", "features=none")
+          for word in ("--set", setting)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -355,10 +356,11 @@ def quiet_fmnist(fmnist_root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("partition, user_signal", [
-    ("low0", False), pytest.param("low", False, marks=pytest.mark.slow), pytest.param("low", True, marks=pytest.mark.slow),
-    pytest.param("low0", True, marks=pytest.mark.slow),
+    ("low0", False), pytest.param("low", False, marks=pytest.mark.slow),
+    pytest.param("low", True, marks=pytest.mark.slow), pytest.param("low0", True, marks=pytest.mark.slow),
 ])  # fmt: skip
-def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_fmnist, tmp_path, partition, user_signal):
+def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_fmnist, tmp_path, partition,
+                                                     user_signal):
     queue.write_config(queue.state, user_signal=user_signal)
     subprocess.run(["scontrol", "reconfigure"], check=True)
     (tmp_path / "site.yaml").write_text(f"partition: {partition}\ncpus: 1\n")

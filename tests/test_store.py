@@ -146,6 +146,15 @@ def test_a_result_is_written_once_and_ends_the_checkpoints(directory):
     assert not list((directory / "checkpoints").iterdir())
 
 
+def test_what_a_killed_attempt_left_half_written_is_swept_at_the_end(directory):
+    killed = directory / f".metrics.csv.{2**22 + 1}.{'0' * 16}.tmp"
+    living = directory / f".metrics.csv.{os.getpid()}.{'0' * 16}.tmp"
+    for path in (killed, living):
+        path.write_text("cycle,")
+    store.tidy(directory)
+    assert not killed.exists() and living.exists()
+
+
 @pytest.mark.parametrize("change", [
     lambda content: content | {"format": 2},
     lambda content: content | {"run_id": "other"},

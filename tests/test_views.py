@@ -16,7 +16,8 @@ def images(n, c, side, seed=0):
 
 
 @pytest.mark.parametrize("channels, side, resize, crop, constants", [
-    (1, 28, 44, 32, GREY), (3, 32, 45, 32, COLOUR), (1, 8, 44, 32, GREY), (3, 32, 256, 224, COLOUR), (3, 96, 45, 32, COLOUR),
+    (1, 28, 44, 32, GREY), (3, 32, 45, 32, COLOUR), (1, 8, 44, 32, GREY), (3, 32, 256, 224, COLOUR),
+    (3, 96, 45, 32, COLOUR),
 ])  # fmt: skip
 def test_the_clustering_view_is_that_of_pil_and_torchvision(channels, side, resize, crop, constants):
     data = images(20, channels, side)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.yaml_reader import Document, nearest, parse_scalar, parse_yaml, read_yaml
+from dc_hpc.experiment.yaml_reader import Document, nearest, parse_scalar, parse_yaml, read_yaml, shown
 
 # By hand from YAML 1.2's core schema, with the forms that a person types.
 SCALARS = {
@@ -256,6 +256,14 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "open", refuse)  # not chmod: root may read everything
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); check"):
         read_yaml(tmp_path / "a.yaml")
+
+
+def test_names_and_texts_in_messages_are_short_and_printable() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_yaml("a: 1\na: 2\n", "g\x1b\n" + "n" * 1000)
+    assert one_line(caught.value).startswith("g??nnn")
+    assert shown("x" * 40) == f'"{"x" * 40}"'
+    assert shown("x" * 1_000_000) == f'"{"x" * 37}..."'
 
 
 # ---- the nearest word

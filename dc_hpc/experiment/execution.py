@@ -16,6 +16,7 @@ from dc_hpc.experiment.code import commit, versions
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 
 
+CLUSTERS = ("local", "slurm", "debug")
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("torch", "faiss", "sklearn")
 

@@ -19,7 +19,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,24 +28,19 @@ from dc_hpc.experiment.errors import InputError
 # numpy, h5py and safetensors are imported where they are used: `status` reads many small JSON files and no
 # array, and must answer at once from a slow shared file system.
 if TYPE_CHECKING:
-    import h5py
-    import numpy as np
+    pass
 
 AnyPath = str | os.PathLike[str]
 
 MAX_JSON_BYTES = 64 << 20
 MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN is 0.6 GB
 DIGEST_DIGITS = 16
-CHUNK_BYTES = 1 << 20
-MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES = 64, 1 << 15  # HDF5 keeps a header message below 64 KiB
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # else a named pipe waits for ever
 _LINKS_UNSUPPORTED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _RENAME_NOREPLACE = 1
-# What h5py and safetensors raise on hostile bytes; these are in memory by then, so the file is to blame.
-_PARSER_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
 
 
 class DamagedFile(ValueError):
@@ -113,6 +108,24 @@ def quarantine(path: AnyPath) -> Path:
     return moved
 
 
+def sweep(directory: AnyPath) -> None:
+    """Remove what killed processes left half written below a folder; files of living ones stay."""
+    for path in Path(directory).rglob(".*.tmp"):
+        owner = re.fullmatch(r"\..+\.(\d+)\.[0-9a-f]{16}\.tmp", path.name)
+        if owner and not _process_lives(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _process_lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another person's
+    return True
+
+
 def sha256_hex(data: bytes) -> str:
     """The SHA-256 of `data`: 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
@@ -123,7 +136,7 @@ def read_digested(path: AnyPath) -> bytes:
     named = re.search(rf"-([0-9a-f]{{{DIGEST_DIGITS}}})(?:\.[A-Za-z0-9]+)*\Z", Path(path).name)
     if named is None:
         raise DamagedFile(path, "its name carries no digest")
-    data = _read(path, MAX_ARRAY_BYTES)
+    data = read_bytes(path, MAX_ARRAY_BYTES)
     if sha256_hex(data)[:DIGEST_DIGITS] != named[1]:
         raise DamagedFile(path, "its content does not match the digest in its name")
     return data
@@ -131,14 +144,15 @@ def read_digested(path: AnyPath) -> bytes:
 
 def read_json(path: AnyPath) -> Any:
     """The data of a JSON file; DamagedFile for anything `write_json` could not have written."""
-    content = _read(path, MAX_JSON_BYTES)
+    content = read_bytes(path, MAX_JSON_BYTES)
     try:
-        return _strict_json(content)
+        return strict_json(content)
     except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not valid JSON ({error})") from None
 
 
-def _strict_json(content: bytes) -> Any:
+def strict_json(content: bytes) -> Any:
+    """JSON without its traps: ValueError for a key that stands twice, for NaN and for infinities."""
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError("a key appears twice")
@@ -153,7 +167,8 @@ def _strict_json(content: bytes) -> Any:
     return json.loads(text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
 
 
-def _read(path: AnyPath, limit: int, directory: int | None = None) -> bytes:
+def read_bytes(path: AnyPath, limit: int, directory: int | None = None) -> bytes:
+    """The content of a regular file of at most `limit` bytes; no link is followed, no pipe waited for."""
     try:
         handle = os.open(path, _READ_FILE, dir_fd=directory)
     except OSError as error:
@@ -170,140 +185,10 @@ def _read(path: AnyPath, limit: int, directory: int | None = None) -> bytes:
         os.close(handle)
 
 
-def hdf5_bytes(datasets: Mapping[str, np.ndarray], attributes: Mapping[str, str | float]) -> bytes:
-    """An HDF5 file as bytes; equal content gives equal bytes. Arrays: integers or floats, not empty.
-
-    Built in memory, because HDF5 brings Python down when the disk is full. Every chunk has a checksum
-    (fletcher32) and so has every header of the 1.10 format; HDF5 1.14 cannot read "latest" of 2.0. Raises
-    ValueError for other arrays, names with a slash, and text attributes with a NUL or over 32 KiB.
-    """
-    import h5py
-    import numpy as np
-
-    with h5py.File.in_memory(libver=("v110", "v110")) as file:
-        for name, given in sorted(datasets.items()):
-            array = np.asarray(given)
-            plain = array.dtype.kind in "iuf" and array.itemsize <= 8
-            if not plain or array.ndim == 0 or array.size == 0 or name in ("", ".") or "/" in name:
-                raise ValueError(f"cannot store dataset {name!r}, {array.dtype} of shape {array.shape}")
-            chunks = math.ceil(array.nbytes / CHUNK_BYTES)
-            rows = math.ceil(len(array) / chunks)  # equal chunks: the last is stored whole even if half empty
-            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            layout = {"chunks": (rows, *array.shape[1:]), "fletcher32": True, "track_times": False}
-            file.create_dataset(name, data=array, **layout)
-        for name, value in sorted(attributes.items()):
-            file.attrs.create(name, _attribute(value))
-        file.flush()
-        return file.id.get_file_image()
-
-
-def _attribute(value: str | float) -> np.ndarray:
-    """Fixed in length, because a variable-length string would lie in a heap that has no checksum."""
-    import h5py
-    import numpy as np
-
-    if not isinstance(value, str):
-        return np.asarray(value, dtype=np.int64 if isinstance(value, int) else np.float64)
-    encoded = value.encode("utf-8")
-    if b"\0" in encoded or len(encoded) > MAX_ATTRIBUTE_BYTES:
-        raise ValueError(f"a text attribute has no NUL and at most {MAX_ATTRIBUTE_BYTES} bytes")
-    return np.asarray(encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))
-
-
-def read_hdf5(
-    path: AnyPath, schema: Mapping[str, tuple[str, int]]
-) -> tuple[dict[str, np.ndarray], dict[str, str | float]]:
-    """The arrays and attributes of a file that `hdf5_bytes` could have made; else DamagedFile.
-
-    `schema` names every dataset with its dtype kinds and number of dimensions: {"features": ("f", 2), ...}.
-    Links elsewhere, external and virtual data, other filters and claims beyond the file are refused unread.
-    """
-    import h5py
-
-    image = _read(path, MAX_ARRAY_BYTES)
-    try:
-        with h5py.File.in_memory(file_image=image) as file:
-            if len(file) != len(schema):
-                raise ValueError(f"it holds {len(file)} datasets, not {len(schema)}")
-            found = {name: _checked_dataset(file, name, *schema[name], len(image)) for name in schema}
-            return {name: dataset[()] for name, dataset in found.items()}, _checked_attributes(file)
-    except _PARSER_ERRORS as error:
-        raise DamagedFile(path, f"not the HDF5 file expected here ({error})") from None
-
-
-def _checked_dataset(file: h5py.File, name: str, kinds: str, ndim: int, file_bytes: int) -> h5py.Dataset:
-    """The dataset, not yet read. Raises ValueError where it is not as `hdf5_bytes` writes it."""
-    import h5py
-
-    here = isinstance(file.get(name, getlink=True), h5py.HardLink)
-    if not here or file.get(name, getclass=True) is not h5py.Dataset:
-        raise ValueError(f"{name!r} is no dataset of this file")
-    dataset = file[name]
-    if dataset.dtype.kind not in kinds or dataset.ndim != ndim:
-        raise ValueError(f"{name!r} is {dataset.dtype} of shape {dataset.shape}, not {kinds} in {ndim}-d")
-    made = dataset.id.get_create_plist()
-    filters = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
-    # External and virtual data have other layouts, and a number format of its own could have any size.
-    chunked = made.get_layout() == h5py.h5d.CHUNKED and filters == [h5py.h5z.FILTER_FLETCHER32]
-    if not chunked or dataset.id.get_type() != h5py.h5t.py_create(dataset.dtype):
-        raise ValueError(f"{name!r} is not stored as plain numbers in checked chunks")
-    # Without compression nothing is larger than the file. Less storage than data means missing chunks, which
-    # HDF5 would silently fill with zeros.
-    claimed = max(dataset.nbytes, math.prod(dataset.chunks) * dataset.dtype.itemsize)
-    if claimed > file_bytes or dataset.id.get_storage_size() < dataset.nbytes:
-        raise ValueError(f"{name!r} claims more data than the file holds")
-    return dataset
-
-
-def _checked_attributes(file: h5py.File) -> dict[str, str | float]:
-    if len(file.attrs) > MAX_ATTRIBUTES:
-        raise ValueError(f"it has more than {MAX_ATTRIBUTES} attributes")
-    values: dict[str, str | float] = {}
-    for name in file.attrs:
-        stored = file.attrs.get_id(name)
-        small = stored.get_storage_size() <= MAX_ATTRIBUTE_BYTES
-        if not small or stored.shape != () or stored.dtype.kind not in "Sif":
-            raise ValueError(f"attribute {name!r} is not one text or number")
-        value = file.attrs[name]
-        values[name] = value.decode("utf-8") if isinstance(value, bytes) else value.item()
-    return values
-
-
-def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file as bytes; equal content gives equal bytes."""
-    import numpy as np
-    from safetensors.numpy import save
-
-    # `save` copies memory as it lies, so a transposed array would be stored in the wrong order ...
-    raw = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata))
-    end = 8 + int.from_bytes(raw[:8], "little")
-    # ... and it writes the metadata in a random order. Sorting the header moves no tensor.
-    header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode("ascii")
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + raw[end:]
-
-
-def parse_safetensors(data: bytes, path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and metadata in `data`, the content of the file `path`; DamagedFile on any error."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        tensors = load(data)
-        header = _strict_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return dict(sorted(tensors.items())), dict(header.get("__metadata__") or {})
-    except (SafetensorError, *_PARSER_ERRORS) as error:
-        raise DamagedFile(path, f"not a safetensors file ({error})") from None
-
-
-def read_safetensors(path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and metadata of a file; DamagedFile on any error."""
-    return parse_safetensors(_read(path, MAX_ARRAY_BYTES), path)
-
-
 def _write_whole(path: AnyPath, data: bytes, give_name: Callable[[int, str, str, bytes], bool]) -> bool:
     full = Path(os.path.abspath(path))
-    temporary = f".{full.name}.{secrets.token_hex(8)}.tmp"  # no other process has this name
+    # no other process has this name, and `sweep` sees whose it was
+    temporary = f".{full.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
     with _opened(full.parent, full) as directory:
         try:
             _write_aside(directory, temporary, data)
@@ -332,7 +217,7 @@ def _rename(directory: int, temporary: str, name: str, data: bytes) -> bool:
     except OSError:
         # NFS may rename, lose the answer, and report the repeated request as failed.
         with contextlib.suppress(OSError, DamagedFile):
-            if not _status(directory, temporary) and _read(name, len(data), directory) == data:
+            if not _status(directory, temporary) and read_bytes(name, len(data), directory) == data:
                 return True
         raise
     return True

@@ -44,7 +44,7 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
     recorded with its traceback in the directory and returned as "failed". Running a finished run does nothing.
     """
     if store.state_of(directory).name == "done":
-        store.tidy(directory)
+        store.tidy(directory)  # the last attempt may have died between its result and this
         return "done"
     config = store.read_config(directory)
     number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})
@@ -72,11 +72,12 @@ class _Attempt:
     complaints: list[str] = field(default_factory=list)
 
     def go(self) -> str:
+        """Resume, cycle, probe, finish; returns "done" or "stopped"."""
         device = torch.device(_device(self.execution.device))
         started = time.perf_counter()
         dataset = _load(self.config, self.execution)
         labels = dataset.train_labels.numpy()
-        seen = SeenImages(dataset.train_images.to(device), _views(self.config))
+        seen = SeenImages(dataset.train_images.to(device), views_of(self.config))
         state = self._resume(device)
         self._report("load", None, started)
         saved_at = time.monotonic()
@@ -167,7 +168,7 @@ class _Attempt:
         c, started = self.config, time.perf_counter()
         if not c.probe:
             return {}
-        test = SeenImages(dataset.test_images.to(device), _views(c))
+        test = SeenImages(dataset.test_images.to(device), views_of(c))
         pool = c.probe_average_pool
         train_values = activations(state.trunk, seen, c.probe, average_pool=pool)
         mirrored = activations(state.trunk, seen, c.probe, mirrored=True, average_pool=pool) if c.probe_flip else {}
@@ -202,7 +203,8 @@ def _dumped(config: RunConfig) -> set[int]:
     return set(chosen[config.features])
 
 
-def _views(config: RunConfig) -> Views:
+def views_of(config: RunConfig) -> Views:
+    """The two views that a run's settings ask for."""
     return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
 
 

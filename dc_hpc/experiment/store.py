@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from dc_hpc.experiment import files
+from dc_hpc.experiment import arrays, files
 from dc_hpc.experiment.config import RunConfig, make_config, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
@@ -154,7 +154,7 @@ def save_checkpoint(directory: Path, *, cycle: int, phase: str, tensors: dict[st
     metadata = {"format": str(FORMAT), "run_id": directory.name, "cycle": str(cycle), "phase": phase,
                 "history": json.dumps(history)}  # fmt: skip
     # "clustered" sorts before "trained", so the order of names is the order of phases.
-    files.write_digested(folder, f"c{cycle:06d}-{phase}", ".safetensors", files.safetensors_bytes(tensors, metadata))
+    files.write_digested(folder, f"c{cycle:06d}-{phase}", ".safetensors", arrays.safetensors_bytes(tensors, metadata))
     for old in _checkpoints(directory)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
 
@@ -179,7 +179,7 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
         try:
             return _read_checkpoint(path, directory.name), complaints
         except DamagedFile as error:
-            complaints.append(f"{error}; moved to {files.quarantine(path).relative_to(directory)}")
+            complaints.append(f"{error}; {_put_aside(path, directory)}")
         except FileNotFoundError:
             continue  # another living attempt of this run tidied it away
     return None, complaints
@@ -198,28 +198,29 @@ def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_l
     """features/cNNNN.h5: features float16 (n, q) as they were clustered, pseudo_labels uint16 or uint32 (n,)."""
     files.make_directory(directory / "features")
     labels = pseudo_labels.astype(np.uint16 if k <= 2**16 else np.uint32)
-    data = files.hdf5_bytes({"features": features.astype(np.float16), "pseudo_labels": labels},
+    data = arrays.hdf5_bytes({"features": features.astype(np.float16), "pseudo_labels": labels},
                             {"format": FORMAT, "run_id": directory.name, "cycle": cycle, "k": k})  # fmt: skip
     files.write_once(directory / "features" / f"c{cycle:04d}.h5", data)
 
 
 def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:
     """trunk.safetensors, the final weights; returns the SHA-256 of the file."""
-    data = files.safetensors_bytes(tensors, {"format": str(FORMAT), "run_id": directory.name})
+    data = arrays.safetensors_bytes(tensors, {"format": str(FORMAT), "run_id": directory.name})
     files.replace_bytes(directory / "trunk.safetensors", data)
     return files.sha256_hex(data)
 
 
 def finish(directory: Path, result: dict[str, Any]) -> None:
-    """Write result.json, which makes the run done, then tidy the checkpoints away."""
+    """Write result.json, which makes the run done, then tidy up."""
     files.write_json(directory / "result.json", {"format": FORMAT, "run_id": directory.name, **result}, once=True)
     tidy(directory)
 
 
 def tidy(directory: Path) -> None:
-    """Remove the checkpoints of a finished run; also those that a kill right after result.json left."""
+    """Remove what a finished run no longer needs: its checkpoints, and what killed attempts left half written."""
     for path in _checkpoints(directory):
         path.unlink(missing_ok=True)
+    files.sweep(directory)
 
 
 def read_result(directory: Path) -> dict[str, Any]:
@@ -253,10 +254,17 @@ def run_directories(outputs: Path) -> Iterator[Path]:
 
 
 def _read_checkpoint(path: Path, name: str) -> Checkpoint:
-    tensors, metadata = files.parse_safetensors(files.read_digested(path), path)
+    tensors, metadata = arrays.parse_safetensors(files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
     return Checkpoint(int(metadata["cycle"]), metadata["phase"], tensors, json.loads(metadata["history"]))
+
+
+def _put_aside(path: Path, directory: Path) -> str:
+    try:
+        return f"moved to {files.quarantine(path).relative_to(directory)}"
+    except FileNotFoundError:
+        return "moved away by another attempt"
 
 
 def _checkpoints(directory: Path) -> list[Path]:

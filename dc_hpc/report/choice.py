@@ -125,7 +125,7 @@ def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
     content = dict(read_yaml(grid.path).data)
     sweep = content["sweep"]
     if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
-        raise InputError(f"{grid.path}: a grid can be written anew only if it sweeps {', '.join(replaced)} in one plain "
+        raise InputError(f"{grid.path}: a grid is written anew only if it sweeps {', '.join(replaced)} in one plain "
                          "block")  # fmt: skip
     content["sweep"] = sweep | {key: [_plain(value) for value in values] for key, values in replaced.items()}
     fixed = content.pop("fixed", None) or {}

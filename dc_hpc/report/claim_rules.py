@@ -14,10 +14,9 @@ from dc_hpc.report.groups import Cell, order, setting
 from dc_hpc.report.statistics import (
     FEWEST,
     Interval,
+    bootstrap,
     mean_interval,
     median_interval,
-    percentile_interval,
-    resamples,
     share_interval,
     spearman,
     spearman_interval,
@@ -34,10 +33,12 @@ class Window(NamedTuple):
 
 
 def above(bound: float) -> Window:
+    """The window of everything larger."""
     return Window(bound, math.inf)
 
 
 def below(bound: float) -> Window:
+    """The window of everything smaller."""
     return Window(-math.inf, bound)
 
 
@@ -161,13 +162,12 @@ def median_difference(value: str, axis: str, more: Any, less: Any) -> Measure:
 
     def measure(group: Cell) -> Measured:
         blocks = _blocks(group, axis, value).values()
-        both = np.array([(block[more], block[less]) for block in blocks if more in block and less in block])
+        both = np.array([(block[less], block[more]) for block in blocks if more in block and less in block])
         if not len(both):
             return Measured(lacks=f"no seed with {axis} {_word(more)} and {_word(less)}")
         medians = np.median(both, axis=0)
-        drawn = np.median(both[resamples(len(both))], axis=1)
-        interval = percentile_interval(drawn[:, 0] - drawn[:, 1]) if len(both) >= FEWEST else None
-        return Measured(float(medians[0] - medians[1]), interval, len(both))
+        interval = bootstrap(len(both), lambda drawn: np.diff(np.median(both[drawn], axis=1))[:, 0])
+        return Measured(float(medians[1] - medians[0]), interval, len(both))
 
     return measure
 

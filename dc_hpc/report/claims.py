@@ -43,10 +43,11 @@ from dc_hpc.report.claim_rules import (
     spread,
     trend,
 )
+from dc_hpc.report.columns import setting_cell
 from dc_hpc.report.groups import Cell, Row, group_columns, label, setting, shown
 from dc_hpc.report.paper import PANELS, Panel
 from dc_hpc.report.selection import alignment_rows, select, setting_groups
-from dc_hpc.report.tables import records, setting_cell
+from dc_hpc.report.tables import records
 
 COLUMNS = (
     "claim", "figure", "dataset", "protocol", "sobel", "setting", "words", "statistic", "value", "low",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_BINS = 20
 _BOX_FROM = 5  # of fewer runs a box hides more than it shows
 
 
@@ -90,13 +91,14 @@ def histograms(panel: Panel, rows: Sequence[Row]) -> Figure | None:
         {cell.settings[name] for _, cells in groups for cell in cells if cell.values("ia")},
         key=lambda value: order(name, value),
     )
+    every = [ia for _, cells in groups for cell in cells for ia in cell.values("ia").values()]
     figure, axes = canvas(len(values), len(groups), width=3.3, height=2.9, share_x=True)
     columns = group_columns([group for group, _ in groups])
     for (group, cells), row in zip(groups, axes):
         by_value = {cell.settings[name]: cell for cell in cells if cell.values("ia")}
         for value, ax in zip(values, row):
             if value in by_value:
-                histogram(ax, by_value[value], "IA (NMI)")
+                histogram(ax, by_value[value], every)
                 ax.set_title(f"{name} {shown(name, value)}\n{ax.get_title(loc='left')}")
             else:
                 ax.set_axis_off()
@@ -105,11 +107,12 @@ def histograms(panel: Panel, rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def histogram(ax: Axes, cell: Cell, name: str) -> None:
+def histogram(ax: Axes, cell: Cell, every: Sequence[float]) -> None:
+    """The IA of a cell, its median in red, chance where it is near. every: what the bins are to hold."""
     values = list(cell.values("ia").values())
     chance = list(cell.values("ia_chance").values())
-    spread = max(values) - min(values)
-    bins = np.linspace(min(values), max(values), 16) if spread > 0 else 1
+    spread = max(every) - min(every)
+    bins = np.linspace(min(every), max(every), _BINS + 1) if spread > 0 else 1
     ax.hist(values, bins=bins, color=PALETTE[5], edgecolor="white", linewidth=0.5)
     middle = float(np.median(values))
     ax.axvline(middle, color=RED, linewidth=1.8)
@@ -117,11 +120,11 @@ def histogram(ax: Axes, cell: Cell, name: str) -> None:
     if chance:
         level = float(np.median(chance))
         words += f" (chance {level:.3f})"
-        if level > min(values) - spread:  # further away it would only squeeze the distribution
+        if level > min(every) - spread:  # further away it would only squeeze the distribution
             ax.axvline(level, color=GREY, linewidth=1.2, linestyle=":")
     ax.yaxis.get_major_locator().set_params(integer=True)
     ax.xaxis.get_major_locator().set_params(nbins=5)
     ax.grid(False, axis="x")
-    ax.set_xlabel(name)
+    ax.set_xlabel("IA (NMI)")
     ax.set_ylabel("runs")
     ax.set_title(words)

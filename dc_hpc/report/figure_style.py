@@ -93,11 +93,13 @@ def parted(groups: Sequence[Cell], skip: Sequence[str] = ()) -> tuple[str, list[
 
 
 def dataset_of(cell: Cell) -> str:
+    """The data set as people call it; a copy of one's own keeps its name."""
     name = cell.settings["dataset"]
     return TITLES.get(name, name)
 
 
 def name_of(cell: Cell, columns: Sequence[str]) -> str:
+    """Data set and settings in one line."""
     rest = [name for name in columns if name != "dataset" and name in cell.settings]
     return ", ".join(
         part
@@ -107,4 +109,5 @@ def name_of(cell: Cell, columns: Sequence[str]) -> str:
 
 
 def wrapped(title: str, width: int = 58) -> str:
+    """A title folded to the width of its axes, in letters."""
     return "\n".join(textwrap.wrap(title, width)) or title

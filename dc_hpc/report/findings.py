@@ -128,7 +128,9 @@ def settings_table(rows: Sequence[Row]) -> Table:
             line += [Item(f"{prefix}_{name}", stats[name]) for name in ("n", "low", "high", "min", "max")]
         table.append([*line, Item("seconds_median", seconds, "seconds", number(seconds, 0))])
     return table_of(
-        "settings", f"Every setting that was run: {len(cells)} of them, with {len(rows)} run directories.", table
+        "settings",
+        f"Every setting that was run: {len(cells)} of them, with {len(rows)} run directories.",
+        table,
     )
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from dc_hpc.report.columns import SETTINGS
 from dc_hpc.report.statistics import describe
-from dc_hpc.report.tables import SETTINGS, records
+from dc_hpc.report.tables import records
 
 Row = dict[str, Any]
 

@@ -241,8 +241,8 @@ def _runs_text(n: int) -> str:
 
 
 def _dataset(finding: Finding) -> str:
-    name = BASELINES[finding.panel.base]["dataset"]
-    return TITLES.get(name, name)
+    base = BASELINES[finding.panel.base]
+    return TITLES[base["dataset"]] + (", AlexNet" if base["net"] == "alexnet" else "")
 
 
 def _short(name: str) -> str:

@@ -181,6 +181,12 @@ _ENTRIES = (
         Panel("probe_layers_cifar10", "cifar10", "layers",
               "The paper probes relu5.",
               grids=("cifar10_bounds",)),
+        Panel("probe_layers_mnist", "mnist", "layers",
+              "Not in the paper.",
+              grids=("mnist_bounds",)),
+        Panel("probe_layers_cifar10_alexnet", "cifar10_alexnet", "layers",
+              "The paper probes relu5, pooled, with 30 epochs.",
+              grids=("cifar10_alexnet_bounds",)),
     )),
     Entry("nmi", "Agreement over the cycles: with the cycle before, and with the truth", "3.2", (
         Panel("nmi_fmnist", "fmnist", "curves",

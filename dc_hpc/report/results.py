@@ -16,16 +16,17 @@ from dc_hpc.report.cells import (
     relation_cells,
     search_cells,
 )
+from dc_hpc.report.columns import setting_cell
 from dc_hpc.report.groups import Cell, Row, group_columns, label, median, shown, varying_settings
 from dc_hpc.report.paper import ENTRIES, Panel
 from dc_hpc.report.selection import seeds_text, select, setting_groups
 from dc_hpc.report.statistics import describe, spearman, spearman_interval
-from dc_hpc.report.tables import setting_cell
 from dc_hpc.report.texttables import Item, Table, number, span, table_of
 
 # Runs that vary one hyperparameter are no search, nor is a trial with a tenth of the settings of the largest.
 _FRAGMENT = 10
 _POINTS, _SHARE = 2, 4  # decimals of an accuracy in percent, and of an NMI
+_RUNS = {"relation": "runs with an accuracy", "both": "runs with an accuracy"}
 _EXACT = ("q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
 _CURVE_ENDS = {
     "ia": "IA", "ia_ami": "IA, AMI", "ia_chance": "chance", "nmi_true_last": "NMI, truth",
@@ -313,5 +314,6 @@ def _caption(panel: Panel, what: str, cells: Sequence[Cell], columns: Sequence[s
     sets = ", ".join(dict.fromkeys(str(cell.settings[name]) for name in varying for cell in cells))
     counts = [len(cell.values(value)) for cell in cells]
     n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
+    n += f" {_RUNS.get(panel.kind, 'run' if max(counts) == 1 else 'runs')} a line"
     where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
-    return f"{title_of(panel)}: {what}. {where}; {n} {'run' if max(counts) == 1 else 'runs'} a line."
+    return f"{title_of(panel)}: {what}. {where}; {n}."

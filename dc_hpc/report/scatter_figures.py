@@ -20,26 +20,25 @@ if TYPE_CHECKING:
 
 
 def relation(panel: Panel, rows: Sequence[Row]) -> Figure | None:
-    """The distribution of IA where it was sampled (Figure A.1 left), and IA against accuracy with its
-    regression line.
+    """IA against accuracy with the regression line; beside it, where IA was sampled, how it is distributed.
+
+    Figure A.1 has both. Settings without a run that has an accuracy show their distribution alone.
     """
     known = [(group, every) for group, every in relation_cells(panel, rows) if every.values("ia")]
-    found = ([(group, every) for group, every in known if pairs(group)] or known)[:MOST_GROUPS]
+    paired = [(group, every) for group, every in known if pairs(group)]
+    found = (paired or known)[:MOST_GROUPS]
     if not found:
         return None
-    sampled = any(len(every.values("ia")) >= 2 * max(len(pairs(group)), 1) for group, every in found)
-    figure, axes = canvas(1 + sampled, len(found))
+    sampled = not paired or any(len(every.values("ia")) >= 2 * len(pairs(group)) for group, every in found)
+    figure, axes = canvas(sampled + bool(paired), len(found))
     columns = group_columns([group if group.rows else every for group, every in found])
     for (group, every), row in zip(found, axes):
+        name = name_of(group if group.rows else every, columns)
         if sampled:
-            histogram(row[0], every, "IA (NMI)")
-            name = name_of(group if group.rows else every, columns)
+            histogram(row[0], every, list(every.values("ia").values()))
             row[0].set_title(f"{wrapped(name)}\n{row[0].get_title(loc='left')}")
-        if pairs(group):
-            _scatter(row[-1], pairs(group), "" if sampled else name_of(group, columns))
-        else:
-            row[-1].set_axis_off()
-            row[-1].set_title("no run with an accuracy")
+        if paired:
+            _scatter(row[-1], pairs(group), "" if sampled else name)
     return figure
 
 

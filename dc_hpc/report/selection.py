@@ -12,9 +12,9 @@ from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.grid import read_grid
+from dc_hpc.report.columns import SETTINGS, setting_cell
 from dc_hpc.report.groups import ACCURACY, ALIGNMENT, Cell, Row, fields_of, order, setting, shown, split
 from dc_hpc.report.paper import Panel
-from dc_hpc.report.tables import SETTINGS, setting_cell
 
 # Where runs may differ from the baseline and still belong to a panel, as a group of their own.
 _FREE = {"seed", "protocol", "features", "data_digest", "cycles"} | {
@@ -105,7 +105,7 @@ def _paired(panel: Panel, group: Cell) -> list[Row]:
 
 
 def _begun(panel: Panel, rows: Sequence[Row]) -> bool:
-    """Whether any run was made for a panel of halted (of leaked) runs: each `never` is another figure's, too."""
+    """Whether any run was made for a panel of halted (or leaked) runs: a `never` is another figure's, too."""
     own = {"halt_cycle", "resume_leak"} & set(panel.axis)
     return all(any(row["state"] != "absent" and row.get(name) is not None for row in rows) for name in own)
 

@@ -1,16 +1,16 @@
-"""Statistics of few runs: quantiles, the bootstrap, Spearman's rho. Numbers in, numbers out; no frame, no
-file."""
+"""Statistics of few runs: quantiles, the bootstrap, Spearman's rho. Numbers in, numbers out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
 RESAMPLES = 10_000
+_DRAWS_AT_ONCE = 2_000_000
 LEVEL = 0.95
 # Of fewer runs an interval says nothing, so none is given.
 FEWEST = 3
@@ -48,14 +48,21 @@ def describe(values: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-def resamples(n: int) -> np.ndarray:
-    """Indices of 10,000 bootstrap samples: int64 (10000, n), always the same ones."""
-    return np.random.default_rng(_SEED).integers(0, n, (RESAMPLES, n))
+def bootstrap(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval | None:
+    """Percentile interval of a statistic of n runs; None for fewer than three, or where it is never defined.
 
-
-def percentile_interval(statistics: np.ndarray) -> Interval | None:
-    """The middle 95 % of resampled statistics; those that are NaN are left out."""
-    known = statistics[~np.isnan(statistics)]
+    statistic: int64 (m, n), the runs of m samples with replacement -> float64 (m,), NaN where undefined.
+    The 10,000 samples are always the same ones, drawn in blocks, so that many runs do not fill the memory.
+    """
+    if n < FEWEST:
+        return None
+    rng, block = np.random.default_rng(_SEED), max(1, min(RESAMPLES, _DRAWS_AT_ONCE // n))
+    drawn = [
+        statistic(rng.integers(0, n, (min(block, RESAMPLES - done), n)))
+        for done in range(0, RESAMPLES, block)
+    ]
+    found = np.concatenate(drawn)
+    known = found[~np.isnan(found)]
     if known.size == 0:
         return None
     tail = 100 * (1 - LEVEL) / 2
@@ -65,17 +72,13 @@ def percentile_interval(statistics: np.ndarray) -> Interval | None:
 def median_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
     """Bootstrap interval of the median; None for fewer than three values."""
     numbers = np.asarray(values, dtype=np.float64)
-    if len(numbers) < FEWEST:
-        return None
-    return percentile_interval(np.median(numbers[resamples(len(numbers))], axis=1))
+    return bootstrap(len(numbers), lambda chosen: np.median(numbers[chosen], axis=1))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
     """Bootstrap interval of the mean; None for fewer than three values."""
     numbers = np.asarray(values, dtype=np.float64)
-    if len(numbers) < FEWEST:
-        return None
-    return percentile_interval(numbers[resamples(len(numbers))].mean(axis=1))
+    return bootstrap(len(numbers), lambda chosen: numbers[chosen].mean(axis=1))
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -88,10 +91,8 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 def spearman_interval(x: Sequence[float], y: Sequence[float]) -> Interval | None:
     """Bootstrap interval of Spearman's rho over pairs; None for fewer than three pairs."""
-    if len(x) < FEWEST:
-        return None
-    chosen = resamples(len(x))
-    return percentile_interval(_correlation(_ranks(np.asarray(x)[chosen]), _ranks(np.asarray(y)[chosen])))
+    x, y = np.asarray(x), np.asarray(y)
+    return bootstrap(len(x), lambda chosen: _correlation(_ranks(x[chosen]), _ranks(y[chosen])))
 
 
 def share_interval(hits: int, n: int) -> Interval | None:

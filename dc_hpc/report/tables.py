@@ -12,10 +12,6 @@ value (`pca` off, `halt_cycle` never, a run that is not done).
 from __future__ import annotations
 
 import csv
-import functools
-import io
-import types
-import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,28 +23,21 @@ from dc_hpc.experiment import store
 from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.report.columns import (
+    ATTEMPTS,
+    RESULTS,
+    SETTINGS,
+    STAGES,
+    column,
+    csv_text,
+    kind_of,
+    numeric,
+    setting_cell,
+    texts,
+)
 
-SETTINGS = tuple(RunConfig.model_fields)
-RESULTS = (
-    "ia", "ia_ami", "ia_chance", "accuracy", "accuracy_best", "accuracy_batch_mean", "probe_loss",
-    "clusterings", "epochs", "nmi_true_last", "ami_true_last", "nmi_prev_last", "ami_prev_last",
-    "label_entropy_last", "clusters_empty_last", "loss_last",
-)  # fmt: skip
-STAGES = ("load", "clustered", "trained", "probe")
-ATTEMPTS = (
-    "cycles_done", "attempts", "seconds", *(f"seconds_{stage}" for stage in STAGES), "device", "host",
-    "commit", "dirty", "engine", "threads",
-)  # fmt: skip
 CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
 _CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
-
-_INTEGERS = {
-    "clusterings", "epochs", "clusters_empty_last", "cycles_done", "attempts", "threads", "cycle",
-    "clusters_empty", "cluster_size_min", "cluster_size_max",
-}  # fmt: skip
-_FLAGS = {"dirty"}
-_TEXTS = {"run_id", "state", "state_reason", "trunk_sha256", "device", "host", "commit", "engine"}
-_FLOATS = {*RESULTS, *store.METRICS, *ATTEMPTS} - _INTEGERS - _FLAGS - _TEXTS
 
 # What reading a directory may raise when somebody else wrote into it.
 _DAMAGE = (DamagedFile, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -86,22 +75,13 @@ def no_cycles() -> pd.DataFrame:
     return _cycles_frame([])
 
 
-def setting_cell(name: str, value: Any) -> Any:
-    """A setting of a RunConfig as it stands in a frame."""
-    if value is None or value == ():
-        return None
-    if isinstance(value, tuple | list):
-        return " ".join(str(item) for item in value)
-    return str(value) if kind_of(name) == "text" else value
-
-
 def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows with the columns of `load_runs`, in their order; what a row lacks is missing."""
     seen = dict.fromkeys(name for row in rows for name in row)
     fixed = ("run_id", "state", "state_reason", *SETTINGS, *RESULTS)
     extra = sorted(set(seen) - set(fixed) - set(ATTEMPTS) - {"trunk_sha256"})
     columns = (*fixed, *extra, "trunk_sha256", *ATTEMPTS)
-    return pd.DataFrame({name: _column(name, [row.get(name) for row in rows]) for name in columns})
+    return pd.DataFrame({name: column(name, [row.get(name) for row in rows]) for name in columns})
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -120,21 +100,12 @@ def runs_csv(runs: pd.DataFrame) -> str:
     """The exact text of a frame of runs: floats by repr, nothing for what is missing. `read_runs_csv` undoes
     it.
     """
-    return csv_text(runs.columns, zip(*(_texts(runs[name]) for name in runs.columns)))
+    return csv_text(runs.columns, zip(*(texts(runs[name]) for name in runs.columns)))
 
 
 def cycles_csv(cycles: pd.DataFrame) -> str:
     """The exact text of a frame of cycles, written as `runs_csv` does."""
     return runs_csv(cycles)
-
-
-def csv_text(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV with \\n at the line ends; floats by repr, nothing for None."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_text(value) for value in row] for row in rows)
-    return text.getvalue()
 
 
 def read_runs_csv(path: Path) -> pd.DataFrame:
@@ -168,29 +139,6 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
     columns = {name: _parsed(path, name, [row[name] for row in rows]) for name in header}
     settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
     return frame_of([row | (new if row["dataset"] is not None else {}) for row in settled])
-
-
-@functools.cache
-def kind_of(name: str) -> str:
-    """What a column holds: int, float, flag or text. Of a number that is not known beforehand: float."""
-    if name in RunConfig.model_fields:
-        leaves = _leaves(RunConfig.model_fields[name].annotation) - {type(None)}
-        kinds = {frozenset([bool]): "flag", frozenset([int]): "int", frozenset([float]): "float"}
-        return kinds.get(frozenset(leaves), "text")
-    for names, kind in ((_INTEGERS, "int"), (_FLAGS, "flag"), (_TEXTS, "text")):
-        if name in names:
-            return kind
-    return "float" if name in _FLOATS or name.startswith("accuracy_") else "unknown"
-
-
-def _leaves(annotation: Any) -> set[Any]:
-    """The types that an annotation allows, those of a union one by one."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _leaves(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return set().union(*(_leaves(part) for part in typing.get_args(annotation)))
-    return {origin or annotation}
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -287,34 +235,11 @@ def _cycles_frame(read: list[tuple[dict[str, Any], np.ndarray]]) -> pd.DataFrame
     numbers = numbers if numbers.size else np.empty((0, len(store.METRICS) + len(_CYCLE_SECONDS)))
     columns = {}
     for name in ("run_id", *CYCLE_SETTINGS):
-        whole = _column(name, [row.get(name) for row, _ in read])
+        whole = column(name, [row.get(name) for row, _ in read])
         columns[name] = whole.take(np.repeat(np.arange(len(read)), counts)).reset_index(drop=True)
     for index, name in enumerate((*store.METRICS, *_CYCLE_SECONDS)):
-        columns[name] = _numeric(name, numbers[:, index])
+        columns[name] = numeric(name, numbers[:, index])
     return pd.DataFrame(columns)
-
-
-def _numeric(name: str, numbers: np.ndarray) -> pd.Series:
-    # `reassign` is a setting (every how many cycles) and a metric (whether in this one).
-    kind = "flag" if name == "reassign" else kind_of(name)
-    dtype = {"int": "Int64", "flag": "boolean"}.get(kind)
-    # Through a nullable float, so that NaN becomes a missing value and not a number.
-    return (
-        pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
-    )
-
-
-def _column(name: str, values: list[Any]) -> pd.Series:
-    kind = kind_of(name)
-    if kind == "unknown":
-        kind = "text" if any(isinstance(value, str) for value in values) else "float"
-    if kind == "text":
-        return pd.Series(
-            [None if value is None or value == "" else str(value) for value in values], dtype=object
-        )
-    if kind == "float":
-        return pd.Series([np.nan if value is None else float(value) for value in values], dtype="float64")
-    return pd.Series(pd.array(values, dtype="Int64" if kind == "int" else "boolean"))
 
 
 def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
@@ -340,13 +265,3 @@ def _float(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _texts(series: pd.Series) -> list[str]:
-    return [
-        "" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())
-    ]
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)

@@ -6,27 +6,24 @@ pickles: the state of a run is what its directory says.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex
-import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
 
 from dc_hpc.experiment import files
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.grid import Resources
 from dc_hpc.scheduler import slurm, submissions
+from dc_hpc.scheduler.handover import hand_over
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, Work
@@ -34,10 +31,6 @@ from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, Work
 # submitit ends a local job after this; a laptop has no queue to be fair to.
 _LOCAL_MINUTES = 60 * 24 * 30
 _AGGREGATE_MINUTES = 30
-# Seconds before sbatch is tried again when the controller was busy or away.
-BACK_OFF = (2, 4, 8, 16, 32)
-_TRANSIENT = re.compile(r"timed out|unable to contact|temporar|connection refused|connection reset|try again|"
-                        r"communication|could not make sense of sbatch", re.I)  # fmt: skip
 
 
 def submit_local(directories: Sequence[Path], execution: Execution, *, slots: int, folder: Path,
@@ -53,7 +46,6 @@ def submit_local(directories: Sequence[Path], execution: Execution, *, slots: in
 def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Site, resources: Resources, name: str,
                  outputs: Path, code: dict[str, Any], work: type[Work] = Work) -> list[Submission]:
     """Arrays whose tasks do `runs_per_task` runs each; as many arrays as MaxArraySize makes necessary."""
-    check_slurm()
     packs, most = packed(directories, resources), slurm.max_array_size()
     made = []
     for start in range(0, len(packs), most):
@@ -66,7 +58,7 @@ def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Sit
         calls = [work(_paths(pack), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))
                  for pack in chunk]  # fmt: skip
         parameters = slurm_parameters(site, resources)
-        made.append(_hand_over(submission, calls, parameters, outputs=outputs, python=python_of(site)))
+        made.append(hand_over(submission, calls, parameters, outputs=outputs, python=python_of(site)))
     return made
 
 
@@ -79,19 +71,12 @@ def submit_aggregator(after: Sequence[Submission], arguments: Sequence[str], *, 
     submission = Submission(name=submissions.unique_name(f"aggregate-{name}"), folder=str(_folder(outputs, name)),
                             runs=((),), minutes=_AGGREGATE_MINUTES)  # fmt: skip
     call = Aggregation(tuple(arguments), str(Path.cwd()))
-    return _hand_over(submission, [call], parameters, outputs=outputs, python=python_of(site))
+    return hand_over(submission, [call], parameters, outputs=outputs, python=python_of(site))
 
 
 def run_here(directories: Sequence[Path], execution: Execution, *, folder: Path) -> None:
     """`--cluster debug`: the same work through submitit, in this process, one run after the other."""
     _executor(folder, "debug").submit(Work(_paths(directories), execution).in_this_process).result()
-
-
-def check_slurm() -> None:
-    """Refuse a machine that cannot submit."""
-    if shutil.which("sbatch") is None:
-        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
-                         "use --cluster local")
 
 
 def packed(directories: Sequence[Path], resources: Resources) -> list[Sequence[Path]]:
@@ -111,7 +96,7 @@ def sbatch_text(site: Site, resources: Resources, *, name: str, outputs: Path, t
     from submitit.slurm.slurm import _make_sbatch_string
 
     folder = _folder(outputs, name)
-    command = f"{python_of(site)} -u -m submitit.core._submit {folder}"
+    command = f"{python_of(site)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     count = {"map_count": tasks} if tasks > 1 else {}
     parameters = slurm_parameters(site, resources) | count
     return _make_sbatch_string(command, folder, job_name=f"{name}-<token>", **parameters)
@@ -123,12 +108,6 @@ def with_code(site: Site, folder: Path) -> Site:
     return site.model_copy(update={"setup": (*site.setup, line)})
 
 
-def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
-    """The submissions, those of lost answers looked up in the queue by their names; also when they never arrived."""
-    known = submissions.read_all(outputs)
-    return [one if one.job is not None else _found(one, tasks, outputs) for one in known]
-
-
 def stop_local(jobs: Sequence[submitit.Job]) -> None:
     """Ask local jobs to save and end: their controllers pass SIGTERM on to the work."""
     for job in jobs:
@@ -136,76 +115,6 @@ def stop_local(jobs: Sequence[submitit.Job]) -> None:
             os.kill(int(job.job_id), signal.SIGTERM)
         except ProcessLookupError:
             continue
-
-
-def _hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parameters: dict[str, Any], *, outputs: Path,
-               python: str) -> Submission:
-    """Write down what is meant, call sbatch until it is known to have taken it, write down its number."""
-    os.umask(0o077)  # submitit's pickles run as code: nobody else may write or read them
-    submissions.write(outputs, submission)
-    folder = Path(submission.folder)
-    files.make_directory(folder)
-    for wait in (*BACK_OFF, None):
-        try:
-            executor = submitit.SlurmExecutor(folder, python=python)
-            executor.update_parameters(job_name=submission.name, **parameters)
-            # submitit repeats on stderr what sbatch said; it is in the error, and said once
-            with redirect_stderr(io.StringIO()), executor.batch():
-                jobs = [executor.submit(call) for call in calls]
-            arrived = replace(submission, job=jobs[0].job_id.split("_")[0])
-            break
-        except (FailedJobError, FailedSubmissionError) as error:
-            arrived = _after_failure(submission, calls, error, outputs, wait)
-            if arrived.job:
-                break
-    submissions.write(outputs, arrived)
-    return arrived
-
-
-def _after_failure(submission: Submission, calls: Sequence[Callable[[], Any]], error: Exception, outputs: Path,
-                   wait: int | None) -> Submission:
-    """The submission if the queue has it in spite of an error; else wait for the next try, or give up."""
-    words = " ".join(str(error).split())
-    while (seen := slurm.tasks()) is None and wait:
-        time.sleep(wait)  # never sbatch again before the queue was asked: that is how duplicates are made
-        wait = None
-    found = next((task for task in seen or () if task.name == submission.name), None)
-    if found:
-        arrived = replace(submission, job=found.id.split("_")[0])
-        _give_pickles(arrived, calls)
-        return arrived
-    if seen is None:
-        raise InputError(f"SLURM does not answer ({words[-300:]}); run the same command again later: it first looks "
-                         "whether this submission arrived")  # fmt: skip
-    if wait is None or not _TRANSIENT.search(words):
-        submissions.write(outputs, replace(submission, job=""))
-        raise InputError(f"sbatch refused: {words[-400:]}; correct the site profile or the resources of the grid")
-    print(f"sbatch failed ({words[-120:]}); trying again in {wait} s", flush=True)
-    time.sleep(wait)
-    return submission
-
-
-def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -> Submission:
-    task = next((task for task in tasks if task.name == submission.name), None)
-    known = replace(submission, job=task.id.split("_")[0] if task else "")
-    if task and submission.execution:
-        execution, runs = Execution(**submission.execution), outputs / "runs"
-        _give_pickles(known, [Work(_paths([runs / run for run in pack]), execution, submission.parallel_runs, ATTEMPTS)
-                              for pack in submission.runs])  # fmt: skip
-    submissions.write(outputs, known)
-    return known
-
-
-def _give_pickles(submission: Submission, calls: Sequence[Callable[[], Any]]) -> None:
-    """Put a job's work where its tasks look for it: submitit does so only after it has had sbatch's answer."""
-    for index, call in enumerate(calls):
-        path = Path(submission.folder) / f"{submission.task_id(index)}_submitted.pkl"
-        if not path.exists():
-            delayed = DelayedSubmission(call)
-            delayed.set_timeout(submission.minutes, 0)
-            aside = path.with_suffix(".aside")
-            delayed.dump(aside)
-            aside.rename(path)
 
 
 def _delay(site: Site, minutes: int) -> int:

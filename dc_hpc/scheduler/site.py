@@ -49,6 +49,10 @@ class Site(BaseModel):
     container: Line | None = None
     extra: dict[Word, Word | int | bool] = {}
 
+    def cores(self, parallel_runs: int) -> int:
+        """The cores of one task: at least one for each run that computes at the same time."""
+        return max(self.cpus, parallel_runs)
+
 
 def read_site(path: Path) -> Site:
     """Read a site profile; InputError with file and line for whatever is wrong in it."""
@@ -76,7 +80,7 @@ def python_of(site: Site) -> str:
 
 def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[str, Any]:
     """The profile in the words of submitit's SlurmExecutor."""
-    cpus = max(site.cpus, parallel_runs)
+    cpus = site.cores(parallel_runs)
     gpus = f"{site.gpu_type}:{site.gpus}" if site.gpu_type else str(site.gpus)
     extra: dict[str, Any] = {"requeue": True} if site.requeue else {"no-requeue": True}
     if site.gpus:

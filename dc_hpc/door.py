@@ -1,0 +1,31 @@
+"""The manners of every door: bad input and wrong usage are one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from dc_hpc.experiment.errors import InputError
+
+
+def run_door(app: typer.Typer) -> None:
+    """Run a door; bad input and wrong usage become one line on stderr and exit code 2."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(standalone_mode=False)
+    except InputError as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # typer's own usage errors, whichever click they come from, know their message and are worth one line too
+        if not hasattr(error, "format_message"):
+            raise
+        _refuse(f"{error.format_message()} (see --help)")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> None:
+    print(f"dc_hpc: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,180 @@
+"""The door from run directories to tables, figures, claims and the page."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from recorded_runs import JOBS, record_figure_4
+
+from dc_hpc import aggregate as door
+from dc_hpc.experiment.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+NOWHERE = Path("/nonexistent")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    outputs = tmp_path_factory.mktemp("door") / "outputs"
+    record_figure_4(outputs)
+    return outputs
+
+
+def run_door(outputs: Path, **options) -> None:
+    door.aggregate(
+        **({"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "only": None} | options)
+    )
+
+
+def collect(outputs: Path, **options) -> int:
+    """The exit code of the door."""
+    with pytest.raises(typer.Exit) as ended:
+        run_door(outputs, **options)
+    return ended.value.exit_code
+
+
+def test_the_door_writes_tables_figures_and_a_page(tree, capsys):
+    assert collect(tree) == 0
+    said = capsys.readouterr().out
+    tables = {path.name for path in (tree / "tables").iterdir()}
+    assert {
+        "runs.csv",
+        "cycles.csv",
+        "claims.csv",
+        "claims.md",
+        "settings.csv",
+        "fig_4a.csv",
+        "fig_4a.md",
+        "fig_4a.tex",
+    } <= tables
+    assert {"fig_4a.png", "fig_4a.pdf", "nmi_fmnist.png"} <= {
+        path.name for path in (tree / "figures").iterdir()
+    }
+    assert (tree / "report.html").stat().st_size > 20_000
+    assert "5 done, 1 failed, 1 damaged" in said
+    assert "failed: fmnist-k200-seed5-" in said and "damaged: fmnist-k7-seed2-" in said
+    assert "python -m dc_hpc.submit --grid" in said and str(tree / "report.html") in said
+    assert max(map(len, said.replace(str(tree), "outputs").replace(str(JOBS), "jobs").splitlines())) <= 110
+
+
+def test_a_second_time_gives_the_same_bytes(tree):
+    def everything():
+        parts = (tree / "tables", tree / "figures", tree / "report.html")
+        return {
+            path: path.read_bytes()
+            for part in parts
+            for path in ([part] if part.is_file() else part.iterdir())
+        }
+
+    collect(tree)
+    before = everything()
+    collect(tree)
+    assert everything() == before
+
+
+def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatch):
+    collect(tree)
+    monkeypatch.setattr(door, "_draw", lambda *arguments, **more: 0)
+    assert collect(tmp_path / "again", runs=tree / "tables" / "runs.csv") == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()}
+    kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir() if path.name != "cycles.csv"}
+    assert made == kept
+
+
+def test_only_draws_what_is_named_and_leaves_the_page(tree, tmp_path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(tree / "runs", outputs / "runs")
+    assert collect(outputs, only=["fig_4"]) == 0
+    assert [path.name for path in sorted((outputs / "figures").iterdir())] == ["fig_4a.pdf", "fig_4a.png"]
+    assert not (outputs / "report.html").exists()
+
+
+def test_a_failing_figure_loses_no_table_and_no_page(tree, tmp_path, monkeypatch, capsys):
+    import dc_hpc.report.figures as figures
+
+    def broken(panel, *arguments, **more):
+        if panel.name == "fig_4a":
+            raise ZeroDivisionError("no ink\nleft")
+
+    monkeypatch.setattr(figures, "figure_of", broken)
+    outputs = tmp_path / "outputs"
+    shutil.copytree(tree / "runs", outputs / "runs")
+    assert collect(outputs) == 1
+    assert "figure fig_4a failed: ZeroDivisionError: no ink left" in capsys.readouterr().out
+    assert (outputs / "tables" / "fig_4a.csv").exists()
+    assert "no ink left" in (outputs / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "make, options, words",
+    [
+        (lambda path: None, {}, "is not there"),
+        (lambda path: (path / "runs").mkdir(parents=True), {}, "submit some first"),
+        (lambda path: path.mkdir(), {"only": ["fig_44"]}, "did you mean|allowed: table_1"),
+        (lambda path: path.mkdir(), {"runs": Path("/nonexistent/runs.csv")}, "cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, make, options, words):
+    outputs = tmp_path / "outputs"
+    make(outputs)
+    with pytest.raises(InputError, match=words):
+        run_door(outputs, **options)
+
+
+def test_a_folder_that_cannot_be_written_is_bad_input(tree, tmp_path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(tree / "runs", outputs / "runs")
+    (outputs / "tables").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        run_door(outputs)
+
+
+def test_nothing_is_written_through_a_link(tree, tmp_path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(tree / "runs", outputs / "runs")
+    (tmp_path / "elsewhere").mkdir()
+    (outputs / "tables").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="symbolic link"):
+        run_door(outputs)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_command_ends_with_two_for_bad_input(tmp_path):
+    command = [sys.executable, "-m", "dc_hpc.aggregate", "--outputs", str(tmp_path / "none")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (
+        ended.returncode == 2
+        and ended.stderr.startswith("dc_hpc: --outputs")
+        and ended.stderr.count("\n") == 1
+    )
+
+
+def modules_after(code: str) -> set[str]:
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(ended.stdout.split())
+
+
+def test_help_waits_for_nothing_and_the_report_needs_no_torch():
+    assert not modules_after("import dc_hpc.aggregate") & {
+        "torch",
+        "pandas",
+        "numpy",
+        "matplotlib",
+        "sklearn",
+        "pydantic",
+    }
+    rooms = "\n".join(
+        f"import dc_hpc.report.{path.stem}" for path in (ROOT / "dc_hpc" / "report").glob("[a-z]*.py")
+    )
+    assert not modules_after(rooms) & {"torch", "matplotlib", "sklearn", "faiss"}
