@@ -95,7 +95,8 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
     seen = look_at(outputs, configs).runs
     missing = [configs[name] for name, one in seen.items() if one.state != "done" and not one.lives]
     done = sum(one.state == "done" for one in seen.values())
-    print(f"IA runs: {done} done, {len(seen) - done - len(missing)} on their way, {len(missing)} to run")
+    under_way = len(seen) - done - len(missing)
+    print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")
     if not missing:
         return
     check_data(configs, Path(execution.data))

@@ -73,7 +73,7 @@ PartitionName=low0 Nodes=n1,n2 PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 Ma
 PartitionName=lowc Nodes=n1,n2 PriorityTier=1 PreemptMode=CANCEL GraceTime=0 MaxTime=INFINITE
 PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE
 """
-NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=4000 Gres=gpu:fake:2"
+NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 Gres=gpu:fake:2"
 
 
 def missing_programs() -> list[str]:
@@ -81,16 +81,17 @@ def missing_programs() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
 
 
-def up(state: Path, *, max_array_size: int = 1001, user_signal: bool = False) -> None:
+def up(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
     """Start the cluster with its files under `state`, and return when it answers.
 
-    max_array_size: indices of one array end below it. user_signal: preemption sends the signal of --signal too.
+    cpus: of each node, whatever the machine really has. max_array_size: indices of one array end below it.
+    user_signal: preemption sends the signal of --signal too.
     Raises RuntimeError, with the controller's last words, when it does not come up.
     """
     for folder in (state, state / "controller", state / "munge", *(state / f"spool-{node}" for node in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-    write_config(state, max_array_size=max_array_size, user_signal=user_signal)
+    write_config(state, cpus=cpus, max_array_size=max_array_size, user_signal=user_signal)
     _start_munge(state)
     _daemon(state, ["slurmctld"])
     for node in NODES:
@@ -131,11 +132,11 @@ def stop_daemon(pid_file: Path, number: int = signal.SIGTERM) -> None:
         time.sleep(0.1)
 
 
-def write_config(state: Path, *, max_array_size: int = 1001, user_signal: bool = False) -> None:
+def write_config(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
     """slurm.conf, gres.conf and cgroup.conf; the ports of an earlier slurm.conf are kept."""
     path, host, user = state / "slurm.conf", socket.gethostname().split(".")[0], getpass.getuser()
     ports = re.findall(r"Port=(\d+)", path.read_text()) if path.exists() else free_ports(1 + len(NODES))
-    nodes = "\n".join(NODE.format(node=node, host=host, port=port) for node, port in zip(NODES, ports[1:]))
+    nodes = "\n".join(NODE.format(node=node, host=host, port=port, cpus=cpus) for node, port in zip(NODES, ports[1:]))
     parameters = "SlurmctldParameters=preempt_send_user_signal" if user_signal else ""
     path.write_text(CONFIG.format(host=host, controller_port=ports[0], state=state, user=user, nodes=nodes,
                                   max_array_size=max_array_size, controller_parameters=parameters))  # fmt: skip
@@ -220,6 +221,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("up", "down"))
     parser.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()) / f"dc-hpc-slurm-{getpass.getuser()}")
+    parser.add_argument("--cpus", type=int, default=max(1, (os.cpu_count() or 2) // len(NODES)),
+                        help="CPUs of each node; default: this machine's, shared between them")  # fmt: skip
     parser.add_argument("--max-array-size", type=int, default=1001)
     parser.add_argument("--user-signal", action="store_true", help="preemption sends the signal of --signal too")
     given = parser.parse_args()
@@ -230,10 +233,11 @@ def main() -> None:
         down(state)
         return
     try:
-        up(state, max_array_size=given.max_array_size, user_signal=given.user_signal)
+        up(state, cpus=given.cpus, max_array_size=given.max_array_size, user_signal=given.user_signal)
     except RuntimeError as error:
         sys.exit(str(error))
-    print(f"SLURM is up: two nodes of 2 CPUs, partitions low, low0, lowc, high\nexport SLURM_CONF={state}/slurm.conf")
+    print(f"SLURM is up: two nodes, CPUs of each: {given.cpus}, partitions low, low0, lowc, high")
+    print(f"export SLURM_CONF={state}/slurm.conf")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -69,6 +70,31 @@ class Poison(Work):
 
     def run_function(self):
         return _die
+
+
+class SignalledWhileSaving(Work):
+    """SLURM's signal arrives at every process of the task in the middle of the third save."""
+
+    def run_function(self):
+        return _signalled
+
+
+def _signalled(directory, execution, stop):
+    from dc_hpc.experiment import files
+    from dc_hpc.experiment.run import run
+
+    true_sync, calls = os.fsync, []
+
+    def signal_and_sync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 12 and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            for process in (os.getppid(), os.getpid()):
+                os.kill(process, signal.SIGTERM)
+            (Path(directory).parents[1] / "signalled").touch()
+        true_sync(descriptor)
+
+    files.os.fsync = signal_and_sync
+    return run(directory, execution, stop=stop)
 
 
 def _finish(directory, execution, stop):

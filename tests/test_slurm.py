@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from test_submit import GRID, REPOSITORY, door
 from dc_hpc.experiment import store
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.grid import Resources
+from dc_hpc.experiment.grid import Resources, read_grid
 from dc_hpc.experiment.run import run
 from dc_hpc.scheduler import launch, overview, slurm, submissions
-from dc_hpc.scheduler.site import Site
+from dc_hpc.scheduler.site import Site, read_site
+from dc_hpc.submit import create_runs
 
 pytestmark = pytest.mark.slurm
 LONG = {"cycles": 20}
@@ -290,8 +292,6 @@ def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
 
 
 def test_probe_site_drafts_a_profile_that_can_be_read(place):
-    from dc_hpc.scheduler.site import read_site
-
     out = door("submit", "--probe-site", "--site", "drafted.yaml", cwd=place, check=0)
     assert "partition low0" in out.stdout and "MaxArraySize 1001" in out.stdout and "gpu:fake:2" in out.stdout
     assert read_site(place / "drafted.yaml").partition == "low"
@@ -320,15 +320,32 @@ def test_another_user(queue, digits_root, tmp_path_factory):
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_scale_2500_runs(queue, digits_root, tmp_path):
-    (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..2500") + "resources: {runs_per_task: 125}\n")
-    from dc_hpc.experiment.grid import read_grid
+def test_a_signal_in_the_middle_of_a_save(queue, digits_root, tmp_path, quiet):
+    """The save is finished first; nobody preempted the task, so it ends, and submitting again goes on."""
+    directories = runs(tmp_path, digits_root, 1)
+    (job,) = sc.submit(directories, digits_root, work=sc.SignalledWhileSaving, save_seconds=0)
+    sc.wait_until(lambda: not any(task.lives for task in slurm.tasks()), "an end")
+    assert (tmp_path / "signalled").exists() and "told to stop: asked" in sc.log_of(directories[0], job)
+    assert store.state_of(directories[0]).name == "resumable" and not list(directories[0].rglob(".*.tmp*"))
+    sc.submit(directories, digits_root)
+    sc.wait_for_end(directories)
+    same(directories, quiet)
+    assert store.attempts(directories[0])[-1]["resumed_from"]
 
-    grid = read_grid(tmp_path / "grid.yaml", data_root=digits_root)
-    directories = [store.create(tmp_path / "outputs", config) for config in grid.runs.values()]
+
+def test_scale_2500_runs(queue, digits_root, tmp_path):
+    """A grid of 2,500 points: to its arrays through submit's own path, run, looked at and aggregated."""
+    (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..2500") + "resources: {runs_per_task: 125}\n")
+    outputs, grid = tmp_path / "outputs", read_grid(tmp_path / "grid.yaml", data_root=digits_root)
+    directories = create_runs(outputs, list(grid.runs.values()))
     made = sc.submit(directories, digits_root, work=sc.NoWork, runs_per_task=125)
     assert [len(one.runs) for one in made] == [20]
-    sc.wait_for_end(directories, 240)
+    sc.wait_for_end(directories, 300)
+    begun = time.monotonic()
+    shown = json.loads(door("status", "--json", cwd=tmp_path, check=0).stdout)
+    assert shown["counts"]["done"] == 2500 and time.monotonic() - begun < 10
+    door("aggregate", "--grid", "grid.yaml", "--data", digits_root, cwd=tmp_path, check=0)
+    assert len((outputs / "tables" / "runs.csv").read_text().splitlines()) == 2501
 
 
 def test_names_and_resources_that_would_leave_their_line_are_refused(tmp_path):

@@ -144,11 +144,12 @@ def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
 
 @pytest.fixture
 def stand_in(place, monkeypatch):
-    """sbatch and srun on PATH that keep what they are given; the true cluster has tests of its own."""
+    """sbatch, srun and squeue on PATH that keep what they are given; the true cluster has tests of its own."""
     tools = place / "tools"
     tools.mkdir()
     (tools / "sbatch").write_text('#!/bin/sh\nfor last; do :; done\ncp "$last" "$SEEN"\n$ANSWER\n')
     (tools / "srun").write_text("#!/bin/sh\n")
+    (tools / "squeue").write_text("#!/bin/sh\n")
     for tool in tools.iterdir():
         tool.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -162,21 +163,31 @@ def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
                                         "setup: [module load cuda]\nextra: {constraint: a100}\n")  # fmt: skip
     (stand_in / "grid.yaml").write_text(GRID + "resources: {minutes: 90, runs_per_task: 2}\n")
     out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site", "site.yaml",
-               cwd=stand_in, check=0)  # fmt: skip
-    assert "submitted 2 tasks of job 77" in out.stdout
+               "--yes", "--no-aggregate", cwd=stand_in, check=0)  # fmt: skip
+    assert re.search(r"submitted job 77 \(grid-[0-9a-f]{8}\): 2 tasks", out.stdout)
     script = (stand_in / "sbatch.txt").read_text()
     for line in ("--array=0-1%1", "--partition=low", "--account=lab7", "--mem=8GB", "--time=90", "--requeue",
-                 "--constraint=a100", "--job-name=grid"):  # fmt: skip
-        assert f"#SBATCH {line}\n" in script, script
+                 "--constraint=a100", "--job-name=grid-[0-9a-f]{8}"):  # fmt: skip
+        assert re.search(f"^#SBATCH {line}$", script, re.M), script
     assert "module load cuda" in script and "SRUN_CPUS_PER_TASK" in script
     assert [store.state_of(d).name for d in store.run_directories(stand_in / "outputs")] == ["new"] * 3
+
+
+def test_each_grid_gets_its_own_arrays_and_resources(stand_in, digits_root):
+    """A run that two grids share goes with the first."""
+    (stand_in / "site.yaml").write_text("partition: low\n")
+    (stand_in / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]") + "resources: {minutes: 7}\n")
+    out = door("submit", "--grid", "grid.yaml", "--grid", "more.yaml", "--data", digits_root, "--cluster", "slurm",
+               "--site", "site.yaml", "--yes", "--no-aggregate", cwd=stand_in, check=0)  # fmt: skip
+    assert re.findall(r"\((grid|more)-[0-9a-f]{8}\): (\d) tasks", out.stdout) == [("grid", "3"), ("more", "1")]
+    assert "#SBATCH --time=7\n" in (stand_in / "sbatch.txt").read_text()
 
 
 def test_a_refusing_cluster_is_one_line(stand_in, digits_root, monkeypatch):
     monkeypatch.setenv("ANSWER", "exit 1")
     out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",
-               REPOSITORY / "slurm" / "default.yaml", cwd=stand_in)  # fmt: skip
-    assert out.returncode == 2 and "sbatch refused the array" in out.stderr and "Traceback" not in out.stderr
+               REPOSITORY / "slurm" / "default.yaml", "--yes", cwd=stand_in)  # fmt: skip
+    assert out.returncode == 2 and "sbatch refused" in out.stderr and "Traceback" not in out.stderr
 
 
 @pytest.mark.parametrize("text, message", [
