@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.experiment import files
+from dc_hpc.experiment import files, sharing
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution, cores
@@ -93,7 +93,7 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
     configs = {run_id(config): config for runs in wanted.values() for config in runs}
     check_outputs(outputs)
     seen = look_at(outputs, configs).runs
-    missing = [configs[name] for name, one in seen.items() if one.state != "done" and not one.lives]
+    missing = [configs[name] for name in sharing.ordered(configs) if seen[name].is_missing]
     done = sum(one.state == "done" for one in seen.values())
     under_way = len(seen) - done - len(missing)
     print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")

@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.experiment import store
+from dc_hpc.experiment import sharing, store
 from dc_hpc.experiment.config import NETS, RunConfig
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, cores
@@ -65,7 +65,7 @@ def submit(
     configs = {name: config for one in grids for name, config in one.runs.items()}
     profile = cluster_profile(cluster, site, dry_run=dry_run)
     seen = look_at(outputs, configs, reconcile=not dry_run)
-    missing = [name for name, run in seen.runs.items() if run.state != "done" and not run.lives][:limit]
+    missing = [name for name in sharing.ordered(configs) if seen.runs[name].is_missing][:limit]
     shares = _shares(grids, missing)
     _print_bill(grids, shares, configs, seen, outputs, profile, whole=dry_run)
     if dry_run or not missing:
@@ -111,12 +111,11 @@ def run_here(directories: list[Path], execution: Execution, *, name: str, cluste
     if cluster == "debug":
         launch.run_here(directories, execution, folder=folder)
         return progress.print_outcome(directories, folder)
-    jobs = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
+    job = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
     if not wait:
-        print(f"started {len(jobs)} jobs on this machine; logs in {folder}; how they stand: python -m dc_hpc.status "
-              f"--outputs {outputs}")  # fmt: skip
+        print(f"started on this machine; logs in {folder}; how they stand: python -m dc_hpc.status --outputs {outputs}")
         return 0
-    _watch(jobs, directories)
+    _watch(job, directories)
     return progress.print_outcome(directories, folder)
 
 
@@ -146,26 +145,25 @@ def send_to_slurm(work: list[tuple[str, Resources, list[Path]]], execution: Exec
     print(f"how they stand: python -m dc_hpc.status --outputs {outputs}")
 
 
-def _watch(jobs: list, directories: list[Path]) -> None:
+def _watch(job: Any, directories: list[Path]) -> None:
     from dc_hpc.scheduler import launch, progress
 
     try:
-        progress.watch(jobs, directories)
+        progress.watch(job, directories)
     except KeyboardInterrupt:
         print("\nsaving; press Ctrl-C again to leave at once (nothing is lost but the last minute)")
-        launch.stop_local(jobs)
-        progress.wait_for_end(jobs)
+        launch.stop_local(job)
+        progress.wait_for_end(job)
         print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
 
 
 def _shares(grids: list[Grid], missing: list[str]) -> list[tuple[Grid, list[str]]]:
     """The missing runs of each grid that has some; a run that several grids share goes with the first."""
-    left, shares = dict.fromkeys(missing), []
+    left, shares = list(missing), []
     for one in grids:
-        share = [name for name in one.runs if name in left]
-        for name in share:
-            del left[name]
+        share = [name for name in left if name in one.runs]
+        left = [name for name in left if name not in one.runs]
         if share:
             shares.append((one, share))
     return shares
@@ -177,12 +175,17 @@ def _print_bill(grids: list[Grid], shares: list[tuple[Grid, list[str]]], configs
     from dc_hpc.scheduler import bill
 
     print(bill.runs_bill(grids, seen, [name for _, share in shares for name in share], outputs))
-    for one, share in shares if site else ():
-        print(bill.cluster_bill(share, configs, seen, resources=one.resources, site=site, outputs=outputs))
+    if site is None:
+        common = bill.sharing_bill([[configs[name] for name in share] for _, share in shares])
+        print(common, end="\n" if common else "")
+        return
+    for one, share in shares:
+        runs = [configs[name] for name in share]
+        print(bill.cluster_bill(runs, seen, resources=one.resources, site=site, outputs=outputs))
         if whole:
             from dc_hpc.scheduler.launch import sbatch_text
 
-            tasks = bill.tasks(share, one.resources)
+            tasks = len(bill.packed(runs, one.resources))
             print(sbatch_text(site, one.resources, name=one.name, outputs=outputs, tasks=tasks))
 
 

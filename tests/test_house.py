@@ -48,10 +48,10 @@ def test_imports_run_downwards(path):
                 assert module.split(".")[1] == mine.split(".")[1], f"{mine} and {module} are neighbours"
 
 
-def test_only_run_and_measure_reach_into_the_algorithm():
+def test_only_run_measure_and_memory_reach_into_the_algorithm():
     users = {name_of(path) for path in modules() if path.parent.name != "algorithm"
              and any(module.startswith("dc_hpc.algorithm") for module in imports(path) if module)}  # fmt: skip
-    assert users <= {"dc_hpc.experiment.run", "dc_hpc.experiment.measure", "dc_hpc.bench"}
+    assert users <= {"dc_hpc.experiment.run", "dc_hpc.experiment.measure", "dc_hpc.experiment.memory"}
 
 
 def test_faiss_is_imported_in_one_place():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dc_hpc.algorithm.clustering import kmeans, reduce_features
+from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
 from dc_hpc.algorithm.nets import feature_dimension, initialise, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.views import SeenImages, Views
@@ -46,8 +46,9 @@ class Cycle:
     """One finished phase of one cycle.
 
     index: 0-based cycle. phase: "clustered" or "trained". pseudo_labels: int64 (n,). previous_pseudo_labels: those
-    of the cycle before, None at the first. features: float32 (n, q) after reduction; inertia: of the k-means; both
-    None after training. loss: mean cross-entropy in nats over the epochs of this cycle; None after clustering.
+    of the cycle before, None at the first. features: float32 (n, q) after reduction, None where clusters were given
+    without them; inertia: of the k-means; both None after training. loss: mean cross-entropy in nats over the epochs
+    of this cycle; None after clustering.
     """
 
     index: int
@@ -85,6 +86,8 @@ def deep_cluster(
     kmeans_init: str = "k-means++",
     kmeans_iterations: int = 20,
     engine: str = "torch",
+    first_features: Tensor | None = None,
+    first_clusters: Clusters | None = None,
 ) -> Iterator[Cycle]:
     """Run DeepCluster from `state` on; yield after each phase, the only places where saving is safe.
 
@@ -93,7 +96,8 @@ def deep_cluster(
     the Initial Alignment is computed from (section 4.1.1). halt_cycle: number of clusterings done (section 4.2):
     clustering happens in cycles 0 .. halt_cycle - 1 and their last pseudo-labels serve from then on; None clusters in
     every cycle. reassign: cluster in every reassign-th cycle. epochs_per_cycle: N_e. last_cycle: "skip" leaves out
-    the training of the last cycle, as the authors' loop does.
+    the training of the last cycle, as the authors' loop does. first_features, first_clusters: what another run has
+    computed of cycle 0 already: the reduced features, float32 (n, q), and their clusters; they are taken as they are.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
@@ -107,16 +111,20 @@ def deep_cluster(
         clustered = (state.cycle, state.phase) == (cycle, "clustered")
         if not clustered and not halted and cycle % reassign == 0:
             yield _cluster(state, seen, cycle, k=k, pca=pca, seed=seed, init=kmeans_init,
-                           iterations=kmeans_iterations, engine=engine)
+                           iterations=kmeans_iterations, engine=engine,
+                           features=first_features if cycle == 0 else None,
+                           clusters=first_clusters if cycle == 0 else None)
         if cycle < trained_cycles:
             yield _train(state, seen, cycle, k=k, batch_size=batch_size, seed=seed, epochs=epochs_per_cycle)
 
 
 def _cluster(state: State, seen: SeenImages, cycle: int, *, k: int, pca: int | None, seed: int, init: str,
-             iterations: int, engine: str) -> Cycle:
+             iterations: int, engine: str, features: Tensor | None, clusters: Clusters | None) -> Cycle:
     """(A): features, reduction, k-means; the assignments become the pseudo-labels."""
-    features = reduce_features(forward(state.trunk, seen), pca=pca)
-    clusters = kmeans(features, k=k, seed=key(seed, cycle, "kmeans"), init=init, iterations=iterations, engine=engine)
+    if clusters is None:
+        features = reduce_features(forward(state.trunk, seen), pca=pca) if features is None else features
+        clusters = kmeans(features, k=k, seed=key(seed, cycle, "kmeans"), init=init, iterations=iterations,
+                          engine=engine)  # fmt: skip
     previous, state.pseudo_labels = state.pseudo_labels, clusters.labels
     state.cycle, state.phase = cycle, "clustered"
     return Cycle(cycle, "clustered", clusters.labels, previous, features, clusters.inertia)

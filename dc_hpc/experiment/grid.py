@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,7 @@ class Grid:
     points: tuple[RunConfig, ...]
     resources: Resources
 
-    @property
+    @cached_property
     def runs(self) -> dict[str, RunConfig]:
         """run_id -> RunConfig, each run once, in the order of the points."""
         return {run_id(point): point for point in self.points}

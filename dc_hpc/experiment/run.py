@@ -23,22 +23,26 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from dc_hpc.algorithm.clustering import Clusters
 from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, fresh, next_cycle, restore, state_tensors
 from dc_hpc.algorithm.nets import NETS
 from dc_hpc.algorithm.probe import activations, linear_probe
-from dc_hpc.algorithm.views import SeenImages, Views
-from dc_hpc.experiment import store
+from dc_hpc.algorithm.views import SeenImages
+from dc_hpc.experiment import sharing, store
 from dc_hpc.experiment.config import RunConfig
-from dc_hpc.experiment.datasets import Dataset, load
+from dc_hpc.experiment.datasets import Dataset
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, environment
 from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
-from dc_hpc.experiment.own_data import data_digest, find_own_data
+from dc_hpc.experiment.memory import Memory, views_of
 
 
-def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lambda: False) -> str:
+def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lambda: False,
+        memory: Memory | None = None) -> str:
     """Bring the run of a directory to its end, from wherever it stands; returns "done", "stopped" or "failed".
+
+    memory: of the process, where several runs follow each other in it.
 
     `stop` is asked after each phase: when it says True the State is saved and "stopped" returned. An error is
     recorded with its traceback in the directory and returned as "failed". Running a finished run does nothing.
@@ -50,7 +54,7 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
     number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})
     try:
         with _threads(execution.threads):
-            ended = _Attempt(directory, number, config, execution, stop).go()
+            ended = _Attempt(directory, number, config, execution, stop, memory or Memory()).go()
     except Exception as error:
         store.fail_attempt(directory, number, error, traceback.format_exc())
         return "failed"
@@ -67,6 +71,7 @@ class _Attempt:
     config: RunConfig
     execution: Execution
     stop: Callable[[], bool]
+    memory: Memory
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -75,14 +80,14 @@ class _Attempt:
         """Resume, cycle, probe, finish; returns "done" or "stopped"."""
         device = torch.device(_device(self.execution.device))
         started = time.perf_counter()
-        dataset = _load(self.config, self.execution)
+        dataset, seen = self.memory.images(self.config, self.execution, device)
         labels = dataset.train_labels.numpy()
-        seen = SeenImages(dataset.train_images.to(device), views_of(self.config))
         state = self._resume(device)
         self._report("load", None, started)
         saved_at = time.monotonic()
         for cycle in self._cycles(state, seen, dataset.train_labels.to(device)):
             self._measure(cycle, labels)
+            self._give(cycle, state)
             stopping = self.stop()
             if stopping or time.monotonic() - saved_at >= self.execution.save_seconds:
                 self._save(state)
@@ -91,9 +96,8 @@ class _Attempt:
                 return "stopped"
         self._save(state)
         accuracies = self._probe(state, seen, dataset, device)
-        trunk_digest = store.write_trunk(self.directory, _arrays(state.trunk.state_dict()))
         store.write_metrics(self.directory, self.history)
-        store.finish(self.directory, summary(self.history) | accuracies | {"trunk_sha256": trunk_digest})
+        store.finish(self.directory, summary(self.history) | accuracies | self._last_files(state))
         return "done"
 
     def _resume(self, device: torch.device) -> State:
@@ -107,21 +111,61 @@ class _Attempt:
             restore(state, tensors, cycle=checkpoint.cycle, phase=checkpoint.phase)
             self.history = checkpoint.history
         resumed = f"cycle {checkpoint.cycle} {checkpoint.phase}" if checkpoint else None
+        if checkpoint and checkpoint.given_by:
+            resumed = f"{resumed} of {checkpoint.given_by}"
         facts = {"device": _device_name(device), "resumed_from": resumed, "complaints": self.complaints}
         store.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
         return state
 
+    def _last_files(self, state: State) -> dict[str, str]:
+        """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
+        if self.config.cycles == 0:
+            store.write_first_clustering(self.directory, pseudo_labels=state.pseudo_labels.cpu().numpy(),
+                                         k=self.config.k, inertia=self.history[0]["inertia"])  # fmt: skip
+            return {}
+        return {"trunk_sha256": store.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
+
+    def _first(self, state: State, seen: SeenImages) -> dict[str, Any]:
+        """What is known of cycle 0 before it is computed: from this process, and from the IA run of this run."""
+        if state.phase != "fresh" or self.config.labels:
+            return {}
+        clusters = self._clusters_of_ia_run(seen)
+        if clusters is not None and 0 not in _dumped(self.config):
+            return {"first_clusters": clusters}
+        features = self.memory.first_features(self.config, state.trunk, seen)
+        return {"first_features": features, "first_clusters": clusters}
+
+    def _clusters_of_ia_run(self, seen: SeenImages) -> Clusters | None:
+        twin = sharing.ia_twin(self.config)
+        found = store.read_first_clustering(self.directory.with_name(twin)) if twin else None
+        if found is None:
+            return None
+        store.update_attempt(self.directory, self.number, {"first_clustering_from": twin})
+        labels = torch.from_numpy(found[0].astype(np.int64)).to(seen.images.device)
+        return Clusters(labels, None, found[1], 0)
+
+    def _give(self, cycle: Cycle, state: State) -> None:
+        """Save into the directories of runs that halt soon and have not begun: so far they are this one."""
+        if cycle.phase != "trained":
+            return
+        for name in sharing.halted_twins(self.config, cycle.index):
+            twin = self.directory.with_name(name)
+            if twin.is_dir() and store.state_of(twin).name == "new":
+                for dumped in _dumped(store.read_config(twin)) & set(range(cycle.index + 1)):
+                    store.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
+                store.save_checkpoint(twin, cycle=state.cycle, phase=state.phase, history=self.history,
+                                      tensors=_arrays(state_tensors(state)), given_by=self.directory.name)  # fmt: skip
+
     def _cycles(self, state: State, seen: SeenImages, truth: torch.Tensor) -> Iterator[Cycle]:
         """The phases of deep_cluster, each timed."""
-        c = self.config
+        c, started = self.config, time.perf_counter()
         phases = deep_cluster(
             state, seen, k=c.k, cycles=c.cycles, batch_size=c.batch_size, seed=c.seed, pca=c.pca,
             halt_cycle=1 if c.labels else c.halt_cycle, reassign=c.reassign, epochs_per_cycle=c.epochs_per_cycle,
             last_cycle=c.last_cycle, kmeans_init=c.kmeans_init, kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.engine,
+            engine=self.execution.engine, **self._first(state, seen),
         )  # fmt: skip
         self._let_truth_in(state, truth)
-        started = time.perf_counter()
         for cycle in phases:
             self._report(cycle.phase, cycle.index, started)
             yield cycle
@@ -201,25 +245,6 @@ def _dumped(config: RunConfig) -> set[int]:
         return {cycle for cycle in clustered if cycle % config.features == 0}
     chosen = {"none": [], "first": clustered[:1], "first_last": [*clustered[:1], *clustered[-1:]], "every": clustered}
     return set(chosen[config.features])
-
-
-def views_of(config: RunConfig) -> Views:
-    """The two views that a run's settings ask for."""
-    return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
-
-
-def _load(config: RunConfig, execution: Execution) -> Dataset:
-    """The data set, which must be the one that the run's identity names."""
-    if config.data_digest:
-        path = find_own_data(config.dataset, Path(execution.data))
-        if path is None or data_digest(path) != config.data_digest:
-            raise InputError(f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
-                             "made for; put the old one back, or submit the grid again to make new runs")
-    dataset = load(config.dataset, Path(execution.data))
-    channels = dataset.train_images.shape[1]
-    if channels != len(config.mean):
-        raise InputError(f"dataset {config.dataset} has {channels} channels, net {config.net} reads {len(config.mean)}")
-    return dataset
 
 
 def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

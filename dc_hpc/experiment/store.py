@@ -8,6 +8,7 @@
       metrics.csv            one row a cycle, rewritten whole
       features/c0000.h5      one immutable file per dumped cycle
       trunk.safetensors      the final weights
+      first-*.safetensors    instead of them, in a run that trains nothing: its only clustering
       result.json            the final numbers; its existence means done
 """
 
@@ -147,12 +148,15 @@ def is_on_this_host(directory: Path) -> bool:
 
 
 def save_checkpoint(directory: Path, *, cycle: int, phase: str, tensors: dict[str, np.ndarray],
-                    history: list[dict[str, Any]]) -> None:
-    """Write the State after a phase, with the metrics so far; keep the last three."""
+                    history: list[dict[str, Any]], given_by: str = "") -> None:
+    """Write the State after a phase, with the metrics so far; keep the last three.
+
+    given_by: the run that computed it, where that is another one.
+    """
     folder = directory / "checkpoints"
     files.make_directory(folder)
     metadata = {"format": str(FORMAT), "run_id": directory.name, "cycle": str(cycle), "phase": phase,
-                "history": json.dumps(history)}  # fmt: skip
+                "history": json.dumps(history), **({"given_by": given_by} if given_by else {})}  # fmt: skip
     # "clustered" sorts before "trained", so the order of names is the order of phases.
     files.write_digested(folder, f"c{cycle:06d}-{phase}", ".safetensors", arrays.safetensors_bytes(tensors, metadata))
     for old in _checkpoints(directory)[:-KEPT_CHECKPOINTS]:
@@ -161,12 +165,13 @@ def save_checkpoint(directory: Path, *, cycle: int, phase: str, tensors: dict[st
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A State read back: the finished phase, its tensors as numpy arrays, the metric rows so far."""
+    """A State read back: the finished phase, its tensors as numpy arrays, the metric rows so far, who computed it."""
 
     cycle: int
     phase: str
     tensors: dict[str, np.ndarray]
     history: list[dict[str, Any]]
+    given_by: str = ""
 
 
 def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -197,10 +202,36 @@ def write_metrics(directory: Path, history: list[dict[str, Any]]) -> None:
 def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_labels: np.ndarray, k: int) -> None:
     """features/cNNNN.h5: features float16 (n, q) as they were clustered, pseudo_labels uint16 or uint32 (n,)."""
     files.make_directory(directory / "features")
-    labels = pseudo_labels.astype(np.uint16 if k <= 2**16 else np.uint32)
+    labels = pseudo_labels.astype(_label_type(k))
     data = arrays.hdf5_bytes({"features": features.astype(np.float16), "pseudo_labels": labels},
                             {"format": FORMAT, "run_id": directory.name, "cycle": cycle, "k": k})  # fmt: skip
     files.write_once(directory / "features" / f"c{cycle:04d}.h5", data)
+
+
+def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
+    """Dump in `target` what `source` has dumped of a cycle that is the same in both runs."""
+    schema = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+    found, _ = arrays.read_hdf5(source / "features" / f"c{cycle:04d}.h5", schema)
+    dump_features(target, cycle=cycle, k=k, **found)
+
+
+def write_first_clustering(directory: Path, *, pseudo_labels: np.ndarray, k: int, inertia: float) -> None:
+    """first-<digest>.safetensors, what an IA run leaves for longer runs: pseudo_labels uint16 or uint32 (n,)."""
+    metadata = {"format": str(FORMAT), "run_id": directory.name, "inertia": json.dumps(inertia)}
+    data = arrays.safetensors_bytes({"pseudo_labels": pseudo_labels.astype(_label_type(k))}, metadata)
+    files.write_digested(directory, "first", ".safetensors", data)
+
+
+def read_first_clustering(directory: Path) -> tuple[np.ndarray, float] | None:
+    """(pseudo_labels, inertia) of a finished IA run; None where there is none that is whole and its own."""
+    for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
+        try:
+            tensors, metadata = arrays.parse_safetensors(files.read_digested(path), path)
+            if metadata["format"] == str(FORMAT) and metadata["run_id"] == directory.name:
+                return tensors["pseudo_labels"], float(json.loads(metadata["inertia"]))
+        except (DamagedFile, KeyError, ValueError):
+            continue  # it can be computed again
+    return None
 
 
 def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:
@@ -257,7 +288,12 @@ def _read_checkpoint(path: Path, name: str) -> Checkpoint:
     tensors, metadata = arrays.parse_safetensors(files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
-    return Checkpoint(int(metadata["cycle"]), metadata["phase"], tensors, json.loads(metadata["history"]))
+    return Checkpoint(int(metadata["cycle"]), metadata["phase"], tensors, json.loads(metadata["history"]),
+                      metadata.get("given_by", ""))  # fmt: skip
+
+
+def _label_type(k: int) -> type[np.unsignedinteger]:
+    return np.uint16 if k <= 2**16 else np.uint32
 
 
 def _put_aside(path: Path, directory: Path) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dc_hpc.experiment.config import RunConfig
+from dc_hpc.experiment import sharing
+from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.grid import Grid, Resources
 from dc_hpc.scheduler.overview import Overview, measure
 from dc_hpc.scheduler.site import Site
@@ -24,28 +25,40 @@ def runs_bill(grids: Sequence[Grid], seen: Overview, missing: Sequence[str], out
     return "\n".join([*lines, f"to submit: {len(missing)}"])
 
 
-def tasks(missing: Sequence[str], resources: Resources) -> int:
-    """The number of tasks that these runs are packed into."""
-    return math.ceil(len(missing) / resources.runs_per_task)
+def sharing_bill(packs: Sequence[Sequence[RunConfig]]) -> str:
+    """What runs of the same task will give each other; "" where they have nothing in common."""
+    passes, cycles = sharing.saved(packs)
+    if not passes and not cycles:
+        return ""
+    runs = [one for pack in packs for one in pack]
+    return (f"not computed twice: {passes} of {len(runs)} first passes over the images, {cycles} of "
+            f"{sum(one.cycles for one in runs)} cycles")  # fmt: skip
 
 
-def cluster_bill(missing: Sequence[str], configs: dict[str, RunConfig], seen: Overview, *, resources: Resources,
-                 site: Site, outputs: Path) -> str:
+def packed(runs: Sequence[Any], resources: Resources) -> list[Sequence[Any]]:
+    """The runs of each task."""
+    size = resources.runs_per_task
+    return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+
+def cluster_bill(missing: Sequence[RunConfig], seen: Overview, *, resources: Resources, site: Site,
+                 outputs: Path) -> str:
     """What a cluster may charge: at most, by the time limits; likely, by what cycles took so far."""
-    count = tasks(missing, resources)
+    packs = packed(missing, resources)
     unit, each = ("GPU-hours", site.gpus) if site.gpus else ("core-hours", site.cores(resources.parallel_runs))
-    most = count * resources.minutes / 60 * each
-    line = (f"tasks: {count} of {resources.runs_per_task} runs, {resources.parallel_runs} at a time, at most "
+    most = len(packs) * resources.minutes / 60 * each
+    line = (f"tasks: {len(packs)} of {resources.runs_per_task} runs, {resources.parallel_runs} at a time, at most "
             f"{resources.minutes} minutes each: at most {most:.1f} {unit}")  # fmt: skip
-    return f"{line}\n{_estimate(missing, configs, seen, outputs, each / resources.parallel_runs, unit)}"
+    estimate = _estimate(packs, seen, outputs, each / resources.parallel_runs, unit)
+    return "\n".join(filter(None, [line, sharing_bill(packs), estimate]))
 
 
-def _estimate(missing: Sequence[str], configs: dict[str, RunConfig], seen: Overview, outputs: Path, share: float,
-              unit: str) -> str:
+def _estimate(packs: Sequence[Sequence[RunConfig]], seen: Overview, outputs: Path, share: float, unit: str) -> str:
     """share: cores or GPUs that one run has for itself."""
     seconds = measure(outputs, seen).cycle_seconds
     if seconds is None:
         return "estimate: no run of this grid was measured yet; try --limit 1 first"
-    left = sum(max(configs[name].cycles, 1) - seen.runs[name].cycles_done for name in missing)
+    runs = [one for pack in packs for one in pack]
+    left = sum(max(one.cycles, 1) - seen.runs[run_id(one)].cycles_done for one in runs) - sharing.saved(packs)[1]
     return (f"estimate: {left} cycles of {seconds:.2g} s (median so far): {left * seconds / 3600 * share:.2g} {unit}, "
             "without loading and probes")

@@ -11,7 +11,7 @@ import re
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.grid import Resources
 from dc_hpc.scheduler import slurm, submissions
+from dc_hpc.scheduler.bill import packed
 from dc_hpc.scheduler.handover import hand_over
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
@@ -34,13 +35,12 @@ _AGGREGATE_MINUTES = 30
 
 
 def submit_local(directories: Sequence[Path], execution: Execution, *, slots: int, folder: Path,
-                 survive_logout: bool) -> list[submitit.Job]:
-    """One job for each slot, each with its share of the runs; they start at once."""
-    shares = [directories[slot::slots] for slot in range(min(slots, len(directories)))]
+                 survive_logout: bool) -> submitit.Job:
+    """One job in the background that does all runs, `slots` at a time."""
     executor = _executor(folder, "local")
     executor.update_parameters(timeout_min=_LOCAL_MINUTES, gpus_per_node=_gpus_here())
-    with _ignored_by_children(survive_logout), executor.batch():
-        return [executor.submit(Work(_paths(share), execution)) for share in shares]
+    with _ignored_by_children(survive_logout):
+        return executor.submit(Work(_paths(directories), execution, parallel_runs=slots))
 
 
 def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Site, resources: Resources, name: str,
@@ -79,12 +79,6 @@ def run_here(directories: Sequence[Path], execution: Execution, *, folder: Path)
     _executor(folder, "debug").submit(Work(_paths(directories), execution).in_this_process).result()
 
 
-def packed(directories: Sequence[Path], resources: Resources) -> list[Sequence[Path]]:
-    """The runs of each task."""
-    size = resources.runs_per_task
-    return [directories[start : start + size] for start in range(0, len(directories), size)]
-
-
 def slurm_parameters(site: Site, resources: Resources) -> dict[str, Any]:
     """What sbatch is told, in submitit's words; a short limit shortens the warning before it."""
     parameters = sbatch_parameters(site, minutes=resources.minutes, parallel_runs=resources.parallel_runs)
@@ -108,13 +102,10 @@ def with_code(site: Site, folder: Path) -> Site:
     return site.model_copy(update={"setup": (*site.setup, line)})
 
 
-def stop_local(jobs: Sequence[submitit.Job]) -> None:
-    """Ask local jobs to save and end: their controllers pass SIGTERM on to the work."""
-    for job in jobs:
-        try:
-            os.kill(int(job.job_id), signal.SIGTERM)
-        except ProcessLookupError:
-            continue
+def stop_local(job: submitit.Job) -> None:
+    """Ask a local job to save and end: its controller passes SIGTERM on to the work."""
+    with suppress(ProcessLookupError):
+        os.kill(int(job.job_id), signal.SIGTERM)
 
 
 def _delay(site: Site, minutes: int) -> int:

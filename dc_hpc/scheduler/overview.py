@@ -39,6 +39,12 @@ class RunView:
         return self.state in ("running", "queued") or (self.task is not None and self.task.lives)
 
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether submit has to start it."""
+        return self.state != "done" and not self.lives
+
+
 @dataclass
 class Overview:
     """All runs, whether a cluster answered, and the submissions of the folder."""

@@ -27,18 +27,18 @@ _LOOK_SECONDS = 1.0
 _LINE_SECONDS = 20.0
 
 
-def watch(jobs: Sequence[submitit.Job], directories: Sequence[Path]) -> None:
-    """Show the progress of the runs until all jobs have ended."""
+def watch(job: submitit.Job, directories: Sequence[Path]) -> None:
+    """Show the progress of the runs until their job has ended."""
     lengths = {directory: max(store.read_config(directory).cycles, 1) for directory in directories}
     if sys.stdout.isatty():
-        _watch_live(jobs, lengths)
+        _watch_live(job, lengths)
     else:
-        _watch_in_lines(jobs, lengths)
+        _watch_in_lines(job, lengths)
 
 
-def wait_for_end(jobs: Sequence[submitit.Job]) -> None:
-    """Wait until all jobs have ended."""
-    while not all(job.done() for job in jobs):
+def wait_for_end(job: submitit.Job) -> None:
+    """Wait until a job has ended."""
+    while not job.done():
         time.sleep(0.2)
 
 
@@ -55,14 +55,14 @@ def print_outcome(directories: Sequence[Path], folder: Path) -> int:
     return len(states) - done
 
 
-def _watch_live(jobs: Sequence[submitit.Job], lengths: dict[Path, int]) -> None:
+def _watch_live(job: submitit.Job, lengths: dict[Path, int]) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("ETA"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(), refresh_per_second=4) as shown:
         total = shown.add_task("cycles of all runs", total=sum(lengths.values()))
         rows: dict[Path, TaskID] = {}
         while True:
-            ended = all(job.done() for job in jobs)
+            ended = job.done()
             states = {directory: store.state_of(directory) for directory in lengths}
             shown.update(total, completed=_cycles(states, lengths))
             for directory, state in states.items():
@@ -82,10 +82,10 @@ def _show_row(shown: Progress, rows: dict[Path, TaskID], directory: Path, state:
         shown.remove_task(rows.pop(directory))
 
 
-def _watch_in_lines(jobs: Sequence[submitit.Job], lengths: dict[Path, int]) -> None:
+def _watch_in_lines(job: submitit.Job, lengths: dict[Path, int]) -> None:
     started, printed, before = time.monotonic(), -_LINE_SECONDS, -1
     while True:
-        ended = all(job.done() for job in jobs)
+        ended = job.done()
         states = {directory: store.state_of(directory) for directory in lengths}
         done = sum(state.name == "done" for state in states.values())
         now = time.monotonic()

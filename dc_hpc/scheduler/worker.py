@@ -1,33 +1,33 @@
 """What a job does: bring its runs to their end, and when it is told to stop, save and leave in the right way.
 
-Each run computes in a child process of its own. So a crash costs one run and not the pack, several runs share a
-task's cores or GPU, and this process answers a signal at once while a child is deep in a k-means.
+The runs compute at desks, child processes that do one run after the other. So a crash costs one run and not the
+pack, several runs share a task's cores or GPU, runs that follow each other share what they have in common, and this
+process answers a signal at once while a desk is deep in a k-means.
 """
 
 from __future__ import annotations
 
-import faulthandler
-import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from dc_hpc.experiment import store
 from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.scheduler import slurm
+from dc_hpc.scheduler.desks import Desk, choose, family_of
 
 # A run that fails so often in a row in one task, no further cycle done, is left alone. Preemptions are no failures.
 ATTEMPTS = 5
-_EXIT_CODES = {"done": 0, "stopped": 3, "failed": 4}
 _LOOK_SECONDS = 0.2
 
 
@@ -65,50 +65,60 @@ class Work:
         return {one: run(Path(one), self.execution, stop=stop) for one in self.directories if not stop()}
 
     def run_function(self) -> Callable[..., str]:
-        """What brings one run to its end: it imports torch, once for all children."""
+        """What brings one run to its end: it imports torch, once for all desks."""
+        from dc_hpc.experiment.memory import Memory
         from dc_hpc.experiment.run import run
 
-        return run
+        return partial(run, memory=Memory(keep=len(self.directories) > 1))
 
     def _supervise(self, run: Callable[..., str], stop: StopSignal) -> dict[str, str]:
-        """Start children until all runs are ended or `stop` is set; then pass SIGTERM on and wait for them to save."""
-        waiting, children, outcomes = deque(self.directories), {}, {}
+        """Give runs to desks until all are ended or `stop` is set; then pass SIGTERM on and wait for them to save."""
+        families = {directory: family_of(Path(directory)) for directory in self.directories}
+        waiting, desks, outcomes = list(self.directories), [], {}
         told = False
-        while children or (waiting and not stop()):
-            while waiting and len(children) < self.parallel_runs and not stop():
-                directory = waiting.popleft()
-                if self._worn_out(directory):
-                    outcomes[directory] = "failed"
-                else:
-                    children[directory] = self._child(run, directory, stop)
+        while True:
+            for desk in [one for one in desks if one.directory is None]:
+                self._occupy(desk, desks, waiting, families, outcomes, stop)
+            while waiting and not stop() and len(desks) < self.parallel_runs:
+                desks.append(Desk.open(run, self.execution, stop))
+                self._occupy(desks[-1], desks, waiting, families, outcomes, stop)
+            desks = [one for one in desks if not one.closed]
+            if not desks:
+                return outcomes
             if stop() and not told:
-                for child in children.values():
-                    child.terminate()
+                for desk in desks:
+                    desk.process.terminate()
                 told = True
-            for directory in [one for one, child in children.items() if not child.is_alive()]:
-                outcomes[directory] = self._outcome(directory, children.pop(directory), stop)
-                if outcomes[directory] == "failed" and self.attempts > 1:
-                    waiting.append(directory)  # until it is worn out
-            wait([child.sentinel for child in children.values()], timeout=_LOOK_SECONDS)
-        return outcomes
+            wait([item for desk in desks for item in (desk.line, desk.process.sentinel)], timeout=_LOOK_SECONDS)
+            for desk in desks:
+                if desk.has_ended_its_run():
+                    self._record(desk, outcomes, waiting, stop)
 
-    def _child(self, run: Callable[..., str], directory: str, stop: StopSignal) -> BaseProcess:
-        # fork: torch is in memory already and the handlers are set; nothing has computed yet in this process
-        child = multiprocessing.get_context("fork").Process(target=_one, args=(run, directory, self.execution, stop))
-        child.start()
-        return child
-
-    def _outcome(self, directory: str, child: BaseProcess, stop: StopSignal) -> str:
-        child.join()
-        code = child.exitcode
-        outcome = next((name for name, number in _EXIT_CODES.items() if number == code), "failed")
-        if outcome == "failed" and code != _EXIT_CODES["failed"]:
-            if stop():
-                outcome = "stopped"  # SLURM's SIGKILL reached the child first
+    def _occupy(self, desk: Desk, desks: list[Desk], waiting: list[str], families: dict[str, Any],
+                outcomes: dict[str, str], stop: StopSignal) -> None:
+        """Give a desk its next run, or close it when there is none."""
+        while waiting and not stop():
+            directory = choose(waiting, families, desk, desks)
+            waiting.remove(directory)
+            if self._worn_out(directory):
+                outcomes[directory] = "failed"
             else:
-                _record_crash(Path(directory), child)
+                desk.start(directory, families[directory])
+                return
+        desk.close()
+
+    def _record(self, desk: Desk, outcomes: dict[str, str], waiting: list[str], stop: StopSignal) -> None:
+        directory, outcome = desk.directory, desk.outcome()
+        if outcome == "crashed":
+            if stop():
+                outcome = "stopped"  # SLURM's SIGKILL reached the desk first
+            else:
+                outcome = "failed"
+                _record_crash(Path(directory), desk.process)
         print(f"{Path(directory).name}: {outcome}", flush=True)
-        return outcome
+        outcomes[directory] = outcome
+        if outcome == "failed" and self.attempts > 1:
+            waiting.append(directory)  # until it is worn out
 
     def _worn_out(self, directory: str) -> bool:
         """Whether a run failed too often in this task. A new submission is a new task and a new chance."""
@@ -139,13 +149,6 @@ class Work:
                 return
         while True:
             time.sleep(1)
-
-
-def _one(run: Callable[..., str], directory: str, execution: Execution, stop: StopSignal) -> None:
-    faulthandler.enable()
-    # SIGINT is the parent's to judge, and submitit's SIGCONT handler only talks
-    signal.signal(signal.SIGCONT, signal.SIG_DFL)
-    sys.exit(_EXIT_CODES[run(Path(directory), execution, stop=stop)])
 
 
 def _record_crash(directory: Path, child: BaseProcess) -> None:
