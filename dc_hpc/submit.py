@@ -90,14 +90,14 @@ def look_at(outputs: Path, configs: dict[str, RunConfig], *, reconcile: bool = T
 
     known = submissions.read_all(outputs)
     if reconcile and any(one.job is None for one in known):
-        from dc_hpc.scheduler import launch, slurm
+        from dc_hpc.scheduler import handover, slurm
 
         tasks = slurm.tasks()
         if tasks is None:
             lost = [one.name for one in known if one.job is None]
             raise InputError(f"SLURM does not answer, and nobody knows whether {', '.join(lost)} arrived; try again "
                              "when squeue works")  # fmt: skip
-        return overview.look(outputs, configs, tasks, launch.reconcile(outputs, tasks))
+        return overview.look(outputs, configs, tasks, handover.reconcile(outputs, tasks))
     return overview.look(outputs, configs, known=known)
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.grid import Resources, read_grid
 from dc_hpc.experiment.run import run
-from dc_hpc.scheduler import launch, overview, slurm, submissions
+from dc_hpc.scheduler import handover, launch, overview, slurm, submissions
 from dc_hpc.scheduler.site import Site, read_site
 from dc_hpc.submit import create_runs
 
@@ -260,7 +261,7 @@ def test_sbatch_that_fails_makes_no_duplicates(queue, digits_root, tmp_path, qui
     stub.write_text(STUB.format(folder=tmp_path, fails=2, before=before.format(sbatch=sbatch), sbatch=sbatch))
     stub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(launch, "BACK_OFF", (0, 0, 0))
+    monkeypatch.setattr(handover, "BACK_OFF", (0, 0, 0))
     directories = runs(tmp_path, digits_root, 2)
     (job,) = sc.submit(directories, digits_root)
     assert (tmp_path / "count").read_text().strip() == str(calls)
@@ -297,25 +298,43 @@ def test_probe_site_drafts_a_profile_that_can_be_read(place):
     assert read_site(place / "drafted.yaml").partition == "low"
 
 
-def test_another_user(queue, digits_root, tmp_path_factory):
-    """The same doors as somebody without rights: files of their own, 0700 and 0600."""
+NOBODY = 65534
+
+
+def python_for_nobody(home):
+    """(interpreter, PYTHONPATH) that a user without rights can run: a copy where root's own lies in a closed folder."""
+    can = subprocess.run(["runuser", "-u", "nobody", "--", sys.executable, "-c", "import dc_hpc"], capture_output=True)
+    if can.returncode == 0:
+        return sys.executable, os.environ["PYTHONPATH"]
+    copy, library = home / "python", f"python{sys.version_info.major}.{sys.version_info.minor}"
+    left_out = shutil.ignore_patterns("site-packages", "test", "__pycache__", "*.a")
+    shutil.copytree(Path(sys.base_prefix) / "lib", copy / "lib", ignore=left_out, symlinks=True)
+    (copy / "bin").mkdir()
+    shutil.copy(os.path.realpath(sys.executable), copy / "bin" / library)
+    return str(copy / "bin" / library), os.pathsep.join((os.environ["PYTHONPATH"], sysconfig.get_path("purelib")))
+
+
+def test_another_user(queue, digits_root):
+    """The same doors as somebody without rights: everything is theirs, and nobody else's to read."""
     if os.getuid():
         pytest.skip("only root can become another user; the other tests were just run as one")
     home = Path(tempfile.mkdtemp(prefix="dc-hpc-nobody-", dir="/tmp"))
-    (home / "grid.yaml").write_text(GRID)
-    (home / "site.yaml").write_text("partition: low\ncpus: 1\n")
-    shutil.copy(digits_root / "digits.npz", home / "digits.npz")
-    for path in (home, *home.iterdir()):
-        os.chown(path, 65534, 65534)
-    command = ["runuser", "-u", "nobody", "--", sys.executable, "-m", "dc_hpc.submit", "--grid", "grid.yaml", "--data",
-               ".", "--cluster", "slurm", "--site", "site.yaml", "--yes"]  # fmt: skip
-    environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(home)}
     try:
+        python, path = python_for_nobody(home)
+        (home / "grid.yaml").write_text(GRID)
+        (home / "site.yaml").write_text("partition: low\ncpus: 1\n")
+        shutil.copy(digits_root / "digits.npz", home / "digits.npz")
+        for one in (home, *home.iterdir()):
+            os.chown(one, NOBODY, NOBODY)
+        command = ["runuser", "-u", "nobody", "--", python, "-m", "dc_hpc.submit", "--grid", "grid.yaml", "--data", ".",
+                   "--cluster", "slurm", "--site", "site.yaml", "--yes"]  # fmt: skip
+        environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(home), "PYTHONPATH": path}
         made = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
         assert made.returncode == 0, made.stdout + made.stderr
         sc.wait_until(lambda: (home / "outputs" / "report.html").exists(), "the report")
-        assert {path.stat().st_uid for path in (home / "outputs").rglob("*")} == {65534}
-        assert all(path.stat().st_mode & 0o077 == 0 for path in (home / "outputs").rglob("*") if not path.is_symlink())
+        written = list((home / "outputs").rglob("*"))
+        assert {one.stat().st_uid for one in written} == {NOBODY}
+        assert all(one.stat().st_mode & 0o077 == 0 for one in written if not one.is_symlink())
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
