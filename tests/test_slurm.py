@@ -324,8 +324,8 @@ def test_another_user(queue, digits_root):
         (home / "grid.yaml").write_text(GRID)
         (home / "site.yaml").write_text("partition: low\ncpus: 1\n")
         shutil.copy(digits_root / "digits.npz", home / "digits.npz")
-        for one in (home, *home.iterdir()):
-            os.chown(one, NOBODY, NOBODY)
+        for one in (home, *home.rglob("*")):
+            os.chown(one, NOBODY, NOBODY, follow_symlinks=False)
         command = ["runuser", "-u", "nobody", "--", python, "-m", "dc_hpc.submit", "--grid", "grid.yaml", "--data", ".",
                    "--cluster", "slurm", "--site", "site.yaml", "--yes"]  # fmt: skip
         environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(home), "PYTHONPATH": path}
@@ -363,7 +363,7 @@ def test_scale_2500_runs(queue, digits_root, tmp_path):
     begun = time.monotonic()
     shown = json.loads(door("status", "--json", cwd=tmp_path, check=0).stdout)
     assert shown["counts"]["done"] == 2500 and time.monotonic() - begun < 10
-    door("aggregate", "--grid", "grid.yaml", "--data", digits_root, cwd=tmp_path, check=0)
+    door("aggregate", "--data", digits_root, cwd=tmp_path, check=0)
     assert len((outputs / "tables" / "runs.csv").read_text().splitlines()) == 2501
 
 

@@ -1,8 +1,8 @@
 """Work that need not be done twice: what two runs have in common, and who can give it to whom.
 
-Everything here is exact. A first forward pass is a function of the fresh net and the images; a run that halts and its
-never-halted twin are the same run until the last clustering of the halted one (section 4.2); the first clustering of
-a run is the whole of its IA run (section 4.1.1).
+Everything here is exact. A first forward pass is a function of the fresh net and the images; two runs that differ in
+when they halt are the same run until the last clustering of the shorter one (section 4.2); the first clustering of a
+run is the whole of its IA run (section 4.1.1).
 """
 
 from __future__ import annotations
@@ -39,22 +39,14 @@ def ia_twin(config: RunConfig) -> str | None:
     return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=()))
 
 
-def never_halted_twin(config: RunConfig) -> str | None:
-    """The run whose cycles a halted run may take over; None for one that never halts."""
-    halt, leak = config.halt_cycle, config.resume_leak
-    if halt is None or leak not in (None, halt, halt + 1):
-        return None
-    return run_id(_with(config, halt_cycle=None, resume_leak=None))
-
-
 def halted_twins(config: RunConfig, cycle: int) -> Iterator[str]:
-    """The runs that are this never-halted one up to the end of `cycle`, cluster once more, and then halt.
+    """The runs that are this one up to the end of `cycle`, cluster once more, and then halt, while this one goes on.
 
     The leak of a restart comes after the halt, so it changes nothing before it.
     """
-    if config.halt_cycle is not None or config.labels or config.cycles <= cycle + 2:
-        return
     halt = cycle + 2  # so many clusterings; its last is its own to do, for it dumps the features of that one
+    if config.labels or halt >= _last_clustering(config):
+        return
     for leak in (None, halt, halt + 1):
         yield run_id(_with(config, halt_cycle=halt, resume_leak=leak))
 
@@ -65,9 +57,26 @@ def saved(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
     for pack in packs:
         clustering = [one for one in pack if not one.labels]
         passes += len(clustering) - len({first_pass(one) for one in clustering})
-        names = {run_id(one) for one in pack}
-        cycles += sum(one.halt_cycle - 1 for one in pack if never_halted_twin(one) in names)
+        longest: dict[str, int] = {}
+        for one in clustering:
+            name = _unhalted(one)
+            longest[name] = max(longest.get(name, 0), _last_clustering(one))
+        cycles += sum(one.halt_cycle - 1 for one in clustering if _may_receive(one)
+                      and one.halt_cycle < longest[_unhalted(one)])  # fmt: skip
     return passes, cycles
+
+
+def _last_clustering(config: RunConfig) -> int:
+    """The number of cycles until a run clusters no more."""
+    return config.cycles if config.halt_cycle is None else config.halt_cycle
+
+
+def _unhalted(config: RunConfig) -> str:
+    return run_id(_with(config, halt_cycle=None, resume_leak=None))
+
+
+def _may_receive(config: RunConfig) -> bool:
+    return config.halt_cycle is not None and config.resume_leak in (None, config.halt_cycle, config.halt_cycle + 1)
 
 
 def _with(config: RunConfig, **changes: Any) -> RunConfig:

@@ -77,6 +77,7 @@ class Work:
         waiting, desks, outcomes = list(self.directories), [], {}
         told = False
         while True:
+            desks = [one for one in desks if not one.closed]
             for desk in [one for one in desks if one.directory is None]:
                 self._occupy(desk, desks, waiting, families, outcomes, stop)
             while waiting and not stop() and len(desks) < self.parallel_runs:
