@@ -26,14 +26,17 @@ class Rounded(NamedTuple):
 
 def rounded(points: Tensor) -> Rounded | None:
     """The points (n, d) float32 with one step for all; None where the machine would not gain by it, or all are 0."""
-    spread = SPREAD * float(points.square().mean(dtype=torch.float64)) ** 0.5
-    if not _multiplies_int8(points) or not 1e-15 < spread < 1e15:
+    if not _multiplies_int8(points):
+        return None
+    spread = SPREAD * float(torch.linalg.vector_norm(points, dtype=torch.float64)) / points.numel() ** 0.5
+    if not 1e-15 < spread < 1e15:
         return None
     step = spread / 127
     q, errors = torch.empty(points.shape, dtype=torch.int8), torch.empty(len(points))
     for rows, own, error in zip(points.split(_ROWS), q.split(_ROWS), errors.split(_ROWS), strict=True):
-        own.copy_((rows / step).round_().clamp_(-127, 127))
-        error.copy_((rows - own * step).norm(dim=1))
+        whole = (rows / step).round_().clamp_(-127, 127)
+        own.copy_(whole)
+        error.copy_(torch.linalg.vector_norm(rows.sub(whole, alpha=step), dim=1))
     return Rounded(q, step, errors)
 
 

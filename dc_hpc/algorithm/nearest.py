@@ -24,11 +24,14 @@ def nearest_by_scores(points: Tensor) -> Assign:
     second best centroid stays behind even if all rounding had spoken against it keeps its best. Only the others
     get float32 scores, so the labels are those of the float32 scores.
     """
-    rounding = int8.rounded(points)
-    sieve = None if rounding is None else _Sieve(points, rounding)
+    sieve: _Sieve | None = None
 
     def assign(centroids: Tensor) -> Tensor:
-        if sieve is None or len(centroids) < SIEVED_FROM:
+        nonlocal sieve
+        if sieve is None and len(centroids) >= SIEVED_FROM:
+            rounding = int8.rounded(points)
+            sieve = None if rounding is None else _Sieve(points, rounding)
+        if sieve is None:
             return _labels(points, centroids)
         labels, rows = sieve(centroids)
         labels[rows] = _labels(points, centroids, rows)
