@@ -300,7 +300,6 @@ def test_more_clusters_than_distinct_points_ends_with_empty_ones(engine, init):
 
 class LargestTensor(TorchDispatchMode):
     """Records the bytes of the largest tensor any operation returns."""
-
     largest = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
