@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
-from dc_hpc.algorithm.agreement import agreement, cluster_health, label_entropy
+from dc_hpc.algorithm.agreement import agreement, cluster_health, label_entropy, nmi, nmi_on_device
 
 PAIRS = st.integers(1, 120).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(0, k), min_size=n, max_size=n) for k in (12, 3)))
@@ -135,6 +135,23 @@ def test_torch_tensors_small_integers_and_far_apart_names():
     assert agreement(a * 10**15, b * 10**12 + 5) == expected
 
 
+@settings(max_examples=120, deadline=None)
+@given(PAIRS)
+def test_nmi_alone_and_on_the_device_are_the_nmi_of_the_agreement(pair):
+    a, b = map(np.array, pair)
+    expected = agreement(a, b).nmi
+    assert nmi(a, b) == pytest.approx(expected, abs=1e-12)
+    assert float(nmi_on_device(torch.from_numpy(a), torch.from_numpy(b))) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [5, 200, 5000])
+def test_nmi_of_many_images_is_sklearns_to_twelve_digits(k):
+    a, b = related(60_000, k, 10, 0.4)
+    expected = normalized_mutual_info_score(a, b)
+    found = nmi(a, b), agreement(a, b).nmi, float(nmi_on_device(torch.from_numpy(a), torch.from_numpy(b)))
+    assert found == pytest.approx((expected,) * 3, abs=1e-12)
+
+
 def test_five_thousand_clusters_need_neither_the_table_nor_long():
     rng = np.random.default_rng(0)
     a, b = rng.integers(5000, size=73_257), rng.integers(5000, size=73_257)
@@ -183,7 +200,7 @@ def test_label_entropy_counts_each_cluster_once_whatever_its_size():
 # ---- errors and imports
 
 
-@pytest.mark.parametrize("measure", [agreement, label_entropy])
+@pytest.mark.parametrize("measure", [agreement, label_entropy, nmi])
 @pytest.mark.parametrize("a, b, words", [
     ([0, 1], [0, 1, 1], "same length, got 2 and 3"), ([], [], "at least one"),
     ([0, -1], [0, 1], "negative, got -1"), ([0, 1], [0.0, 1.0], "integers, got float64"),

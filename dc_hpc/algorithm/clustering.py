@@ -7,25 +7,22 @@ and only when it is asked for.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-INITS = ("k-means++", "random")
+from dc_hpc.algorithm.nearest import Assign, nearest_by_scores, rows_per_pass, squared_distances
+from dc_hpc.algorithm.seeding import INITS, first_centroids
 
 ROWS = 1024  # rows per pass: long enough for a GEMM at full speed, short enough to stay in a core's cache
-TILE = 256  # columns per GEMM of the covariance
-BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}  # the torch engine's block of point-to-centroid scores
+TILE = 128  # columns per GEMM of the covariance
 
 # A component this small beside the largest is rounding: the float32 products of a covariance put its
 # eigenvalues off by up to about 1e-7 of the largest.
 ZERO_VARIANCE = 4 * torch.finfo(torch.float32).eps
-
-Assign = Callable[[Tensor], Tensor]  # centroids (k, d) -> for each point the index of the nearest, int64 (n,)
 
 
 class Clusters(NamedTuple):
@@ -57,11 +54,12 @@ def reduce_features(features: Tensor, *, pca: int | None) -> Tensor:
     """
     features = _matrix(features, "features")
     if pca is None:
-        return _unit_rows(features)
+        return _unit_rows(features, torch.empty_like(features))
     n, d = features.shape
     if not 1 <= pca <= min(n, d):
         raise ValueError(f"pca {pca} is not between 1 and {min(n, d)}: the features are {n} x {d}")
-    return _unit_rows(_whiten(features, pca))
+    reduced = _whiten(features, pca)
+    return _unit_rows(reduced, reduced)
 
 
 def _matrix(values: Tensor, name: str) -> Tensor:
@@ -91,9 +89,16 @@ def _whiten(features: Tensor, pca: int) -> Tensor:
     scale = torch.where(alive, variances.clamp(min=0).rsqrt(), 0.0)
     projection = (components * largest.sign() * scale).float()
     reduced = torch.empty(len(features), pca, device=features.device)
-    for rows, out in zip(features.split(ROWS), reduced.split(ROWS), strict=True):
-        torch.mm(rows - mean, projection, out=out)
+    for rows, out in zip(_centred(features, mean), reduced.split(ROWS), strict=True):
+        torch.mm(rows, projection, out=out)
     return reduced
+
+
+def _centred(features: Tensor, mean: Tensor) -> Iterator[Tensor]:
+    """ROWS rows at a time without the mean, each overwritten by the next."""
+    buffer = torch.empty(min(ROWS, len(features)), features.shape[1], device=features.device)
+    for rows in features.split(ROWS):
+        yield torch.sub(rows, mean, out=buffer[: len(rows)])
 
 
 def _covariance(features: Tensor, mean: Tensor) -> Tensor:
@@ -104,8 +109,7 @@ def _covariance(features: Tensor, mean: Tensor) -> Tensor:
     """
     n, d = features.shape
     total = torch.zeros(d, d, dtype=torch.float64, device=features.device)
-    for rows in features.split(ROWS):
-        rows = rows - mean
+    for rows in _centred(features, mean):
         for left in range(0, d, TILE):
             total[left : left + TILE, left:] += rows[:, left : left + TILE].T @ rows[:, left:]
     covariance = (total.triu() + total.triu(1).T) / max(n - 1, 1)
@@ -114,12 +118,16 @@ def _covariance(features: Tensor, mean: Tensor) -> Tensor:
     return covariance
 
 
-def _unit_rows(values: Tensor) -> Tensor:
-    """Each row divided by its L2 norm; a row of norm 0 stays as it is."""
-    norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-    if not bool(norms.isfinite().all()):
+def _unit_rows(values: Tensor, out: Tensor) -> Tensor:
+    """Each row divided by its L2 norm, into `out`, which may be `values`; a row of norm 0 stays as it is."""
+    sum_of_norms = torch.zeros((), dtype=torch.float64, device=values.device)
+    for rows, own in zip(values.split(ROWS), out.split(ROWS), strict=True):
+        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        sum_of_norms += norms.sum(dtype=torch.float64)
+        torch.div(rows, norms.masked_fill_(norms == 0, 1), out=own)
+    if not bool(sum_of_norms.isfinite()):
         raise ValueError("features hold NaN, infinite or overflowing values; did the training diverge?")
-    return values / norms.masked_fill_(norms == 0, 1)
+    return out
 
 
 @torch.no_grad()
@@ -162,20 +170,19 @@ def kmeans(
     points = points - origin
     assign = ENGINES[engine](points)
     if centroids is None:
-        centroids = points[_initial(points, k, seed, init)]
+        centroids = points[first_centroids(points, k=k, seed=seed, init=init)]
     else:
         centroids = _matrix(centroids, "centroids").to(points.device) - origin
 
-    labels = assign(centroids)
-    done = 0
+    labels, members, done = assign(centroids), None, 0
     while done < iterations:
         done += 1
-        moved = _means(points, _fill_empty(points, labels, centroids), centroids)
-        if torch.equal(moved, centroids):
+        members, moved, still = _update(points, labels, centroids, members)
+        if still:
             break
         centroids = moved
         labels = assign(centroids)
-    inertia = float(_distances(points, labels, centroids).sum(dtype=torch.float64))
+    inertia = float(squared_distances(points, labels, centroids).sum(dtype=torch.float64))
     return Clusters(labels, centroids + origin, inertia, done)
 
 
@@ -198,103 +205,74 @@ def _check_kmeans(
             raise ValueError("centroids hold NaN or infinite values")
 
 
-def _initial(points: Tensor, k: int, seed: int, init: str) -> Tensor:
-    """Which k points are the first centroids, int64 (k,): a function of the points, k, seed and init."""
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed {seed} is not between 0 and 2**64 - 1")
-    # RandomState takes 32 bits a word; a small seed draws what scikit-learn draws for random_state=seed.
-    rng = np.random.RandomState(seed if seed < 2**32 else [seed % 2**32, seed >> 32])
-    if init == "random":
-        return torch.from_numpy(rng.permutation(len(points))[:k].astype(np.int64)).to(points.device)
-    return _plusplus(points, k, rng)
+def _update(points: Tensor, labels: Tensor, centroids: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, bool]:
+    """The members of each cluster after the empty ones took theirs, (n,); their means; whether no centroid moved.
 
-
-def _plusplus(points: Tensor, k: int, rng: np.random.RandomState) -> Tensor:
-    """Greedy k-means++: each new centroid is the best of 2 + log(k) candidates drawn by squared distance.
-
-    The draws are those of sklearn.cluster.kmeans_plusplus in its order, so its choice is made, up to
-    rounding. Written anew because scikit-learn computes float32 distances in float64, block by block: 28 s
-    against 4 s for 60,000 x 256 and k 1000, more than all the Lloyd iterations together.
+    before: the members whose means the centroids are, None if they are nobody's. Two flags in one go are all that the
+    host asks a GPU for.
     """
-    n, trials = len(points), 2 + int(math.log(k))
-    columns = points.T.contiguous()  # a GEMM with this few rows is twice as fast on it
-    norms = points.square().sum(1)
-
-    def distances(candidates: Tensor) -> Tensor:
-        found = torch.addmm(norms, points[candidates], columns, alpha=-2)
-        return found.add_(norms[candidates, None]).clamp_(min=0)
-
-    chosen = [torch.tensor(int(rng.uniform() * n), device=points.device)]
-    nearest = distances(chosen[0][None])[0]
-    for _ in range(1, k):
-        cumulative = nearest.cumsum(0, dtype=torch.float64)
-        draws = torch.from_numpy(rng.uniform(size=trials)).to(points.device) * cumulative[-1]
-        candidates = torch.searchsorted(cumulative, draws).clamp_(max=n - 1)
-        after = torch.minimum(distances(candidates), nearest)
-        best = after.sum(1).argmin()
-        nearest = after[best]
-        chosen.append(candidates[best])
-    return torch.stack(chosen)
+    sizes = _sizes(labels, len(centroids))
+    moved = _means(points, labels, centroids, sizes, before)
+    empty, still = torch.stack([(sizes == 0).any(), (moved == centroids).all()]).tolist()
+    if empty:
+        labels = _fill_empty(points, labels, centroids, sizes.tolist())
+        moved = _means(points, labels, centroids, _sizes(labels, len(centroids)), before)
+        still = torch.equal(moved, centroids)
+    return labels, moved, still
 
 
-def _fill_empty(points: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
-    """The labels after the empty clusters took their points; the rule stands in `kmeans`."""
-    sizes = torch.bincount(labels, minlength=len(centroids)).tolist()
-    empty = [cluster for cluster, size in enumerate(sizes) if size == 0]
-    if not empty:
-        return labels
-    distances, farthest = torch.sort(_distances(points, labels, centroids), descending=True, stable=True)
+def _sizes(labels: Tensor, k: int) -> Tensor:
+    """Points per cluster, int64 (k,); unlike bincount it does not make a GPU wait for the host."""
+    return labels.new_zeros(k).index_add_(0, labels, torch.ones_like(labels))
+
+
+def _fill_empty(points: Tensor, labels: Tensor, centroids: Tensor, sizes: list[int]) -> Tensor:
+    """The labels after the empty clusters took their points; the rule stands in `kmeans`. `sizes` is used up."""
+    distances, farthest = torch.sort(squared_distances(points, labels, centroids), descending=True, stable=True)
     farthest = farthest[distances > 0]
-    filled, waiting = labels.clone(), iter(empty)
-    cluster = next(waiting)
+    filled, waiting = labels.clone(), iter([cluster for cluster, size in enumerate(sizes) if size == 0])
+    cluster = next(waiting, None)
     for point, donor in zip(farthest.tolist(), labels[farthest].tolist(), strict=True):
+        if cluster is None:
+            break
         if sizes[donor] == 1:
             continue
         sizes[donor] -= 1
         filled[point] = cluster
         cluster = next(waiting, None)
-        if cluster is None:
-            break
     return filled
 
 
-def _means(points: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
-    """The mean of each cluster, summed in float64; a cluster with no point keeps its centroid."""
+def _means(points: Tensor, labels: Tensor, centroids: Tensor, sizes: Tensor, before: Tensor | None) -> Tensor:
+    """The mean of each cluster, summed in float64; a cluster with no point keeps its centroid.
+
+    Where the members are those of `before`, the centroid already is their mean.
+    """
+    due, rows = sizes > 0, _rows_of_changed(labels, before, len(centroids))
+    if rows is not None:
+        due = due & torch.zeros_like(due).index_fill_(0, labels[rows], True)
     sums = torch.zeros(centroids.shape, dtype=torch.float64, device=points.device)
-    for rows, own in zip(points.split(ROWS), labels.split(ROWS), strict=True):
-        sums.index_add_(0, own, rows.double())
-    sizes = torch.bincount(labels, minlength=len(centroids))[:, None]
-    return torch.where(sizes > 0, (sums / sizes.clamp(min=1)).float(), centroids)
+    height = rows_per_pass(points)
+    for start in range(0, len(points) if rows is None else len(rows), height):
+        own = slice(start, start + height)
+        own = own if rows is None else rows[own]
+        sums.index_add_(0, labels[own], points[own].double())
+    return torch.where(due[:, None], (sums / sizes.clamp(min=1)[:, None]).float(), centroids)
 
 
-def _distances(points: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
-    """Squared distance of each point to its own centroid, by subtraction: exactly 0 where they are equal."""
-    blocks = zip(points.split(ROWS), labels.split(ROWS), strict=True)
-    return torch.cat([(rows - centroids[own]).square_().sum(1) for rows, own in blocks])
+def _rows_of_changed(labels: Tensor, before: Tensor | None, k: int) -> Tensor | None:
+    """The points of all clusters that won or lost a point; None for all points, where that is no more work.
 
-
-def _torch_engine(points: Tensor) -> Assign:
-    """argmin of |c|^2 - 2 x.c (|x|^2 changes nothing), a block of rows at a time: never the n x k scores."""
-    block_bytes = BLOCK_BYTES.get(points.device.type, BLOCK_BYTES["cuda"])
-
-    def assign(centroids: Tensor) -> Tensor:
-        k = len(centroids)
-        rows = max(1, block_bytes // (4 * k))
-        scores = torch.empty(min(rows, len(points)), k, device=points.device)
-        norms, transposed = centroids.square().sum(1), centroids.T
-        labels = torch.empty(len(points), dtype=torch.int64, device=points.device)
-        for block, own in zip(points.split(rows), labels.split(rows), strict=True):
-            own.copy_(_argmin(torch.addmm(norms, block, transposed, alpha=-2, out=scores[: len(block)])))
-        return labels
-
-    return assign
-
-
-def _argmin(scores: Tensor) -> Tensor:
-    """The column of each row's minimum, the lowest on a tie; on the CPU numpy's is eight times as fast."""
-    if scores.device.type == "cpu":
-        return torch.from_numpy(scores.numpy().argmin(1))
-    return scores.argmin(1)
+    On a GPU always None: to count them it would wait for the host, which takes longer than the sums.
+    """
+    if before is None or labels.device.type != "cpu":
+        return None
+    changed = (labels != before).nonzero()[:, 0]
+    is_changed = torch.zeros(k, dtype=torch.bool)
+    is_changed[labels[changed]] = True
+    is_changed[before[changed]] = True
+    rows = is_changed[labels].nonzero()[:, 0]
+    return rows if 2 * len(rows) < len(labels) else None
 
 
 def _faiss_engine(points: Tensor) -> Assign:
@@ -328,7 +306,7 @@ def _sklearn_engine(points: Tensor) -> Assign:
 
 
 ENGINES: dict[str, Callable[[Tensor], Assign]] = {
-    "torch": _torch_engine,
+    "torch": nearest_by_scores,
     "faiss": _faiss_engine,
     "sklearn": _sklearn_engine,
 }
