@@ -14,7 +14,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu")
+_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "numba", "faiss-cpu", "faiss-gpu")
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 
 
