@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -50,14 +51,14 @@ class Block:
         y = self._convolve(x)
         mean, deviation = None, None
         if self.norm:
-            mean, deviation = self.norm.running_mean, (self.norm.running_var + self.norm.eps).sqrt()
+            mean, deviation = self.norm.running_mean.numpy(), np.sqrt(self.norm.running_var.numpy() + self.norm.eps)
         out, scaled = self._rectify(y, mean, deviation), None
         found = {self.layers[0][0]: y, self.layers[-1][0]: out}
         missing = [name for name, _ in self.layers if name in wanted and name not in found]
         if missing:
             scale, shift = self._scale_and_shift(mean, deviation)
-            scaled = y * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)
-            found |= {self.name.get(nn.BatchNorm2d): scaled, self.name[nn.ReLU]: scaled.relu()}
+            scaled = y * torch.from_numpy(scale).view(-1, 1, 1, 1) + torch.from_numpy(shift).view(-1, 1, 1, 1)
+            found = {self.name.get(nn.BatchNorm2d): scaled, self.name[nn.ReLU]: scaled.relu()} | found
         return out, {name: value.permute(3, 0, 1, 2) for name, value in found.items() if name in wanted}
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, list[Tensor]]:
@@ -71,30 +72,30 @@ class Block:
         if not self.norm:
             back, filters = self.convolution.backward(spread, to_input=to_input)
             return back, [filters, spread.view(len(spread), -1).sum(1)]
-        sums = torch.empty(len(y), 3, dtype=torch.float64)
-        compiled(kernels.through_batch_norm)(rows_of(spread), rows_of(y), self.mean.numpy(), self.deviation.numpy(),
-                                             self.norm.weight.detach().numpy(), sums.numpy())  # fmt: skip
-        bias, weight, convolution_bias = sums.float().T.contiguous()
+        sums = np.empty((len(y), 3))
+        compiled(kernels.through_batch_norm)(rows_of(spread), rows_of(y), self.mean, self.deviation,
+                                             self.norm.weight.detach().numpy(), sums)  # fmt: skip
+        bias, weight, convolution_bias = (torch.from_numpy(one.astype(np.float32)) for one in sums.T)
         back, filters = self.convolution.backward(spread, to_input=to_input)
-        return back, [filters, convolution_bias.clone(), weight.clone(), bias.clone()]
+        return back, [filters, convolution_bias, weight, bias]
 
     def _convolve(self, x: Tensor) -> Tensor:
         if self.size != x.shape[1:3]:
             self.size, self.convolution = x.shape[1:3], fitting(self.layer, *x.shape[1:3])
         return self.convolution.forward(x)
 
-    def _batch_statistics(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch_statistics(self, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation (the root of biased variance + epsilon) of each channel; moves the running ones."""
-        found, size = torch.empty(len(y), 2, dtype=torch.float64), y[0].numel()
-        compiled(kernels.moments)(rows_of(y), found.numpy())
+        found, size, norm = np.empty((len(y), 2)), y[0].numel(), self.norm
+        compiled(kernels.moments)(rows_of(y), found)
         mean, variance = found.T
-        unbiased, momentum = variance * (size / (size - 1)), self.norm.momentum
-        self.norm.running_mean.mul_(1 - momentum).add_(mean.float(), alpha=momentum)
-        self.norm.running_var.mul_(1 - momentum).add_(unbiased.float(), alpha=momentum)
-        self.norm.num_batches_tracked.add_(1)
-        return mean.float(), (variance + self.norm.eps).sqrt().float()
+        for running, new in ((norm.running_mean, mean), (norm.running_var, variance * (size / (size - 1)))):
+            array = running.numpy()
+            array += norm.momentum * (new.astype(np.float32) - array)
+        norm.num_batches_tracked.add_(1)
+        return mean.astype(np.float32), np.sqrt(variance + norm.eps).astype(np.float32)
 
-    def _rectify(self, y: Tensor, mean: Tensor | None, deviation: Tensor | None) -> Tensor:
+    def _rectify(self, y: Tensor, mean: np.ndarray | None, deviation: np.ndarray | None) -> Tensor:
         """Batch norm, ReLU and pool in one pass; keeps what `backward` needs to know which values came through."""
         self.y = y
         scale, shift = self._scale_and_shift(mean, deviation)
@@ -103,20 +104,20 @@ class Block:
             stride = self.pool_stride
             shape = channels, (height - 2) // stride + 1, (width - 2) // stride + 1, n
             self.out, self.winner = self.room("out", *shape), self.room("winner", *shape, dtype=torch.uint8)
-            compiled(kernels.rectified_maxima)(y.numpy(), scale.numpy(), shift.numpy(), stride, self.out.numpy(),
+            compiled(kernels.rectified_maxima)(y.numpy(), scale, shift, stride, self.out.numpy(),
                                                self.winner.numpy())  # fmt: skip
         else:
             self.out = self.room("out", *y.shape)
-            torch.addcmul(shift.view(-1, 1, 1, 1), y, scale.view(-1, 1, 1, 1), out=self.out).relu_()
+            scale, shift = torch.from_numpy(scale).view(-1, 1, 1, 1), torch.from_numpy(shift).view(-1, 1, 1, 1)
+            torch.addcmul(shift, y, scale, out=self.out).relu_()
         return self.out
 
-    def _scale_and_shift(self, mean: Tensor | None, deviation: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, mean: np.ndarray | None, deviation: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Batch norm as x * scale + shift; 1 and 0 where there is none."""
         if self.norm is None:
-            channels = self.layer.out_channels
-            return torch.ones(channels), torch.zeros(channels)
-        scale = self.norm.weight.detach() / deviation
-        return scale, self.norm.bias.detach() - mean * scale
+            return np.ones(self.layer.out_channels, np.float32), np.zeros(self.layer.out_channels, np.float32)
+        scale = self.norm.weight.detach().numpy() / deviation
+        return scale, self.norm.bias.detach().numpy() - mean * scale
 
 
 class SobelBlock:
@@ -124,7 +125,7 @@ class SobelBlock:
 
     def __init__(self, name: str, sobel: Sobel):
         self.layers = [(name, sobel)]
-        self.grey, self.edges = ByWindows(sobel.grey), ByWindows(sobel.edges)
+        self.grey, self.edges = sobel.grey, ByWindows(sobel.edges)
 
     def parameters(self) -> list[nn.Parameter]:
         """None that learns."""
@@ -132,7 +133,8 @@ class SobelBlock:
 
     def forward(self, x: Tensor) -> Tensor:
         """Colour (3, h, w, n) to edges (2, h, w, n), bordered with zeros."""
-        return self.edges.forward(pad(self.grey.forward(x), (0, 0, 1, 1, 1, 1)))
+        grey = torch.addmm(self.grey.bias, self.grey.weight.view(1, -1), x.flatten(1)).view(1, *x.shape[1:])
+        return self.edges.forward(pad(grey, (0, 0, 1, 1, 1, 1)))
 
     def evaluate(self, x: Tensor, wanted: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """As `Block.evaluate`."""

@@ -45,7 +45,8 @@ def training(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
         return trunk
     stack = _Stack(blocks)
     parameters = [p for block in blocks for p in block.parameters()]
-    rest = nn.Sequential(*[layer for _, layer in _after(blocks, trunk)])
+    rest = nn.Sequential(*[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer
+                           for _, layer in _after(blocks, trunk)])  # fmt: skip
     return lambda batch: rest(_ThroughBlocks.apply(stack, batch, *parameters))
 
 
@@ -119,6 +120,19 @@ class _Stack:
         """(n, c, h, w) as (c, h, w, n)."""
         n, *shape = images.shape
         return self.room(name, *shape, n).flatten(0, 2).copy_(images.reshape(n, -1).T).view(*shape, n)
+
+
+class _Dropout(nn.Module):
+    """nn.Dropout in training, draw for draw, from uniform numbers, which torch makes three times as fast."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.kept = 1 - p
+
+    def forward(self, value: Tensor) -> Tensor:
+        """The value with some of it zero and the rest larger."""
+        mask = torch.rand(value.shape, dtype=torch.float64) < self.kept
+        return value * mask.to(value.dtype).div_(self.kept)
 
 
 class _ThroughBlocks(torch.autograd.Function):
