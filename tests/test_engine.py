@@ -87,7 +87,7 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
         gradient = torch.randn(wanted.shape)
         wanted.backward(gradient)
         shape, one = innermost(wanted.detach()).shape, np.ones(3, np.float32)
-        maxima, winner, spread = torch.empty(shape), torch.empty(shape, dtype=torch.uint8), torch.empty(x.shape)
+        maxima, winner, spread = torch.empty(shape), torch.empty(shape, dtype=torch.uint8), torch.zeros(x.shape)
         compiled(kernels.rectified_maxima)(x.detach().numpy(), one, 0 * one, stride, maxima.numpy(), winner.numpy())
         compiled(kernels.to_winners)(innermost(gradient).numpy(), winner.numpy(), stride, spread.numpy())
         assert np.array_equal(maxima.numpy(), innermost(wanted.detach()).numpy(), equal_nan=True)

@@ -1,8 +1,8 @@
 """The blocks of a trunk, convolution -> batch norm -> ReLU -> max-pool, on a CPU with the images of a batch innermost.
 
 A block reads and gives maps of float32 (c, h, w, n). Its convolution is one of convolutions.py; the rest of it is one
-or two passes over memory (kernels.py). A block keeps what its way back needs until its next
-way forward, and every buffer until it is dropped itself.
+or two passes over memory (kernels.py). A block keeps what its way back needs until its next way forward, and every
+buffer until it is dropped itself.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Block:
         y = self.y
         spread = self.room("gradient", *y.shape)
         if self.pool_stride:
-            compiled(kernels.to_winners)(gradient.numpy(), self.winner.numpy(), self.pool_stride, spread.numpy())
+            compiled(kernels.to_winners)(gradient.numpy(), self.winner.numpy(), self.pool_stride,
+                                         spread.zero_().numpy())  # fmt: skip
         else:
             torch.ops.aten.threshold_backward.grad_input(gradient, self.out, 0, grad_input=spread)
         if not self.norm:
@@ -175,7 +176,7 @@ def _block_at(layers: Sequence[tuple[str, nn.Module]], place: int) -> Sequence[t
 
 def _is_plain(layer: nn.Module) -> bool:
     """Whether a layer has none of the options that the blocks do not know, and lies on the CPU in float32."""
-    if any(p.dtype != torch.float32 or p.is_cuda for p in layer.parameters()):
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in layer.parameters()):
         return False
     if isinstance(layer, nn.Conv2d):
         square = layer.stride[0] == layer.stride[1] and layer.dilation == (1, 1)

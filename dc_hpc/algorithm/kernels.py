@@ -67,6 +67,7 @@ def rectified_maxima(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride
     that of the largest value, and where several values became zero no gradient flows whichever wins.
     """
     zero = np.float32(0)
+    i0, i1, i2, i3, i4 = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3), np.uint8(4)
     for c in range(maxima.shape[0]):
         a, b = scale[c], shift[c]
         for h in range(maxima.shape[1]):
@@ -75,40 +76,35 @@ def rectified_maxima(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride
                 x0, x1, x2, x3 = x[c, top, left], x[c, top, left + 1], x[c, top + 1, left], x[c, top + 1, left + 1]
                 m, won = maxima[c, h, w], winner[c, h, w]
                 for n in range(m.size):
-                    best, at = x0[n] * a + b, 0
+                    best, at = x0[n] * a + b, i0
                     z = x1[n] * a + b
                     if z > best or z != z:  # the last of several not-a-numbers wins, as in torch
-                        best, at = z, 1
+                        best, at = z, i1
                     z = x2[n] * a + b
                     if z > best or z != z:
-                        best, at = z, 2
+                        best, at = z, i2
                     z = x3[n] * a + b
                     if z > best or z != z:
-                        best, at = z, 3
+                        best, at = z, i3
                     if best <= zero:
-                        best, at = zero, 4
+                        best, at = zero, i4
                     m[n], won[n] = best, at
 
 
 def to_winners(gradient: np.ndarray, winner: np.ndarray, stride: int, spread: np.ndarray) -> None:
     """The gradient of `rectified_maxima`: each value of gradient (c, h', w', n) is added where its maximum was.
 
-    spread: (c, h, w, n), overwritten.
+    spread: (c, h, w, n), zeros to begin with.
     """
     zero = np.float32(0)
     for c in range(gradient.shape[0]):
-        for h in range(spread.shape[1]):
-            for w in range(spread.shape[2]):
-                row = spread[c, h, w]
-                for n in range(row.size):
-                    row[n] = zero
         for h in range(gradient.shape[1]):
             for w in range(gradient.shape[2]):
                 g, won = gradient[c, h, w], winner[c, h, w]
                 for at in range(4):
-                    row = spread[c, h * stride + at // 2, w * stride + at % 2]
+                    row, here = spread[c, h * stride + at // 2, w * stride + at % 2], np.uint8(at)
                     for n in range(row.size):
-                        row[n] += g[n] if won[n] == at else zero
+                        row[n] += g[n] if won[n] == here else zero
 
 
 def through_batch_norm(gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray,
