@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
@@ -46,20 +46,33 @@ def close(ours, theirs, tolerance=2e-5):
     assert torch.allclose(ours.double(), theirs.double(), atol=tolerance * scale, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@torch.no_grad()
+def margin(before, pool):
+    """How far ReLU and the maxima are from deciding otherwise: what rounding must not reach."""
+    nearest = before.abs().min()
+    if pool:
+        first, second = before.unfold(2, 2, pool).unfold(3, 2, pool).flatten(-2).topk(2).values.unbind(-1)
+        nearest = min(nearest, torch.where(first > 0, first - second, 1).min())
+    return nearest
+
+
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), channels=st.integers(1, 5), outs=st.integers(1, 5), kernel=st.integers(1, 4),
-       stride=st.integers(1, 3), more=st.integers(3, 9), wider=st.integers(0, 3), n=st.integers(2, 20),
+       stride=st.integers(1, 3), more=st.integers(2, 6), wider=st.integers(0, 3), n=st.integers(2, 12),
        norm=st.booleans(), pool=st.sampled_from([None, 1, 2]))  # fmt: skip
 def test_a_block_is_its_layers(data, channels, outs, kernel, stride, more, wider, n, norm, pool):
     """Out, running statistics and all gradients, against the layers in float64; any size, odd ones and one channel."""
     torch.manual_seed(data.draw(st.integers(0, 2**31)))
     conv = nn.Conv2d(channels, outs, kernel, stride=stride)
     layers = [conv, *([nn.BatchNorm2d(outs)] if norm else []), nn.ReLU(), *([nn.MaxPool2d(2, pool)] if pool else [])]
+    signs = torch.rand_like(conv.weight) < 0.5
+    nn.init.uniform_(conv.weight, 0.3, 1).data[signs] *= -1  # far from 0, where batch norm blows rounding up
     if norm:
         nn.init.normal_(layers[1].weight), nn.init.normal_(layers[1].bias)
     reference = copy.deepcopy(nn.Sequential(*layers)).double().train()
     height = kernel + stride * more
     batch = torch.randn(n, channels, height, height + wider)
+    assume(margin(copy.deepcopy(reference)[: 1 + norm](batch.double()), pool) > 1e-5)
     (block,) = blocks_of([(str(i), layer) for i, layer in enumerate(layers)])
     wanted_input = batch.double().requires_grad_()
     wanted = reference(wanted_input)
