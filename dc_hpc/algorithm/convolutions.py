@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from dc_hpc.algorithm import kernels
 from dc_hpc.algorithm.kernels import compiled
 
-# Half of the second cache of today's cores.
-_WINDOW_BYTES = 2**20
 # At these points the products of Toom and Cook lose least: 2 digits of the 7 at most, none for a filter of two.
 _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
@@ -67,8 +65,8 @@ class FiveWide:
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
-        if to_input:
-            self.windows.x = self.x
+        if to_input:  # never for a first layer
+            self.windows.forward(self.x)
             return self.windows.backward(gradient, to_input=True)
         found = torch.empty_like(self.layer.weight.detach())
         compiled(kernels.five_wide_filters)(rows_of(self.x), rows_of(gradient), gradient.shape[3], found.numpy())
@@ -76,10 +74,10 @@ class FiveWide:
 
 
 class ByWindows:
-    """A convolution as products of its filters and its windows, a few rows of the result at a time.
+    """A convolution as products of its filters and its windows, one for each row of the result.
 
-    So many rows that their windows stay in the cache of a core; the way back copies them again, which costs less than
-    fetching all of them from memory.
+    What lies under the filter's width is copied once for each row of x, rows outermost; the windows of a row of the
+    result are then the rows of that copy under the filter's height, one after another, and are not copied again.
     """
 
     def __init__(self, layer: nn.Conv2d):
@@ -88,45 +86,41 @@ class ByWindows:
 
     def forward(self, x: Tensor) -> Tensor:
         """With bias."""
-        _, height, width, n = x.shape
-        flat, bias = self.layer.weight.detach().flatten(1), self.layer.bias.detach().unsqueeze(1)
-        shape = (height - self.height) // self.stride + 1, (width - self.width) // self.stride + 1
-        y, self.x = self.room("y", len(flat), *shape, n), x
-        for rows in self._rows_at_once(y):
-            torch.addmm(bias, flat, self._windows(y, rows), out=_columns(y, rows))
+        channels, height, width, n = self.shape = x.shape
+        across = (width - self.width) // self.stride + 1
+        along, down, right, one = x.stride()
+        shape, strides = (height, channels, self.width, across, n), (down, along, right, right * self.stride, one)
+        self.rows = self.room("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
+        flat, bias = self._filters(), self.layer.bias.detach().unsqueeze(1)
+        y = self.room("y", len(flat), (height - self.height) // self.stride + 1, across, n)
+        for h in range(y.shape[1]):
+            torch.addmm(bias, flat, self._windows(self.rows, h), out=y[:, h].flatten(1))
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
-        filters = self.layer.weight.detach()
-        flat = filters.flatten(1)
-        found, summed = torch.zeros_like(flat.T), self.room("summed", *self.x.shape).zero_() if to_input else None
-        for rows in self._rows_at_once(gradient):
-            windows, part = self._windows(gradient, rows), _columns(gradient, rows)
-            found.addmm_(windows, part.T)
-            if to_input:  # the windows are used up: their gradients take their place
-                torch.mm(flat.T, part, out=windows)
-                compiled(kernels.from_windows)(windows.view(self._shape(gradient, rows)).numpy(), rows.start,
-                                               self.stride, summed.numpy())  # fmt: skip
-        return summed, found.T.reshape(filters.shape)
+        flat, (channels, height, _, n) = self._filters(), self.shape
+        found, spread = torch.zeros_like(flat.T), self.room("spread", *self.rows.shape).zero_() if to_input else None
+        for h in range(gradient.shape[1]):
+            part = gradient[:, h].flatten(1)
+            found.addmm_(self._windows(self.rows, h), part.T)
+            if to_input:
+                self._windows(spread, h).addmm_(flat.T, part)
+        filters = found.T.view(-1, self.height, channels, self.width).transpose(1, 2).contiguous()
+        if not to_input:
+            return None, filters
+        summed = self.room("summed", *self.shape).zero_()
+        compiled(kernels.from_rows)(spread.view(height, channels, self.width, -1, n).numpy(), self.stride,
+                                    summed.numpy())  # fmt: skip
+        return summed, filters
 
-    def _rows_at_once(self, y: Tensor) -> list[slice]:
-        """The rows of y in parts."""
-        row_bytes = 4 * self.layer.weight[0].numel() * y.shape[2] * y.shape[3]
-        rows = max(1, _WINDOW_BYTES // row_bytes)
-        return [slice(first, min(first + rows, y.shape[1])) for first in range(0, y.shape[1], rows)]
+    def _filters(self) -> Tensor:
+        """(o, kh c kw), in the order of the windows."""
+        return self.layer.weight.detach().transpose(1, 2).flatten(1)
 
-    def _windows(self, y: Tensor, rows: slice) -> Tensor:
-        """(c kh kw, rows w' n): for each value of a filter, what it is multiplied with in these rows of y."""
-        along, down, across, one = self.x.stride()
-        shape = self._shape(y, rows)
-        strides = along, down, across, down * self.stride, across * self.stride, one
-        seen = self.x.as_strided(shape, strides, down * self.stride * rows.start)
-        return self.room("windows", *shape).copy_(seen).view(math.prod(shape[:3]), -1)
-
-    def _shape(self, y: Tensor, rows: slice) -> tuple[int, ...]:
-        """(c, kh, kw, rows, w', n)."""
-        return len(self.x), self.height, self.width, rows.stop - rows.start, *y.shape[2:]
+    def _windows(self, rows: Tensor, h: int) -> Tensor:
+        """(kh c kw, w' n): for each value of a filter, what it is multiplied with in row h of the result; a view."""
+        return rows[h * self.stride : h * self.stride + self.height].flatten(0, 1)
 
 
 class ByPoints:
@@ -201,8 +195,3 @@ def _with_roots(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction]:
 def rows_of(maps: Tensor) -> np.ndarray:
     """(c, h, w, n) as a numpy array (c, h, w n) of the same memory."""
     return maps.flatten(2).numpy()
-
-
-def _columns(maps: Tensor, rows: slice) -> Tensor:
-    """Some rows of (c, h, w, n) as a matrix (c, columns) of the same memory."""
-    return maps[:, rows].flatten(1)

@@ -136,19 +136,15 @@ def through_batch_norm(gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, de
         sums[c, 0], sums[c, 1], sums[c, 2] = plain, product * inverse, rest
 
 
-def from_windows(windows: np.ndarray, first: int, stride: int, summed: np.ndarray) -> None:
-    """Add each value of windows (c, kh, kw, h', w', n) to the place of summed (c, h, w, n) that it was copied from.
-
-    first: which row of windows the first of these is.
-    """
-    for c in range(summed.shape[0]):
-        for i in range(windows.shape[1]):
-            for j in range(windows.shape[2]):
-                for h in range(windows.shape[3]):
-                    for w in range(windows.shape[4]):
-                        part, row = windows[c, i, j, h, w], summed[c, (first + h) * stride + i, w * stride + j]
-                        for n in range(row.size):
-                            row[n] += part[n]
+def from_rows(rows: np.ndarray, stride: int, summed: np.ndarray) -> None:
+    """Add each value of rows (h, c, kw, w', n) to the place of summed (c, h, w, n) that it was copied from."""
+    for h in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            for j in range(rows.shape[2]):
+                for w in range(rows.shape[3]):
+                    part, row = rows[h, c, j, w], summed[c, h, w * stride + j]
+                    for n in range(row.size):
+                        row[n] += part[n]
 
 
 def five_wide(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int, y: np.ndarray) -> None:
@@ -199,7 +195,7 @@ _TYPES = {
     "rectified_maxima": f"{_MAPS}, {_CHANNELS}, {_CHANNELS}, i8, {_MAPS}, u1[:,:,:,::1]",
     "to_winners": f"{_MAPS}, u1[:,:,:,::1], i8, {_MAPS}",
     "through_batch_norm": f"{_ROWS}, {_ROWS}, {_CHANNELS}, {_CHANNELS}, {_CHANNELS}, {_DOUBLES}",
-    "from_windows": f"f4[:,:,:,:,:,::1], i8, i8, {_MAPS}",
+    "from_rows": f"f4[:,:,:,:,::1], i8, {_MAPS}",
     "five_wide": f"{_ROWS}, {_MAPS}, {_CHANNELS}, i8, {_ROWS}",
     "five_wide_filters": f"{_ROWS}, {_ROWS}, i8, {_MAPS}",
 }
