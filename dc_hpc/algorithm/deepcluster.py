@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
+from dc_hpc.algorithm.engine import evaluated_at_once, evaluation, training
 from dc_hpc.algorithm.nets import feature_dimension, initialise, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.views import SeenImages, Views
 
 LAST_CYCLE = ("train", "skip")
-_FORWARD_BATCH = 256
 
 
 @dataclass
@@ -152,11 +152,11 @@ def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: in
 
 def _epoch(state: State, head: nn.Module, head_optimizer: torch.optim.SGD, seen: SeenImages, order: np.ndarray,
            batch_size: int, augmentation: np.random.Generator) -> float:
-    state.trunk.train()
+    trunk = training(state.trunk)
     total = torch.zeros((), dtype=torch.float64, device=seen.images.device)
     for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
         batch = seen.training(indices, augmentation)
-        loss = cross_entropy(head(state.trunk(batch)), state.pseudo_labels[indices])
+        loss = cross_entropy(head(trunk(batch)), state.pseudo_labels[indices])
         state.optimizer.zero_grad()
         head_optimizer.zero_grad()
         loss.backward()
@@ -169,9 +169,12 @@ def _epoch(state: State, head: nn.Module, head_optimizer: torch.optim.SGD, seen:
 @torch.no_grad()
 def forward(trunk: nn.Sequential, seen: SeenImages) -> Tensor:
     """The features of every image: float32 (n, D), clustering view, eval mode, before any ReLU."""
-    trunk.eval()
-    starts = range(0, len(seen), _FORWARD_BATCH)
-    return torch.cat([trunk(seen.clustering(slice(start, start + _FORWARD_BATCH))) for start in starts])
+    last, at_once = list(trunk.named_children())[-1][0], evaluated_at_once(trunk)
+    evaluate = evaluation(trunk, [last])
+    features = torch.empty(len(seen), feature_dimension(trunk), device=seen.images.device)
+    for start in range(0, len(seen), at_once):
+        features[start : start + at_once] = evaluate(seen.clustering(slice(start, start + at_once)))[last]
+    return features
 
 
 def balanced_order(pseudo_labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, linear
 
+from dc_hpc.algorithm.engine import evaluated_at_once, evaluation
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
 from dc_hpc.algorithm.views import SeenImages
 
-_FORWARD_BATCH = 256
 _TEST_BATCH = 128  # the authors' code: half the training batch; it decides `accuracy_batch_mean`
 
 
@@ -49,19 +49,17 @@ def activations(trunk: nn.Sequential, seen: SeenImages, layers: Sequence[str], *
     for layer in layers:
         if layer not in names:
             raise ValueError(f"layer {layer!r} is not in the net; its layers are {', '.join(names)}")
-    trunk.eval()
-    needed = list(trunk.named_children())[: 1 + max((names.index(layer) for layer in layers), default=-1)]
+    if not layers:
+        return {}
     found: dict[str, Tensor] = {}
-    for start in range(0, len(seen), _FORWARD_BATCH):
-        value = seen.clustering(slice(start, start + _FORWARD_BATCH))
-        value = value.flip(-1) if mirrored else value
-        for name, layer in needed:
-            value = layer(value)
-            if name in layers:
-                pooled = avg_pool2d(value, average_pool) if average_pool and value.dim() == 4 else value
-                rows = pooled.flatten(1)
-                # one large block filled in place: collecting parts would hold everything twice
-                found.setdefault(name, rows.new_empty(len(seen), rows.shape[1]))[start : start + len(rows)] = rows
+    evaluate, at_once = evaluation(trunk, layers), evaluated_at_once(trunk)
+    for start in range(0, len(seen), at_once):
+        batch = seen.clustering(slice(start, start + at_once))
+        for name, value in evaluate(batch.flip(-1) if mirrored else batch).items():
+            pooled = avg_pool2d(value, average_pool) if average_pool and value.dim() == 4 else value
+            rows = pooled.flatten(1)
+            # one large block filled in place: collecting parts would hold everything twice
+            found.setdefault(name, rows.new_empty(len(seen), rows.shape[1]))[start : start + len(rows)] = rows
     return found
 
 

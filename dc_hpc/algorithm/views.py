@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import resized_crop
+from torch.nn.functional import interpolate
 
 # none             the clustering view itself
 # flip             the clustering view, each image mirrored with probability 1/2 (the paper's text)
@@ -108,7 +108,8 @@ class SeenImages:
 
     def _cut(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
         top, left, height, width = random_box(batch.shape[2], batch.shape[3], rng)
-        return resized_crop(batch, top, left, height, width, [self.views.crop] * 2, antialias=True)
+        box = batch[..., top : top + height, left : left + width]
+        return interpolate(box, size=[self.views.crop] * 2, mode="bilinear", antialias=True)
 
     def _normalise(self, batch: Tensor) -> Tensor:
         return batch.sub_(self._mean).div_(self._std)

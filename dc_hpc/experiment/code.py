@@ -10,7 +10,7 @@ from typing import Any
 from dc_hpc.experiment import files
 from dc_hpc.experiment.files import DamagedFile
 
-_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu", "submitit")
+_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "numba", "faiss-cpu", "faiss-gpu", "submitit")
 _PACKAGE = Path(__file__).parents[1]
 _LARGEST_DIFF = 1 << 20
 _MADE_FROM = "snapshot.json"

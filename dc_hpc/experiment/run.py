@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from dc_hpc.algorithm.clustering import Clusters
 from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, fresh, next_cycle, restore, state_tensors
+from dc_hpc.algorithm.engine import kernels_of
 from dc_hpc.algorithm.nets import NETS
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.views import SeenImages
@@ -113,7 +114,8 @@ class _Attempt:
         resumed = f"cycle {checkpoint.cycle} {checkpoint.phase}" if checkpoint else None
         if checkpoint and checkpoint.given_by:
             resumed = f"{resumed} of {checkpoint.given_by}"
-        facts = {"device": _device_name(device), "resumed_from": resumed, "complaints": self.complaints}
+        facts = {"device": _device_name(device), "kernels": kernels_of(trunk), "resumed_from": resumed,
+                 "complaints": self.complaints}  # fmt: skip
         store.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
         return state
 

@@ -1,0 +1,201 @@
+"""Compiled loops for the parts of a net that torch is slow at on a CPU. They need numba, and the engine does without.
+
+All arrays are float32 with the images of the batch innermost, (c, h, w, n): every inner loop runs over neighbours in
+memory, whatever the size or the stride of a window. A kernel is compiled when a process first needs it (0.2 seconds
+each, 0.5 for the first) and kept in memory only. numba could keep its machine code on disk, but as pickles, and its
+index mixes up the machines of a cluster that share a file system when two kinds of them write at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+try:
+    import numba
+except ImportError:  # not installed, or not for this numpy
+    numba = None
+
+
+def available() -> bool:
+    """Whether numba is there and compiles."""
+    return numba is not None and not numba.config.DISABLE_JIT
+
+
+@cache
+def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
+    """The machine code of one of the functions below, for the types that it names.
+
+    Sums may be taken in another order (that is what makes them vectors: their bits depend on the width of this
+    CPU's, like those of a BLAS), but not-a-number, infinities and comparisons are left as they are.
+    """
+    decorate = numba.njit(f"void({_TYPES[kernel.__name__]})", fastmath={"contract", "reassoc"}, error_model="numpy",
+                          no_cfunc_wrapper=True)  # fmt: skip
+    return decorate(kernel)
+
+
+def moments(x: np.ndarray, found: np.ndarray) -> None:
+    """Mean and biased variance of each channel of x (c, h, w n), into found, float64 (c, 2).
+
+    Rows are summed in float32 and added up in float64; the variance is that of the distances to the mean.
+    """
+    for c in range(x.shape[0]):
+        total = 0.0
+        for h in range(x.shape[1]):
+            row, part = x[c, h], np.float32(0)
+            for e in range(row.size):
+                part += row[e]
+            total += part
+        size = x.shape[1] * x.shape[2]
+        mean, squares = np.float32(total / size), 0.0
+        for h in range(x.shape[1]):
+            row, part = x[c, h], np.float32(0)
+            for e in range(row.size):
+                part += (row[e] - mean) * (row[e] - mean)
+            squares += part
+        found[c, 0], found[c, 1] = total / size, squares / size
+
+
+def rectified_maxima(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride: int, maxima: np.ndarray,
+                     winner: np.ndarray) -> None:
+    """Batch norm's scale and shift, then ReLU, then a 2 x 2 max-pool, in one pass over x (c, h, w, n).
+
+    maxima: (c, h', w', n). winner: uint8 of that shape, which value of its window each is (0 to 3, row by row; the
+    first of equals, as in torch), or 4 where ReLU made it zero. Since ReLU never falls, its maximum over a window is
+    that of the largest value, and where several values became zero no gradient flows whichever wins.
+    """
+    zero = np.float32(0)
+    i0, i1, i2, i3, i4 = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3), np.uint8(4)
+    for c in range(maxima.shape[0]):
+        a, b = scale[c], shift[c]
+        for h in range(maxima.shape[1]):
+            for w in range(maxima.shape[2]):
+                top, left = h * stride, w * stride
+                x0, x1, x2, x3 = x[c, top, left], x[c, top, left + 1], x[c, top + 1, left], x[c, top + 1, left + 1]
+                m, won = maxima[c, h, w], winner[c, h, w]
+                for n in range(m.size):
+                    best, at = x0[n] * a + b, i0
+                    z = x1[n] * a + b
+                    if z > best or z != z:  # the last of several not-a-numbers wins, as in torch
+                        best, at = z, i1
+                    z = x2[n] * a + b
+                    if z > best or z != z:
+                        best, at = z, i2
+                    z = x3[n] * a + b
+                    if z > best or z != z:
+                        best, at = z, i3
+                    if best <= zero:
+                        best, at = zero, i4
+                    m[n], won[n] = best, at
+
+
+def to_winners(gradient: np.ndarray, winner: np.ndarray, stride: int, spread: np.ndarray) -> None:
+    """The gradient of `rectified_maxima`: each value of gradient (c, h', w', n) is added where its maximum was.
+
+    spread: (c, h, w, n), zeros to begin with.
+    """
+    zero = np.float32(0)
+    for c in range(gradient.shape[0]):
+        for h in range(gradient.shape[1]):
+            for w in range(gradient.shape[2]):
+                g, won = gradient[c, h, w], winner[c, h, w]
+                for at in range(4):
+                    row, here = spread[c, h * stride + at // 2, w * stride + at % 2], np.uint8(at)
+                    for n in range(row.size):
+                        row[n] += g[n] if won[n] == here else zero
+
+
+def through_batch_norm(gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray,
+                       weight: np.ndarray, sums: np.ndarray) -> None:
+    """The gradient of batch norm in training, in place of gradient (c, h, w n); x is what went in, of that shape.
+
+    mean, deviation (with epsilon), weight: (c,). sums: float64 (c, 3), the gradients of batch norm's bias and weight
+    and, since they are at hand, of the bias of the convolution before it.
+    """
+    size = x.shape[1] * x.shape[2]
+    for c in range(x.shape[0]):
+        m, plain, product = mean[c], 0.0, 0.0
+        for h in range(x.shape[1]):
+            g, row, part, part_product = gradient[c, h], x[c, h], np.float32(0), np.float32(0)
+            for e in range(row.size):
+                part += g[e]
+                part_product += g[e] * (row[e] - m)
+            plain += part
+            product += part_product
+        inverse = 1.0 / deviation[c]
+        level, slope = np.float32(plain / size), np.float32(product * inverse * inverse / size)
+        factor, rest = np.float32(weight[c] * inverse), 0.0
+        for h in range(x.shape[1]):
+            g, row, part = gradient[c, h], x[c, h], np.float32(0)
+            for e in range(row.size):
+                g[e] = factor * (g[e] - level - (row[e] - m) * slope)
+                part += g[e]
+            rest += part
+        sums[c, 0], sums[c, 1], sums[c, 2] = plain, product * inverse, rest
+
+
+def from_rows(rows: np.ndarray, stride: int, summed: np.ndarray) -> None:
+    """Add each value of rows (h, c, kw, w', n) to the place of summed (c, h, w, n) that it was copied from."""
+    for h in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            for j in range(rows.shape[2]):
+                for w in range(rows.shape[3]):
+                    part, row = rows[h, c, j, w], summed[c, h, w * stride + j]
+                    for n in range(row.size):
+                        row[n] += part[n]
+
+
+def five_wide(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int, y: np.ndarray) -> None:
+    """A convolution with filters (o, c, kh, 5) and stride 1: x (c, h, w n) to y (o, h', w' n); n = images.
+
+    For few channels, where the windows would be larger than all that is computed from them (LeNet-5's first layer).
+    Five products for each value that is read and written keep the loop from waiting for memory.
+    """
+    for h in range(y.shape[1]):
+        for o in range(y.shape[0]):
+            row = y[o, h]
+            for e in range(row.size):
+                row[e] = bias[o]
+            for c in range(x.shape[0]):
+                for i in range(filters.shape[2]):
+                    f, line, size = filters[o, c, i], x[c, h + i], row.size
+                    f0, f1, f2, f3, f4 = f[0], f[1], f[2], f[3], f[4]
+                    x0, x1, x2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
+                    x3, x4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    for e in range(size):
+                        row[e] += f0 * x0[e] + f1 * x1[e] + f2 * x2[e] + f3 * x3[e] + f4 * x4[e]
+
+
+def five_wide_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters: np.ndarray) -> None:
+    """The gradient of the filters of `five_wide`, from that of its y."""
+    for o in range(gradient.shape[0]):
+        for c in range(x.shape[0]):
+            for i in range(filters.shape[2]):
+                s0 = s1 = s2 = s3 = s4 = np.float32(0)
+                for h in range(gradient.shape[1]):
+                    g, line = gradient[o, h], x[c, h + i]
+                    size = g.size
+                    x0, x1, x2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
+                    x3, x4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    for e in range(size):
+                        s0 += g[e] * x0[e]
+                        s1 += g[e] * x1[e]
+                        s2 += g[e] * x2[e]
+                        s3 += g[e] * x3[e]
+                        s4 += g[e] * x4[e]
+                f = filters[o, c, i]
+                f[0], f[1], f[2], f[3], f[4] = s0, s1, s2, s3, s4
+
+
+_MAPS, _ROWS, _CHANNELS, _DOUBLES = "f4[:,:,:,::1]", "f4[:,:,::1]", "f4[::1]", "f8[:,::1]"
+_TYPES = {
+    "moments": f"{_ROWS}, {_DOUBLES}",
+    "rectified_maxima": f"{_MAPS}, {_CHANNELS}, {_CHANNELS}, i8, {_MAPS}, u1[:,:,:,::1]",
+    "to_winners": f"{_MAPS}, u1[:,:,:,::1], i8, {_MAPS}",
+    "through_batch_norm": f"{_ROWS}, {_ROWS}, {_CHANNELS}, {_CHANNELS}, {_CHANNELS}, {_DOUBLES}",
+    "from_rows": f"f4[:,:,:,:,::1], i8, {_MAPS}",
+    "five_wide": f"{_ROWS}, {_MAPS}, {_CHANNELS}, i8, {_ROWS}",
+    "five_wide_filters": f"{_ROWS}, {_ROWS}, i8, {_MAPS}",
+}
