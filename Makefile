@@ -1,6 +1,7 @@
 # make demo   a small grid on this machine, from the data to the table
 # make test   the tests of every day
 # make slow   the long ones
+# make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
@@ -10,7 +11,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow lint clean
+.PHONY: help env data demo test slow bench lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -39,6 +40,9 @@ test: data
 
 slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+bench: env
+	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png
 
 lint: env
 	$(BIN)/ruff check .

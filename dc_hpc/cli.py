@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dc_hpc import aggregate, fetch, select, submit
+from dc_hpc import aggregate, bench, fetch, select, submit
 from dc_hpc.door import run_door
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     app.command("submit")(submit.submit)
     app.command("select")(select.select)
     app.command("aggregate")(aggregate.aggregate)
+    app.command("bench")(bench.bench)
     run_door(app)
 
 
