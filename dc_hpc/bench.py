@@ -49,7 +49,7 @@ def bench(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="DIR", help="Instead: whole runs against a checkout of the authors' code."),
     ] = None,
-    slots: Annotated[int, typer.Option(min=1, help="--peer: our runs at the same time, one thread each.")] = cores(),
+    slots: Annotated[int, typer.Option(min=1, help="--peer: our runs at the same time.")] = cores(),
     data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help="--peer: folder of the data sets.")] = Path("data"),
 ) -> None:
     """Time every stage of a run: seconds, work a second, share of this machine's limit, and the peer's time.
@@ -58,7 +58,8 @@ def bench(
     torch's DataLoader, torch.save, eager torch) are measured in the same process, ours and the peers in turn, and
     what a peer computes is checked against ours first. Each row of the JSON list has the keys name, network, size,
     seconds (median), achieved, limit (GFLOP/s; GB/s for views, sampling, agreement, checkpoint, dump), share
-    (achieved / limit), peer, peer_seconds, ratio (peer_seconds / seconds); null is "not measured".
+    (achieved / limit), peer, peer_seconds, ratio (peer_seconds / seconds); null is "not measured". With --growth the
+    keys are name, variable, value, seconds, memory (bytes), work and the exponent of each.
     """
     size = "quick" if quick else size
     _one_of("--size", [size], SIZES)
@@ -69,7 +70,7 @@ def bench(
     if growth and peer:
         raise InputError("--growth and --peer are two benchmarks; give one of them, and the other in a second call")
     if peer:
-        _against_authors(peer, data, slots=slots, quick=size == "quick", json=json, figure=figure)
+        _against_authors(peer, data, size=size, slots=slots, json=json, figure=figure)
     elif growth:
         _growth(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
     else:
@@ -80,6 +81,7 @@ def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, thread
             json: Path | None, figure: Path | None) -> None:
     from dc_hpc.benchmark import facts as about
     from dc_hpc.benchmark.stages import computing, run_stages
+    from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import Differs, as_json
 
     place, load = about.chosen_device(device), about.load_average()
@@ -99,60 +101,55 @@ def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, thread
         _draw(lambda: speed(found, about.caption(facts)), figure)
 
 
-def print_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> None:
-    """A table for people; what was not measured says so."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, caption="\n".join(caption), caption_justify="left", pad_edge=False)
-    for name in ("stage", "size"):
-        table.add_column(name, overflow="fold")
-    for name in ("ours", "achieved", "of limit"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("peer", overflow="fold")
-    for name in ("peer's", "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
-    before: tuple[str, str] = ("", "")
-    for row in rows:
-        if row["network"] != before[0]:
-            table.add_section()
-            table.add_row(f"[bold]{row['network']}[/bold]")
-        again = (row["network"], row["name"]) == before
-        before = row["network"], row["name"]
-        table.add_row(*_cells(row, again=again))
-    Console(width=None if Console().is_terminal else 130, highlight=False).print(table)
-    print("ratio = peer's time / ours: above 1 ours is faster")
-
-
-def _cells(row: Mapping[str, Any], *, again: bool) -> list[str]:
-    unit = "GB/s" if row["name"] in ("views", "sampling", "agreement", "checkpoint", "dump") else "GFLOP/s"
-    achieved = "" if row["achieved"] is None else f"{_figures(row['achieved'])} {unit}"
-    share = "" if row["share"] is None else f"{100 * row['share']:.1f} %"
-    ours = [row["name"], row["size"], _time(row["seconds"]), achieved, share]
-    ratio = "" if row["ratio"] is None else f"{_figures(row['ratio'])}x"
-    other = ["", "", ""] if row["peer"] is None else [row["peer"], _time(row["peer_seconds"]), ratio]
-    return ([""] * 5 if again else ours) + other
-
-
-def _figures(value: float) -> str:
-    """Three figures, never a power of ten."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not measured"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{_figures(1e3 * seconds)} ms"
-
-
 def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:
-    raise InputError("--growth is not there yet")
+    from dc_hpc.benchmark import facts as about
+    from dc_hpc.benchmark.growth import TOLERANCE, run_growth, too_fast
+    from dc_hpc.benchmark.tables import print_growth
+
+    place, load = about.chosen_device(device), about.load_average()
+    with _progress() as report:
+        rows = run_growth(quick=quick, threads=threads, device=place, report=report)
+    facts = {**about.machine(device=place, threads=threads), "load_start": load, "load_end": about.load_average()}
+    print_growth(rows, about.caption(facts))
+    _write(rows, facts, json)
+    if figure:
+        from dc_hpc.report.speed_figures import growth
+
+        _draw(lambda: growth(rows, about.caption(facts)), figure)
+    if quick:
+        print("too small to judge; the default sizes do")
+        return
+    faster = too_fast(rows)
+    for row in faster:
+        print(f"{row['name']} grows faster with {row['variable']} than its work: exponent {row['exponent']:.2f}, of "
+              f"the work {row['work_exponent']:.2f}")  # fmt: skip
+    if faster:
+        raise typer.Exit(1)
+    print(f"no stage grows faster than its work (exponents within {TOLERANCE})")
 
 
-def _against_authors(peer: Path, data: Path, *, slots: int, quick: bool, json: Path | None,
-                     figure: Path | None) -> None:
-    raise InputError("--peer is not there yet")
+def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Path | None, figure: Path | None) -> None:
+    from dc_hpc.benchmark.authors import check_checkout, compare
+
+    check_checkout(peer)  # before torch is imported
+    from dc_hpc.benchmark import facts as about
+    from dc_hpc.benchmark.tables import print_stages
+    from dc_hpc.benchmark.timing import as_json
+
+    load = about.load_average()
+    with _progress() as report:
+        rows, found = compare(peer, data.expanduser(), size=size, slots=slots, report=report)
+    facts = {**about.machine(device="cpu", threads=1), **found, "size": size, "load_start": load,
+             "load_end": about.load_average()}  # fmt: skip
+    print_stages(as_json(rows), about.caption(facts))
+    print(f"runs an hour: ours {found['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
+          f"{found['peer_runs_per_hour']:.1f} (one at a time, its default of {found['peer_threads']} threads)")
+    print("measured: cycles, their parts, probe epochs, starts; extrapolated: the run and the runs an hour")
+    _write(as_json(rows), facts, json)
+    if figure:
+        from dc_hpc.report.speed_figures import speed
+
+        _draw(lambda: speed(as_json(rows), about.caption(facts)), figure)
 
 
 def _listed(text: str | None, known: Sequence[str]) -> list[str]:

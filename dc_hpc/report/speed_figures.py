@@ -94,7 +94,8 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
                         linestyle="-" if stages.index(name) < len(PALETTE) else "--")  # fmt: skip
             values = [row["value"] for row in points]
             axes[0][column].plot(values, [row["seconds"] for row in points], **look)
-            axes[1][column].plot(values, [row["memory"] / 2**20 for row in points], **look)
+            held = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
+            axes[1][column].plot([value for value, _ in held], [memory for _, memory in held], **look)
         for ax, name in ((axes[0][column], "seconds"), (axes[1][column], "peak memory (MiB)")):
             ax.set(xscale="log", yscale="log", xlabel=_NAMES[variable], ylabel=name)
         axes[0][column].set_title("exponent of time (of work):")
