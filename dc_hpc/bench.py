@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,17 +170,18 @@ def _check_outlets(json: Path | None, figure: Path | None) -> None:
     """Refuse, before minutes of timing, files that could not be written at their end."""
     if figure and figure.suffix not in FIGURE_FORMS:
         raise InputError(f"--figure {figure} has no known ending; allowed: {', '.join(FIGURE_FORMS)}")
+    from dc_hpc.experiment import files
+
     for flag, path in (("--json", json), ("--figure", figure)):
-        if path and (path.is_dir() or not _writable(path.parent)):
+        if path is None:
+            continue
+        try:
+            files.make_directory(path.parent)
+        except OSError as error:
+            raise InputError(f"{flag} {path} cannot be written ({error.strerror}); give a file in a folder of your "
+                             "own") from None
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise InputError(f"{flag} {path} cannot be written; give a file in a folder of your own")
-
-
-def _writable(folder: Path) -> bool:
-    import os
-
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def _write(rows: Any, facts: Mapping[str, Any], json: Path | None) -> None:
@@ -187,7 +189,6 @@ def _write(rows: Any, facts: Mapping[str, Any], json: Path | None) -> None:
         return
     from dc_hpc.experiment import files
 
-    files.make_directory(json.parent)
     files.write_json(json, rows)
     files.write_json(json.with_name(f"{json.stem}.environment.json"), facts)
     print(f"wrote {json} and {json.stem}.environment.json")
@@ -200,7 +201,6 @@ def _draw(make: Callable[[], Figure], path: Path) -> None:
     form = path.suffix[1:]
     with style():
         content = figure_bytes(make(), (form,))[form]
-    files.make_directory(path.parent)
     files.replace_bytes(path, content)
     print(f"wrote {path}")
 

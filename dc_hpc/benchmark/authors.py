@@ -152,7 +152,8 @@ def _rows(ours: Mapping[str, float], theirs: Mapping[str, float], sitting: Sitti
         row("cycle_training", measured, ours["training"], parts["training"]),
         row("probe_epoch", f"60,000 images; ours: {PROBE_EPOCHS} epochs measured / {PROBE_EPOCHS}",
             ours["probe"] / PROBE_EPOCHS, theirs["probe_epoch"]),
-        row("run", f"{CYCLES} cycles + {PROBE_EPOCHS} probe epochs, extrapolated; {slots} of ours at a time", own, other),
+        row("run", f"{CYCLES} cycles + {PROBE_EPOCHS} probe epochs, extrapolated; {slots} of ours at a time", own,
+            other),
     ]  # fmt: skip
 
 

@@ -87,7 +87,8 @@ def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
     test.transform = transforms.Compose([*centre, transforms.ToTensor(), normal])
     probed = time.perf_counter()
     eval_linear(model=net, n_epochs=epochs, traindataset=train, validdataset=test, target_layer="conv_2", n_labels=10,
-                features_size=FEATURES_OF_CONV2, avg_pool=None, random_state=seed, writer=writer, verbose=0)  # fmt: skip
+                features_size=FEATURES_OF_CONV2, avg_pool=None, random_state=seed, writer=writer,
+                verbose=0)  # fmt: skip
     begins = [began for began, _ in spans["features"]]
     ends = [probed, *writer.epochs]
     return {"cycle": [after - began for began, after in zip(begins, [*begins[1:], ended])],
