@@ -9,6 +9,7 @@ Nothing of this package is imported, because the checkout's modules have names o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import sys
@@ -53,6 +54,7 @@ def timed(call: Callable[..., Any], spans: list[tuple[float, float]]) -> Callabl
 
 def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
     """`cycles` of DeepCluster on Fashion-MNIST with k 5, then `epochs` of the probe behind the second convolution."""
+    set_seed = importlib.import_module("utils").set_seed  # first: it imports most of what may be missing
     import deep_clustering
     import torch
     from deep_clustering_dataset import DeepClusteringDataset
@@ -60,7 +62,6 @@ def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
     from evaluation.linear_probe import eval_linear
     from torchvision import transforms
     from torchvision.datasets import FashionMNIST
-    from utils import set_seed
 
     set_seed(seed)
     train, test = (FashionMNIST(data, train=part) for part in (True, False))

@@ -21,9 +21,9 @@ def checkpoint(room: Room, folder: Path) -> Stage:
     files.make_directory(folder)
     history = [{"cycle": 0, "reassign": True, "nmi_true": 0.5, "loss": 1.6}] * room.setting.baseline["cycles"]
     directory, state, label = folder / "run", room.state, "clustered"
-    # as after training: momentum doubles the file
+    room.renew()
     for parameter in state.trunk.parameters():
-        if parameter.requires_grad:
+        if room.setting.size.momentum and parameter.requires_grad:
             state.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def ours() -> dict[str, np.ndarray]:

@@ -19,16 +19,35 @@ TOLERANCE = 0.15
 def run_growth(*, quick: bool, threads: int, device: str, report: Callable[[str], None]) -> list[dict[str, Any]]:
     """A row for each stage and size: name, variable, value, seconds, memory (bytes), work, and the exponents of all
     three over the values of the variable. Each row comes from a process of its own.
+
+    A stage that seems to grow faster than its work is measured once more and the shorter times stand: what else runs
+    on the machine can only have lengthened them.
     """
     size, rows = "quick" if quick else "default", []
     for variable, values in GROWTH_VALUES[size].items():
         for name in GROWTH_STAGES[size][variable]:
-            points = []
-            for value in values:
-                report(f"{name}, {variable} {value:,}")
-                points.append(_child(name, variable, value, quick=quick, threads=threads, device=device))
-            rows += with_exponents(name, variable, values, points)
+
+            def measured(again: str, name: str = name, variable: str = variable,
+                         values: Sequence[int] = values) -> list[dict[str, float | None]]:
+                points = []
+                for value in values:
+                    report(f"{name}, {variable} {value:,}{again}")
+                    points.append(_child(name, variable, value, quick=quick, threads=threads, device=device))
+                return points
+
+            rows += once_more_if_too_fast(name, variable, values, measured)
     return rows
+
+
+def once_more_if_too_fast(name: str, variable: str, values: Sequence[int],
+                          measured: Callable[[str], list[dict[str, float | None]]]) -> list[dict[str, Any]]:
+    """The rows of one stage over one variable, see `run_growth`; measured: given a note, all points once."""
+    points = measured("")
+    rows = with_exponents(name, variable, values, points)
+    if not too_fast(rows):
+        return rows
+    shorter = [min(pair, key=lambda point: point["seconds"]) for pair in zip(points, measured(", once more"))]
+    return with_exponents(name, variable, values, shorter)
 
 
 def with_exponents(name: str, variable: str, values: Sequence[int],

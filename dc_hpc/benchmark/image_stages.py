@@ -36,6 +36,7 @@ class Room:
     labels: Tensor = field(init=False)
     plain: nn.Sequential = field(init=False)
     state: State = field(init=False)
+    first: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         base, n = self.setting.baseline, self.setting.size.images
@@ -47,6 +48,12 @@ class Room:
         self.seen = SeenImages(self.images, self.views)
         k = max(2, min(base["k"], n // 4))
         self.labels = torch.from_numpy(rng.permutation(np.arange(n) % k)).to(self.device)
+        name = self.setting.network
+        trunk = NETS[name](batch_norm=True, sobel="off" if name == "lenet5" else "fixed").to(self.device)
+        self.state = fresh(trunk, seed=SEED, lr=base["lr"], momentum=base["momentum"],
+                           weight_decay=base["weight_decay"])  # fmt: skip
+        self.first = {name: value.clone() for name, value in trunk.state_dict().items()}
+        self.plain = plain_net(name).to(self.device)
         self.renew()
 
     @property
@@ -55,14 +62,11 @@ class Room:
         return int(self.labels.max()) + 1
 
     def renew(self) -> None:
-        """Both nets as they are before training, with the same filters."""
-        base, name = self.setting.baseline, self.setting.network
-        trunk = NETS[name](batch_norm=True, sobel="off" if name == "lenet5" else "fixed").to(self.device)
-        self.state = fresh(trunk, seed=SEED, lr=base["lr"], momentum=base["momentum"],
-                           weight_decay=base["weight_decay"])  # fmt: skip
-        self.state.phase, self.state.pseudo_labels = "clustered", self.labels
-        self.plain = plain_net(name).to(self.device)
-        self.plain.load_state_dict(trunk.state_dict())
+        """Both nets as they were before any training, with the same filters and no momentum."""
+        self.state.trunk.load_state_dict(self.first)
+        self.plain.load_state_dict(self.first)
+        self.state.optimizer.state.clear()
+        self.state.cycle, self.state.phase, self.state.pseudo_labels = 0, "clustered", self.labels
 
     def layers(self, until: str | None = None) -> list[work.Layer]:
         """What the net multiplies, for one image."""

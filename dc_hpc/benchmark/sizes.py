@@ -17,7 +17,8 @@ PCA_OF_LENET5 = 40  # its baseline has none; this is the smaller one of its grid
 class Size:
     """images: of views, sampling, forward, training. points: that are reduced and clustered. probe_images,
     probe_epochs: of the probe; a fifth as many test it. k: clusters. iterations: of k-means. budget: seconds of a
-    stage after which no further round begins. most_features: clustered ones are cut to this.
+    stage after which no further round begins. most_features: clustered ones are cut to this. momentum: whether the
+    checkpoint holds it, as it does from the first training on.
     """
 
     images: int
@@ -28,12 +29,13 @@ class Size:
     iterations: int
     budget: float
     most_features: int = 2048
+    momentum: bool = True
 
 
 _QUICK = {
-    "lenet5": Size(256, 400, 128, 2, 5, 2, 0.05, 256),
-    "alexnet_small": Size(96, 1100, 64, 2, 20, 2, 0.05, 256),
-    "alexnet": Size(4, 300, 4, 1, 10, 1, 0.05, 256),
+    "lenet5": Size(256, 400, 128, 2, 5, 2, 0.05, 256, False),
+    "alexnet_small": Size(96, 1100, 64, 2, 20, 2, 0.05, 256, False),
+    "alexnet": Size(4, 300, 4, 1, 10, 1, 0.05, 256, False),
 }
 _DEFAULT = {
     "lenet5": Size(10_000, 20_000, 4_000, 20, 5, 5, 3),
