@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURE_FORMS = (".png", ".svg", ".pdf")
+MOST_SHARE = 1.1
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -83,23 +84,31 @@ def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, thread
     from dc_hpc.benchmark import facts as about
     from dc_hpc.benchmark.stages import computing, run_stages
     from dc_hpc.benchmark.tables import print_stages
-    from dc_hpc.benchmark.timing import Differs, as_json
+    from dc_hpc.benchmark.timing import Invalid, as_json
 
     place, load = about.chosen_device(device), about.load_average()
     with _progress() as report, computing(threads):
         try:
             rows, limits = run_stages(networks, stages, size=size, device=place, report=report)
-        except Differs as error:
+        except Invalid as error:
             raise InputError(f"{error}; leave the stage out with --stages, and please report it") from None
         facts = {**about.machine(device=place, threads=threads), "limits": limits.facts(), "size": size,
                  "load_start": load, "load_end": about.load_average()}  # fmt: skip
     found = as_json(rows)
     print_stages(found, about.caption(facts))
+    for name in impossible(found):
+        print(f"! {name} is above the limit: its work or the limit is wrong, do not quote it")
     _write(found, facts, json)
     if figure:
         from dc_hpc.report.speed_figures import speed
 
         _draw(lambda: speed(found, about.caption(facts)), figure)
+
+
+def impossible(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The stages that reach more than the limit, beyond what a noisy measurement of either explains."""
+    return list(dict.fromkeys(f"{row['name']} of {row['network']}" for row in rows
+                              if row["share"] is not None and row["share"] > MOST_SHARE))  # fmt: skip
 
 
 def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:

@@ -19,11 +19,13 @@ from dc_hpc.algorithm.clustering import kmeans, reduce_features
 from dc_hpc.algorithm.deepcluster import fresh
 from dc_hpc.algorithm.nets import NETS as OUR_NETS
 from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.bench import impossible
 from dc_hpc.benchmark import authors, authors_driver, clustering_stages, growth, peers, work
 from dc_hpc.benchmark.names import NETWORKS, STAGES
 from dc_hpc.benchmark.plain_nets import plain_net
+from dc_hpc.benchmark.sizes import setting
 from dc_hpc.benchmark.stages import run_stages
-from dc_hpc.benchmark.timing import KEYS, Differs, Peer, Row, Stage, alternate, measure
+from dc_hpc.benchmark.timing import KEYS, Invalid, Peer, Row, Stage, alternate, measure
 from dc_hpc.experiment.config import NETS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -57,6 +59,27 @@ def test_the_work_of_a_clustering_is_what_torch_counts():
     with FlopCounterMode(display=False) as counted:
         done = kmeans(points, k=8, seed=1, iterations=3, centroids=points[:8]).iterations
     assert work.kmeans_flop(512, 16, 8, done) - done * 512 * 16 == counted.get_total_flops()
+
+
+@pytest.mark.parametrize("network", ["lenet5", "alexnet_small"])
+@pytest.mark.parametrize("build", [clustering_stages.kmeans_init, clustering_stages.kmeans_torch])
+def test_the_clustering_that_is_timed_does_the_work_that_is_counted(network, build):
+    """The very calls of the benchmark, at its default size: data that settle early would do less."""
+    stage = build(setting(network, "default"), "cpu")
+    with FlopCounterMode(display=False) as counted:
+        stage.ours()
+    assert counted.get_total_flops() == pytest.approx(stage.work, rel=0.1)
+
+
+def test_points_that_settle_early_are_refused():
+    points = torch.randn(200, 64, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(Invalid, match="settles within 5 iterations"):
+        clustering_stages.check_still_moving(points, points[:100], 5)
+
+
+def test_a_share_above_one_is_called_impossible():
+    rows = [{"name": "pca", "network": "lenet5", "share": share} for share in (None, 0.4, 1.05, 1.29, 1.29)]
+    assert impossible(rows) == ["pca of lenet5"] and impossible(rows[:3]) == []
 
 
 def test_the_work_of_a_probe_by_hand():
@@ -120,10 +143,10 @@ def test_the_agreements_are_scikit_learns():
 def test_a_peer_that_computes_something_else_is_not_timed():
     stage = Stage("pca", "lenet5", "1", 1.0, "FLOP", ours=lambda: 1.0, peers=(Peer("liar", lambda: 1.1),),
                   difference=lambda a, b: abs(a - b), tolerance=0.01)  # fmt: skip
-    with pytest.raises(Differs, match="liar gives another result than ours"):
+    with pytest.raises(Invalid, match="liar gives another result than ours"):
         measure(stage, budget=0)
     not_a_number = replace(stage, difference=lambda a, b: float("nan"))
-    with pytest.raises(Differs):
+    with pytest.raises(Invalid):
         measure(not_a_number, budget=0)
 
 

@@ -30,7 +30,7 @@ def run_stages(networks: Sequence[str], stages: Sequence[str], *, size: str, dev
                report: Callable[[str], None]) -> tuple[list[Row], Limits]:
     """Time the stages of the networks; returns the rows in their order, and the limits they are held against.
 
-    device: "cpu" or "cuda". report: told in a few words what is being timed. Raises timing.Differs.
+    device: "cpu" or "cuda". report: told in a few words what is being timed. Raises timing.Invalid.
     """
     quick = size == "quick"
     report("limits of this machine")

@@ -75,8 +75,8 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-class Differs(RuntimeError):
-    """A peer does not compute what we compute: its time would mean nothing."""
+class Invalid(RuntimeError):
+    """A time that would mean nothing: a peer computes something else, or less is done than is counted."""
 
 
 def alternate(calls: Sequence[Callable[[], Any]], *, budget: float, fewest: int = FEWEST,
@@ -106,7 +106,7 @@ def measure(stage: Stage, *, budget: float, fewest: int = FEWEST, settled: Calla
     the stage has a floor, which is its limit.
 
     Each call runs once to warm up, and those results are compared. as_in_a_run: the settings of torch that a run
-    computes under; ours only. Raises Differs when a peer computes something else.
+    computes under; ours only. Raises Invalid when a peer computes something else.
     """
     if stage.ours is None:
         return [Row(stage.name, stage.network, stage.size, *[None] * 4, peer.name, None, None) for peer in stage.peers]
@@ -145,7 +145,7 @@ def _warm_up(stage: Stage, ours: Callable[[], Any], peers: Sequence[Peer]) -> No
         stage.before()
         apart = stage.difference(result, peer.run())
         if not apart <= stage.tolerance:
-            raise Differs(f"{stage.name} of {stage.network}: {peer.name} gives another result than ours "
+            raise Invalid(f"{stage.name} of {stage.network}: {peer.name} gives another result than ours "
                           f"(difference {apart:.3g}, allowed {stage.tolerance:.3g}), so its time would mean nothing")
     if stage.floor:
         stage.floor()

@@ -82,23 +82,54 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
     """
     variables = list(dict.fromkeys(row["variable"] for row in rows))
     stages = list(dict.fromkeys(row["name"] for row in rows))
-    figure, axes = canvas(len(variables), 2, width=4.6, height=3.7)
+    figure, axes = canvas(len(variables), 2, width=4.6, height=3.9)
     for column, variable in enumerate(variables):
         mine = [row for row in rows if row["variable"] == variable]
         for name in [stage for stage in stages if any(row["name"] == stage for row in mine)]:
             points = sorted((row for row in mine if row["name"] == name), key=lambda row: row["value"])
-            exponent = points[0]["exponent"]
-            label = f"{name} {exponent:.2f} ({points[0]['work_exponent']:.2f})" if exponent is not None else name
-            look = dict(color=PALETTE[stages.index(name) % len(PALETTE)], markersize=5, linewidth=1.5, label=label,
-                        marker=MARKERS[stages.index(name) % len(MARKERS)],
-                        linestyle="-" if stages.index(name) < len(PALETTE) else "--")  # fmt: skip
-            values = [row["value"] for row in points]
-            axes[0][column].plot(values, [row["seconds"] for row in points], **look)
+            look = _look(stages.index(name))
+            axes[0][column].plot([row["value"] for row in points], [row["seconds"] for row in points],
+                                 label=_with_exponents(points[0]), **look)  # fmt: skip
             held = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
             axes[1][column].plot([value for value, _ in held], [memory for _, memory in held], **look)
+        values = sorted({row["value"] for row in mine})
         for ax, name in ((axes[0][column], "seconds"), (axes[1][column], "peak memory (MiB)")):
-            ax.set(xscale="log", yscale="log", xlabel=_NAMES[variable], ylabel=name)
-        axes[0][column].set_title("exponent of time (of work):")
-        axes[0][column].legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(0, 1))
+            ax.set(xlabel=_NAMES[variable], ylabel=name)
+            _whole_decades(ax, values)
+        axes[0][column].legend(fontsize=7.5, handlelength=3, loc="lower left", bbox_to_anchor=(0, 1), ncols=2,
+                               title="stage, exponent of its time (of its work)", title_fontsize=8.5,
+                               alignment="left")  # fmt: skip
     figure.supxlabel("\n".join(wrapped(line, 160) for line in facts), fontsize=7.5, color=GREY)
     return figure
+
+
+def _look(index: int) -> dict[str, Any]:
+    """Colour and marker of a stage, the same in every panel; hollow and dashed in the second round of colours."""
+    again = {"linestyle": "--", "markerfacecolor": "white"} if index >= len(PALETTE) else {}
+    return again | {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5,
+                    "linewidth": 1.5}  # fmt: skip
+
+
+def _with_exponents(row: Mapping[str, Any]) -> str:
+    if row["exponent"] is None:
+        return row["name"]
+    return f"{row['name']} {row['exponent']:.2f} ({round(row['work_exponent'], 2) + 0.0:.2f})"
+
+
+def _whole_decades(ax: Axes, values: Sequence[int]) -> None:
+    """Both axes logarithmic: ticks at the sizes that were measured, and the other axis from one power of ten to
+    another, however little a stage grows.
+    """
+    import math
+
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+    ax.set(xscale="log", yscale="log")
+    ax.xaxis.set_major_locator(FixedLocator(values))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    drawn = [float(value) for line in ax.lines for value in line.get_ydata()]
+    if drawn:
+        ax.set_ylim(10 ** math.floor(math.log10(min(drawn))), 10 ** math.ceil(math.log10(max(drawn) * 1.01)))
