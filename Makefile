@@ -2,6 +2,7 @@
 # make test   the tests of every day
 # make slow   the long ones
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
+# make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
@@ -11,7 +12,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -46,6 +47,9 @@ slurm-up:
 
 slurm-down:
 	@$(PYTHON) slurm/one_machine.py down
+
+bench: env
+	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png
 
 lint: env
 	$(BIN)/ruff check .

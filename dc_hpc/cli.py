@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dc_hpc import aggregate, fetch, select, status, submit
+from dc_hpc import aggregate, bench, fetch, select, status, submit
 from dc_hpc.door import run_door
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     app.command("select")(select.select)
     app.add_typer(status.app, name="status")
     app.command("aggregate")(aggregate.aggregate)
+    app.command("bench")(bench.bench)
     run_door(app)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dc_hpc"
-FLOORS = {"algorithm": 0, "experiment": 1, "scheduler": 2, "report": 2}
+FLOORS = {"algorithm": 0, "experiment": 1, "scheduler": 2, "report": 2, "benchmark": 2}
 DOORS = 3
 
 
@@ -48,22 +48,28 @@ def test_imports_run_downwards(path):
                 assert module.split(".")[1] == mine.split(".")[1], f"{mine} and {module} are neighbours"
 
 
-def test_only_run_measure_and_memory_reach_into_the_algorithm():
-    users = {name_of(path) for path in modules() if path.parent.name != "algorithm"
+def test_only_run_measure_memory_and_benchmark_reach_into_the_algorithm():
+    users = {name_of(path) for path in modules() if path.parent.name not in ("algorithm", "benchmark")
              and any(module.startswith("dc_hpc.algorithm") for module in imports(path) if module)}  # fmt: skip
     assert users <= {"dc_hpc.experiment.run", "dc_hpc.experiment.measure", "dc_hpc.experiment.memory"}
 
 
-def test_faiss_is_imported_in_one_place():
+def test_only_its_door_reaches_into_the_benchmark():
+    users = {name_of(path) for path in modules() if path.parent.name != "benchmark"
+             and any(module.startswith("dc_hpc.benchmark") for module in imports(path) if module)}  # fmt: skip
+    assert users == {"dc_hpc.bench"}
+
+
+def test_faiss_is_imported_in_one_place_and_by_its_rival():
     users = {name_of(path) for path in modules() if any(name and name.startswith("faiss") for name in imports(path))}
-    assert users <= {"dc_hpc.algorithm.clustering", "dc_hpc.bench"}
+    assert users <= {"dc_hpc.algorithm.clustering", "dc_hpc.benchmark.peers"}
 
 
 def test_the_package_itself_imports_nothing():
     assert (PACKAGE / "__init__.py").read_text() == ""
 
 
-LOGIN_NODE = ["dc_hpc.cli", "dc_hpc.select", "dc_hpc.submit", "dc_hpc.aggregate", "dc_hpc.fetch",
+LOGIN_NODE = ["dc_hpc.cli", "dc_hpc.bench", "dc_hpc.select", "dc_hpc.submit", "dc_hpc.aggregate", "dc_hpc.fetch",
               "dc_hpc.scheduler.launch", "dc_hpc.scheduler.progress", "dc_hpc.scheduler.site",
               "dc_hpc.experiment.store", "dc_hpc.experiment.grid",
               "dc_hpc.experiment.datasets", "dc_hpc.report.tables"]  # fmt: skip
@@ -77,6 +83,7 @@ def test_no_torch_on_a_login_node(module):
 
 @pytest.mark.parametrize("arguments", [
     ["submit", "--help"], ["aggregate", "--help"], ["fetch", "--help"], ["select", "--help"],
+    ["bench", "--help"],
     ["submit", "--grid", "jobs/fmnist_k.yaml", "--dry-run"],
 ], ids=" ".join)  # fmt: skip
 def test_answers_come_at_once_and_without_torch(arguments, tmp_path):

@@ -35,7 +35,7 @@ _STYLE = {
     "axes.labelsize": 10.5, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
     "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "axes.axisbelow": True,
     "axes.edgecolor": "#555555", "xtick.color": "#333333", "ytick.color": "#333333", "legend.frameon": False,
-    "legend.fontsize": 9.5, "savefig.dpi": 160, "pdf.fonttype": 42,
+    "legend.fontsize": 9.5, "savefig.dpi": 160, "pdf.fonttype": 42, "svg.hashsalt": "dc_hpc",
 }  # fmt: skip
 
 
@@ -66,12 +66,13 @@ def canvas(
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).tolist()
 
 
-def figure_bytes(figure: Figure) -> dict[str, bytes]:
-    """The figure as `png` and `pdf`; without dates, so that equal figures have equal bytes."""
+def figure_bytes(figure: Figure, forms: Sequence[str] = ("png", "pdf")) -> dict[str, bytes]:
+    """The figure as `png`, `pdf` or `svg`; without dates, so that equal figures have equal bytes."""
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
     made = {}
-    for form, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "ModDate": None})):
+    for form in forms:
         memory = io.BytesIO()
-        figure.savefig(memory, format=form, metadata=metadata)
+        figure.savefig(memory, format=form, metadata=metadata[form])
         made[form] = memory.getvalue()
     return made
 

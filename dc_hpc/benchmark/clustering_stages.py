@@ -1,0 +1,156 @@
+"""The stages that see points or labels: pca, kmeans_init, kmeans by engine, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dc_hpc.algorithm.agreement import agreement
+from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
+from dc_hpc.benchmark import peers, work
+from dc_hpc.benchmark.sizes import Setting
+from dc_hpc.benchmark.timing import Invalid, Peer, Stage
+
+SEED = 1
+LATENT = 6  # dimensions of the surface that the points lie on
+
+
+def pca(setting: Setting, device: str) -> Stage:
+    """PCA with whitening, then L2."""
+    n, d, q = setting.size.points, setting.features, setting.pca
+    features = _features(n, d)
+    on_device = torch.from_numpy(features).to(device)
+    return Stage("pca", setting.network, f"{n:,} x {d:,} to {q}", work.pca_flop(n, d, q), "FLOP",
+                 ours=lambda: reduce_features(on_device, pca=q), place=device, difference=_up_to_signs, tolerance=0.01,
+                 peers=(Peer("scikit-learn PCA", lambda: peers.sklearn_pca(features, q)),
+                        Peer("faiss PCAMatrix", _if_faiss(lambda: peers.faiss_pca(features, q)))))  # fmt: skip
+
+
+def kmeans_init(setting: Setting, device: str) -> Stage:
+    """Greedy k-means++. Ours also assigns the points to the centroids found, which its peer does not."""
+    n, d, k = _points_of(setting)
+    points = _unit_points(n, d)
+    on_device = torch.from_numpy(points).to(device)
+    return Stage("kmeans_init", setting.network, f"{n:,} x {d}, k {k:,}", work.plusplus_flop(n, d, k), "FLOP",
+                 ours=lambda: kmeans(on_device, k=k, seed=SEED, iterations=0), place=device,
+                 peers=(Peer("scikit-learn kmeans_plusplus", lambda: peers.sklearn_plusplus(points, k, SEED)),),
+                 difference=lambda found, peer: _inertia_apart(found, peer, points), tolerance=0.01)  # fmt: skip
+
+
+def kmeans_torch(setting: Setting, device: str) -> Stage:
+    """Lloyd's iterations, engine torch."""
+    return _kmeans(setting, "torch", device, ("faiss Kmeans", "scikit-learn KMeans"))
+
+
+def kmeans_faiss(setting: Setting, device: str) -> Stage:
+    """Lloyd's iterations, engine faiss: its exact search, our update."""
+    return _kmeans(setting, "faiss", "cpu", ("faiss Kmeans",))
+
+
+def kmeans_sklearn(setting: Setting, device: str) -> Stage:
+    """Lloyd's iterations, engine sklearn: its search in float64, our update."""
+    return _kmeans(setting, "sklearn", "cpu", ("scikit-learn KMeans",))
+
+
+def _kmeans(setting: Setting, engine: str, device: str, others: tuple[str, ...]) -> Stage:
+    n, d, k = _points_of(setting)
+    iterations = setting.size.iterations
+    points = _unit_points(n, d)
+    first = points[np.random.default_rng(SEED).permutation(n)[:k]]
+    on_device, first_there = torch.from_numpy(points).to(device), torch.from_numpy(first).to(device)
+    check_still_moving(on_device, first_there, iterations)
+
+    def ours() -> np.ndarray:
+        found = kmeans(on_device, k=k, seed=SEED, iterations=iterations, engine=engine, centroids=first_there)
+        return found.labels.cpu().numpy()
+
+    known = {"faiss Kmeans": _if_faiss(lambda: peers.faiss_kmeans(points, first, iterations)),
+             "scikit-learn KMeans": lambda: peers.sklearn_kmeans(points, first, iterations)}  # fmt: skip
+    return Stage(f"kmeans_{engine}", setting.network, f"{n:,} x {d}, k {k:,}, {iterations} iterations",
+                 work.kmeans_flop(n, d, k, iterations), "FLOP", ours=_if_faiss(ours) if engine == "faiss" else ours,
+                 peers=tuple(Peer(name, known[name]) for name in others), place=device, difference=_labels_apart,
+                 tolerance=0.02)  # fmt: skip
+
+
+def agreement_stage(setting: Setting, device: str) -> Stage:
+    """NMI and AMI of two labellings of the points, three in ten of which moved."""
+    n, _, k = _points_of(setting)
+    a, b = labellings(n, k)
+
+    def ours() -> tuple[float, float]:
+        found = agreement(a, b)
+        return found.nmi, found.ami
+
+    return Stage("agreement", setting.network, f"{n:,} labels, k {k:,}", work.agreement_bytes(n), "bytes", ours=ours,
+                 peers=(Peer("scikit-learn NMI + AMI", lambda: peers.sklearn_agreement(a, b)),),
+                 difference=lambda x, y: max(abs(x[0] - y[0]), abs(x[1] - y[1])), tolerance=1e-9)  # fmt: skip
+
+
+def labellings(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two int64 labellings (n,) with k clusters, alike in seven of ten."""
+    rng = np.random.default_rng(SEED)
+    a = rng.integers(0, k, n)
+    return a, np.where(rng.random(n) < 0.7, a, rng.integers(0, k, n))
+
+
+def _points_of(setting: Setting) -> tuple[int, int, int]:
+    """n, d and k of what is clustered: reduced points where the baseline reduces."""
+    return setting.size.points, setting.pca if setting.baseline["pca"] else setting.features, setting.size.k
+
+
+def _features(n: int, d: int) -> np.ndarray:
+    """float32 (n, d) with variances that fall a factor of 30 from the first to the last, so that every component
+    has a place of its own, as with features of a net.
+    """
+    return np.random.default_rng(SEED).standard_normal((n, d), dtype=np.float32) * np.geomspace(3, 0.1, d).astype("f4")
+
+
+def _unit_points(n: int, d: int) -> np.ndarray:
+    """float32 (n, d) on the sphere, close to a surface of LATENT dimensions and without clusters.
+
+    Points that fill all of d dimensions would be settled by the first update: the mean of a few of them is nearer to
+    each than any other mean, and there would be nothing left to time.
+    """
+    rng = np.random.default_rng(SEED)
+    latent, spread = (rng.standard_normal(shape, dtype=np.float32) for shape in ((n, LATENT), (LATENT, d)))
+    points = latent @ spread + 0.01 * rng.standard_normal((n, d), dtype=np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def check_still_moving(points: Tensor, first: Tensor, iterations: int) -> None:
+    """Raises Invalid where Lloyd's algorithm stops within so many iterations: ours would do less than is counted,
+    and less than faiss, which does not stop.
+    """
+    done = kmeans(points, k=len(first), seed=SEED, iterations=iterations + 1, centroids=first).iterations
+    if done <= iterations:
+        raise Invalid(f"k-means of {len(points):,} points with k {len(first):,} settles within {iterations} iterations "
+                      f"({done} done): its work would be overcounted")  # fmt: skip
+
+
+def _if_faiss(call: Callable[[], np.ndarray]) -> Callable[[], np.ndarray] | None:
+    return call if peers.installed("faiss") else None
+
+
+def _up_to_signs(ours: Tensor, peer: np.ndarray) -> float:
+    """Components may point the other way. The mean, because neighbours of nearly equal variance may also mix."""
+    return float(np.abs(np.abs(ours.cpu().numpy()) - np.abs(peer)).mean() * np.sqrt(peer.shape[1]))
+
+
+def _inertia_apart(ours: Clusters, peer: np.ndarray, points: np.ndarray) -> float:
+    """How far the sums of squared distances to the nearest centroid are apart, relative.
+
+    The draws are the same, but among thousands of candidates rounding decides one somewhere, and all that follow then
+    differ: the centroids are the same ones for small k only, their quality always.
+    """
+    norms = np.square(peer).sum(1)
+    nearest = sum(float((np.square(rows).sum(1) + (norms - 2 * rows @ peer.T).min(1)).sum(dtype=np.float64))
+                  for rows in np.array_split(points, -(-len(points) // 1024)))  # fmt: skip
+    return abs(ours.inertia - nearest) / max(ours.inertia, 1e-12)
+
+
+def _labels_apart(ours: np.ndarray, peer: np.ndarray) -> float:
+    """The share of points in another cluster: those between two centroids, where rounding decides."""
+    return float((ours != peer).mean())

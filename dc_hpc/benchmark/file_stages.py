@@ -1,0 +1,86 @@
+"""The stages that write: checkpoint, dump. Both are durable when they return, and so are their peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dc_hpc.algorithm.deepcluster import state_tensors
+from dc_hpc.benchmark import peers
+from dc_hpc.benchmark.image_stages import Room
+from dc_hpc.benchmark.sizes import Setting
+from dc_hpc.benchmark.timing import Peer, Stage
+from dc_hpc.experiment import arrays, files, store
+
+
+def checkpoint(room: Room, folder: Path) -> Stage:
+    """Saving the State with its metrics; its floor is to write as many bytes in one piece and sync them."""
+    files.make_directory(folder)
+    history = [{"cycle": 0, "reassign": True, "nmi_true": 0.5, "loss": 1.6}] * room.setting.baseline["cycles"]
+    directory, state, label = folder / "run", room.state, "clustered"
+    room.renew()
+    for parameter in state.trunk.parameters():
+        if room.setting.size.momentum and parameter.requires_grad:
+            state.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    def ours() -> dict[str, np.ndarray]:
+        tensors = {name: value.numpy() for name, value in state_tensors(state).items()}
+        store.save_checkpoint(directory, cycle=0, phase=label, tensors=tensors, history=history)
+        return tensors
+
+    def peer() -> Path:
+        data = peers.torch_saved(state_tensors(state), {"cycle": 0, "phase": label, "history": history})
+        files.replace_bytes(folder / "peer.pt", data)
+        return folder / "peer.pt"
+
+    size = sum(array.nbytes for array in ours().values())
+    return Stage("checkpoint", room.setting.network, f"{size / 1e6:,.1f} MB", size, "bytes", ours=ours,
+                 peers=(Peer("torch.save, synced", peer),), difference=_tensors_apart,
+                 floor=_plain_write(folder, size))  # fmt: skip
+
+
+def dump(setting: Setting, folder: Path) -> Stage:
+    """The features of one cycle as HDF5: float16, with a checksum for each chunk."""
+    files.make_directory(folder)
+    n, d, k = setting.size.points, setting.pca, setting.size.k
+    rng = np.random.default_rng(1)
+    features, labels = rng.standard_normal((n, d), dtype=np.float32), rng.integers(0, k, n)
+    cycle = 0
+
+    def ours() -> Path:
+        nonlocal cycle
+        store.dump_features(folder, cycle=cycle, features=features, pseudo_labels=labels, k=k)
+        cycle += 1  # a dump is written once, so each has a name of its own
+        return folder / "features" / f"c{cycle - 1:04d}.h5"
+
+    def peer() -> Path:
+        files.replace_bytes(folder / "peer.h5", peers.plain_hdf5(features, labels))
+        return folder / "peer.h5"
+
+    size = n * (2 * d + 2)
+    return Stage("dump", setting.network, f"{n:,} x {d}, {size / 1e6:,.1f} MB", size, "bytes", ours=ours,
+                 peers=(Peer("h5py defaults, synced", peer),), difference=_dumps_apart,
+                 floor=_plain_write(folder, size))  # fmt: skip
+
+
+def _plain_write(folder: Path, size: int) -> Callable[[], None]:
+    data = np.random.default_rng(0).bytes(size)
+    return lambda: files.replace_bytes(folder / "floor", data)
+
+
+def _tensors_apart(ours: dict[str, np.ndarray], peer: Path) -> float:
+    """1 unless the peer's file holds the very tensors."""
+    theirs = torch.load(peer, weights_only=True)
+    return float(any(not np.array_equal(array, theirs[name].numpy()) for name, array in ours.items()))
+
+
+def _dumps_apart(ours: Path, peer: Path) -> float:
+    """1 unless both files hold the same arrays."""
+    import h5py
+
+    found, _ = arrays.read_hdf5(ours, {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+    with h5py.File(peer) as file:
+        return float(any(not np.array_equal(array, file[name][()]) for name, array in found.items()))

@@ -1,0 +1,19 @@
+"""The stages and networks by name, for a door that answers --help without torch."""
+
+STAGES = ("views", "sampling", "forward", "pca", "kmeans_init", "kmeans_torch", "kmeans_faiss", "kmeans_sklearn",
+          "agreement", "train", "probe", "checkpoint", "dump")  # fmt: skip
+NETWORKS = ("lenet5", "alexnet_small", "alexnet")
+SIZES = ("quick", "default", "full")
+
+# What grows: the sizes of each variable, and the stages that are timed against it.
+GROWTH_VALUES = {
+    "default": {"n": (10_000, 30_000, 120_000, 480_000), "k": (5, 50, 500, 5_000), "runs": (1, 2, 4, 8)},
+    "quick": {"n": (2_000, 4_000, 8_000), "k": (5, 50), "runs": (1, 2)},
+}
+GROWTH_STAGES = {
+    "default": {"n": ("views", "sampling", "forward", "pca", "kmeans_init", "kmeans_torch", "agreement", "train",
+                      "probe", "dump"),
+                "k": ("sampling", "kmeans_init", "kmeans_torch", "agreement", "train"), "runs": ("run",)},
+    "quick": {"n": ("kmeans_torch", "agreement"), "k": ("kmeans_torch",), "runs": ("run",)},
+}  # fmt: skip
+GROWTH_IMAGES = {"default": 20_000, "quick": 2_000}  # where k grows

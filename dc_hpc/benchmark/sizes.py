@@ -1,0 +1,83 @@
+"""How large each stage is timed, and the settings of the paper's baselines that belong to a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dc_hpc.experiment.baselines import BASELINES
+from dc_hpc.experiment.config import NETS, NetFacts
+
+BASELINE_OF = {"lenet5": "fmnist", "alexnet_small": "cifar10", "alexnet": "cifar10_alexnet"}
+IMAGE_SIDE = {"lenet5": 28, "alexnet_small": 32, "alexnet": 32}
+PCA_OF_LENET5 = 40  # its baseline has none; this is the smaller one of its grid search (Table 1)
+
+
+@dataclass(frozen=True)
+class Size:
+    """images: of views, sampling, forward, training. points: that are reduced and clustered. probe_images,
+    probe_epochs: of the probe; a fifth as many test it. k: clusters. iterations: of k-means. budget: seconds of a
+    stage after which no further round begins. most_features: clustered ones are cut to this. momentum: whether the
+    checkpoint holds it, as it does from the first training on.
+    """
+
+    images: int
+    points: int
+    probe_images: int
+    probe_epochs: int
+    k: int
+    iterations: int
+    budget: float
+    most_features: int = 2048
+    momentum: bool = True
+
+
+_QUICK = {
+    "lenet5": Size(256, 400, 128, 2, 5, 2, 0.05, 256, False),
+    "alexnet_small": Size(96, 1100, 64, 2, 20, 2, 0.05, 256, False),
+    "alexnet": Size(4, 300, 4, 1, 10, 1, 0.05, 256, False),
+}
+_DEFAULT = {
+    "lenet5": Size(10_000, 20_000, 4_000, 20, 5, 5, 3),
+    "alexnet_small": Size(1_600, 10_000, 500, 20, 1000, 5, 3),
+    "alexnet": Size(32, 3_000, 16, 5, 200, 5, 3, 1024),
+}
+# The data sets of the paper: 60,000 images of Fashion-MNIST, 50,000 of CIFAR10, which 60,000 stand for.
+_FULL = {
+    "lenet5": Size(60_000, 60_000, 60_000, 20, 5, 20, 10),
+    "alexnet_small": Size(60_000, 60_000, 10_000, 20, 1000, 20, 10),
+    "alexnet": Size(512, 60_000, 256, 5, 2000, 5, 10),
+}
+_ALL = {"quick": _QUICK, "default": _DEFAULT, "full": _FULL}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network at a size. baseline: its settings in the paper. facts: its input and features."""
+
+    network: str
+    size: Size
+    baseline: dict[str, Any]
+    facts: NetFacts
+    image_side: int
+
+    @property
+    def features(self) -> int:
+        """D, of the points that are reduced."""
+        return min(self.facts.features, self.size.most_features)
+
+    @property
+    def pca(self) -> int:
+        """Components to reduce to, fewer where the points are."""
+        return min(self.baseline["pca"] or PCA_OF_LENET5, self.size.points // 2)
+
+    @property
+    def batch_size(self) -> int:
+        """Of training: the baseline's, or all images where they are fewer."""
+        return min(self.baseline["batch_size"], self.size.images)
+
+
+def setting(network: str, size: str) -> Setting:
+    """The setting of a network at one of names.SIZES."""
+    baseline = BASELINES[BASELINE_OF[network]]
+    return Setting(network, _ALL[size][network], baseline, NETS[network], IMAGE_SIDE[network])

@@ -1,0 +1,87 @@
+"""The rows of a benchmark as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_BYTES = ("views", "sampling", "agreement", "checkpoint", "dump")
+_WIDTH = 130  # where the output is no terminal
+
+
+def print_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> None:
+    """Stages against their peers, network by network; what was not measured says so."""
+    table = _table(("stage", "size"), ("ours", "achieved", "of limit"), ("peer",), ("peer's", "ratio"))
+    before = ("", "")
+    for row in rows:
+        if row["network"] != before[0]:
+            table.add_section()
+            table.add_row(f"[bold]{row['network']}[/bold]")
+        again = (row["network"], row["name"]) == before
+        before = row["network"], row["name"]
+        table.add_row(*_cells(row, again=again))
+    _print(table, [*caption, "ratio: the peer's time / ours; above 1 ours is faster"])
+
+
+def _cells(row: Mapping[str, Any], *, again: bool) -> list[str]:
+    unit = "GB/s" if row["name"] in _BYTES else "GFLOP/s"
+    achieved = "" if row["achieved"] is None else f"{_figures(row['achieved'])} {unit}"
+    share = "" if row["share"] is None else f"{100 * row['share']:.1f} %"
+    ours = [row["name"], row["size"], _time(row["seconds"]), achieved, share]
+    ratio = "" if row["ratio"] is None else f"{_figures(row['ratio'])}x"
+    other = ["", "", ""] if row["peer"] is None else [row["peer"], _time(row["peer_seconds"]), ratio]
+    return ([""] * 5 if again else ours) + other
+
+
+def print_growth(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> None:
+    """A line for each stage and variable: time and memory at both ends, and the exponents."""
+    table = _table(("stage", "against"), ("time", "memory", "exponent", "of work", "of memory"))
+    for name, variable in dict.fromkeys((row["name"], row["variable"]) for row in rows):
+        mine = [row for row in rows if (row["name"], row["variable"]) == (name, variable)]
+        first, last = mine[0], mine[-1]
+        slopes = [first["exponent"], first["work_exponent"], first["memory_exponent"]]
+        table.add_row(name, f"{variable} {first['value']:,} to {last['value']:,}",
+                      f"{_time(first['seconds'])} to {_time(last['seconds'])}",
+                      f"{_mebibytes(first['memory'])} to {_mebibytes(last['memory'])} MiB",
+                      *["" if slope is None else f"{slope:.2f}" for slope in slopes])  # fmt: skip
+    _print(table, [*caption, "exponent: of the time over the variable, 1 for twice the time at twice the size"])
+
+
+def _table(*groups: tuple[str, ...]) -> Table:
+    """Columns of words and columns of numbers, in turn."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, group in enumerate(groups):
+        for name in group:
+            if index % 2:
+                table.add_column(name, justify="right", no_wrap=True)
+            else:
+                table.add_column(name, overflow="fold")
+    return table
+
+
+def _print(table: Table, caption: Sequence[str]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    console.print(table)
+    for line in caption:
+        print(line)
+
+
+def _figures(value: float) -> str:
+    """Three figures, never a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "not measured"
+    return f"{_figures(seconds)} s" if seconds >= 1 else f"{_figures(1e3 * seconds)} ms"
+
+
+def _mebibytes(memory: float | None) -> str:
+    return "?" if memory is None else _figures(memory / 2**20)
