@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -142,8 +143,13 @@ def _print(seen: Overview, outputs: Path) -> None:
         hours = left * times.cycle_seconds / 3600
         ready = f"; ready in about {_long(hours / running)} with {running} running" if running else ""
         print(f"left: {_long(hours)} of computing, {times.cycle_seconds:.2g} s a cycle{ready}")
-    for state in ("running", "queued", "resumable", "failed"):
+    for state in ("running", "resumable", "failed"):
         _print_some([run for run in seen.runs.values() if run.state == state], lengths)
+    waiting = Counter(run.reason for run in seen.runs.values() if run.state == "queued")
+    for reason, count in list(waiting.items())[:_LISTED]:
+        print(f"  queued     {count} run{'s' if count > 1 else ''}  {reason}")
+    if len(waiting) > _LISTED:
+        print(f"  and {len(waiting) - _LISTED} more tasks")
 
 
 def _long(hours: float) -> str:
