@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIGURE_FORMS = (".png", ".svg", ".pdf")
 MOST_SHARE = 1.1
+BUSY = 0.5  # load average that is not ours, beyond which a program of several threads is slowed more than ours
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -154,6 +155,8 @@ def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Pat
     print_stages(as_json(rows), about.caption(facts))
     print(f"runs an hour: ours {found['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
           f"{found['peer_runs_per_hour']:.1f} (one at a time, its default of {found['peer_threads']} threads)")
+    if max(load, facts["load_end"] - max(slots, found["peer_threads"])) > BUSY:
+        print("! other work ran on this machine, which slows several threads more than one: do not quote the ratios")
     print("measured: cycles, their parts, probe epochs, starts; extrapolated: the run and the runs an hour")
     _write(as_json(rows), facts, json)
     if figure:
