@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS, protocol_of
@@ -121,6 +121,7 @@ def test_an_unknown_setting_names_the_nearest():
         config(batchsize=3)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(st.dictionaries(st.sampled_from([name for name in RunConfig.model_fields if name != "protocol"]), st.one_of(
     st.none(), st.booleans(), st.integers(-5, 10**12), st.floats(), st.text(max_size=5), st.lists(st.integers())),
     max_size=4))  # fmt: skip
