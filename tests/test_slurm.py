@@ -378,7 +378,7 @@ def test_names_and_resources_that_would_leave_their_line_are_refused(tmp_path):
     assert "--gres=gpu:a100:1" in text and sys.executable in text
 
 
-FMNIST = [word for setting in ("k=5", "cycles=3", "seed=1..8", "probe_epochs=1", "features=none")
+FMNIST = [word for setting in ("k=5", "cycles=3", "seed=1..8", "probe=off", "features=none")
           for word in ("--set", setting)]  # fmt: skip
 
 
@@ -391,10 +391,7 @@ def quiet_fmnist(fmnist_root, tmp_path_factory):
     return {one.name: results(one) for one in store.run_directories(place)}
 
 
-@pytest.mark.parametrize("partition, user_signal", [
-    ("low0", False), pytest.param("low", False, marks=pytest.mark.slow),
-    pytest.param("low", True, marks=pytest.mark.slow), pytest.param("low0", True, marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize("partition, user_signal", [("low", False), ("low", True), ("low0", False), ("low0", True)])
 def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_fmnist, tmp_path, partition,
                                                      user_signal):
     queue.write_config(queue.state, user_signal=user_signal)
@@ -406,17 +403,14 @@ def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_f
     assert len(directories) == 8
     for number in (1, 2):
         sc.wait_until(lambda: sum(map(sc.started, directories)) >= 2, "two runs under way")
-        before = sum(len(store.attempts(one)) for one in directories)
         for node in ("n1", "n2"):
             sc.preempt(node=node)
         sc.wait_until(lambda: not any(map(sc.started, directories)), f"preempted, {number}")
-        assert before
     sc.wait_for_end(directories, 400)
     assert {one.name: results(one) for one in directories} == quiet_fmnist
     assert sum(len(store.attempts(one)) for one in directories) > 8
 
 
-@pytest.mark.slow
 def test_a_lost_node_on_fashion_mnist(queue, fmnist_root, quiet_fmnist, tmp_path):
     (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
     arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
