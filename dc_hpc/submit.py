@@ -176,7 +176,7 @@ def _print_bill(grids: list[Grid], shares: list[tuple[Grid, list[str]]], configs
 
     print(bill.runs_bill(grids, seen, [name for _, share in shares for name in share], outputs))
     if site is None:
-        common = bill.sharing_bill([[configs[name] for name in share] for _, share in shares])
+        common = bill.sharing_bill([[configs[name] for _, share in shares for name in share]])
         print(common, end="\n" if common else "")
         return
     for one, share in shares:
