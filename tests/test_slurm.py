@@ -391,7 +391,10 @@ def quiet_fmnist(fmnist_root, tmp_path_factory):
     return {one.name: results(one) for one in store.run_directories(place)}
 
 
-@pytest.mark.parametrize("partition, user_signal", [("low", False), ("low", True), ("low0", False), ("low0", True)])
+@pytest.mark.parametrize("partition, user_signal", [
+    ("low0", False), pytest.param("low", False, marks=pytest.mark.slow),
+    pytest.param("low", True, marks=pytest.mark.slow), pytest.param("low0", True, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_fmnist, tmp_path, partition,
                                                      user_signal):
     queue.write_config(queue.state, user_signal=user_signal)
@@ -411,6 +414,7 @@ def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_f
     assert sum(len(store.attempts(one)) for one in directories) > 8
 
 
+@pytest.mark.slow
 def test_a_lost_node_on_fashion_mnist(queue, fmnist_root, quiet_fmnist, tmp_path):
     (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
     arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
