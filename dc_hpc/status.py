@@ -142,7 +142,9 @@ def _print(seen: Overview, outputs: Path) -> None:
     if times.cycle_seconds and left:
         hours = left * times.cycle_seconds / 3600
         ready = f"; ready in about {_long(hours / running)} with {running} running" if running else ""
-        print(f"left: {_long(hours)} of computing, {times.cycle_seconds:.2g} s a cycle{ready}")
+        # as many GPUs to an hour as so far
+        gpu = f" ({hours * times.gpu_hours / times.hours:.2f} GPU-hours)" if times.gpu_hours else ""
+        print(f"left: {_long(hours)} of computing{gpu}, {times.cycle_seconds:.2g} s a cycle{ready}")
     for state in ("running", "resumable", "failed"):
         _print_some([run for run in seen.runs.values() if run.state == state], lengths)
     waiting = Counter(run.reason for run in seen.runs.values() if run.state == "queued")
