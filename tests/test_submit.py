@@ -106,6 +106,9 @@ def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
     assert "failed:" in new.stdout and "ValueError" in new.stdout and ".error" in new.stdout
     again = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "lr=1e5", "--dry-run", cwd=place)
     assert counts(again.stdout)["failed"] == 1 and "to submit: 3" in again.stdout
+    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
+    (failed,) = [one for one in store.run_directories(place / "outputs") if store.state_of(one).name == "failed"]
+    assert [one["ended"] for one in store.attempts(failed)] == ["failed", "failed"]
 
 
 BAD = [

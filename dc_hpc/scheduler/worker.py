@@ -19,7 +19,6 @@ from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from dc_hpc.experiment import store
 from dc_hpc.experiment.execution import Execution, StopSignal
@@ -54,7 +53,7 @@ class Work:
         stop = StopSignal()  # first: whatever comes before it can be killed by a signal
         os.umask(0o077)
         run = self.run_function()
-        outcomes = self._supervise(run, stop)
+        outcomes = _Shift(self, run, stop).go()
         if stop() and any(store.state_of(Path(one)).name != "done" for one in self.directories):
             self._leave()
         return outcomes
@@ -70,66 +69,6 @@ class Work:
         from dc_hpc.experiment.run import run
 
         return partial(run, memory=Memory(keep=len(self.directories) > 1))
-
-    def _supervise(self, run: Callable[..., str], stop: StopSignal) -> dict[str, str]:
-        """Give runs to desks until all are ended or `stop` is set; then pass SIGTERM on and wait for them to save."""
-        families = {directory: family_of(Path(directory)) for directory in self.directories}
-        waiting, desks, outcomes = list(self.directories), [], {}
-        told = False
-        while True:
-            desks = [one for one in desks if not one.closed]
-            for desk in [one for one in desks if one.directory is None]:
-                self._occupy(desk, desks, waiting, families, outcomes, stop)
-            while waiting and not stop() and len(desks) < self.parallel_runs:
-                desks.append(Desk.open(run, self.execution, stop))
-                self._occupy(desks[-1], desks, waiting, families, outcomes, stop)
-            desks = [one for one in desks if not one.closed]
-            if not desks:
-                return outcomes
-            if stop() and not told:
-                for desk in desks:
-                    desk.process.terminate()
-                told = True
-            wait([item for desk in desks for item in (desk.line, desk.process.sentinel)], timeout=_LOOK_SECONDS)
-            for desk in desks:
-                if desk.has_ended_its_run():
-                    self._record(desk, outcomes, waiting, stop)
-
-    def _occupy(self, desk: Desk, desks: list[Desk], waiting: list[str], families: dict[str, Any],
-                outcomes: dict[str, str], stop: StopSignal) -> None:
-        """Give a desk its next run, or close it when there is none."""
-        while waiting and not stop():
-            directory = choose(waiting, families, desk, desks)
-            waiting.remove(directory)
-            if self._worn_out(directory):
-                outcomes[directory] = "failed"
-            else:
-                desk.start(directory, families[directory])
-                return
-        desk.close()
-
-    def _record(self, desk: Desk, outcomes: dict[str, str], waiting: list[str], stop: StopSignal) -> None:
-        directory, outcome = desk.directory, desk.outcome()
-        if outcome == "crashed":
-            if stop():
-                outcome = "stopped"  # SLURM's SIGKILL reached the desk first
-            else:
-                outcome = "failed"
-                _record_crash(Path(directory), desk.process)
-        print(f"{Path(directory).name}: {outcome}", flush=True)
-        outcomes[directory] = outcome
-        if outcome == "failed" and self.attempts > 1:
-            waiting.append(directory)  # until it is worn out
-
-    def _worn_out(self, directory: str) -> bool:
-        """Whether a run failed too often in this task. A new submission is a new task and a new chance."""
-        mine = [one for one in store.attempts(Path(directory)) if _is_of_this_task(one)]
-        if not mine or mine[-1].get("ended") != "failed":
-            return False
-        best = max(one.get("cycles_done", 0) for one in mine)
-        first = next(place for place, one in enumerate(mine) if one.get("cycles_done", 0) == best)
-        failures = sum(one.get("ended") == "failed" for one in mine[first:])
-        return failures >= self.attempts or mine[-1].get("error", "").startswith("InputError")
 
     def _leave(self) -> None:
         """Under SLURM: see that the task comes back where it should, and stay until it is killed.
@@ -152,6 +91,80 @@ class Work:
             time.sleep(1)
 
 
+class _Shift:
+    """One life of a task: runs are given to desks until all are ended or a stop is asked for.
+
+    begun: the attempts that each run had before; earlier failures are another submission's, this one is a new chance.
+    """
+
+    def __init__(self, work: Work, run: Callable[..., str], stop: StopSignal) -> None:
+        self.work, self.run, self.stop = work, run, stop
+        self.waiting, self.desks, self.outcomes = list(work.directories), [], {}
+        self.families = {directory: family_of(Path(directory)) for directory in work.directories}
+        self.begun = {directory: len(store.attempts(Path(directory))) for directory in work.directories}
+
+    def go(self) -> dict[str, str]:
+        """Run directory -> how it ended. When a stop is asked for, desks are told once, and save."""
+        told = False
+        while self._occupy_desks():
+            if self.stop() and not told:
+                for desk in self.desks:
+                    desk.process.terminate()
+                told = True
+            wait([item for desk in self.desks for item in (desk.line, desk.process.sentinel)], timeout=_LOOK_SECONDS)
+            for desk in self.desks:
+                if desk.has_ended_its_run():
+                    self._record(desk)
+        return self.outcomes
+
+    def _occupy_desks(self) -> bool:
+        """Give every free desk a run, open desks up to `parallel_runs`, close the rest; whether any is left."""
+        self.desks = [desk for desk in self.desks if not desk.closed]
+        for desk in self.desks:
+            if desk.directory is None:
+                self._occupy(desk)
+        while self.waiting and not self.stop() and len(self.desks) < self.work.parallel_runs:
+            self.desks.append(Desk.open(self.run, self.work.execution, self.stop))
+            self._occupy(self.desks[-1])
+        self.desks = [desk for desk in self.desks if not desk.closed]
+        return bool(self.desks)
+
+    def _occupy(self, desk: Desk) -> None:
+        """Give a desk its next run, or close it when there is none."""
+        while self.waiting and not self.stop():
+            directory = choose(self.waiting, self.families, desk, self.desks)
+            self.waiting.remove(directory)
+            if self._worn_out(directory):
+                self.outcomes[directory] = "failed"
+            else:
+                desk.start(directory, self.families[directory])
+                return
+        desk.close()
+
+    def _record(self, desk: Desk) -> None:
+        directory, outcome = desk.directory, desk.outcome()
+        if outcome == "crashed":
+            if self.stop():
+                outcome = "stopped"  # SLURM's SIGKILL reached the desk first
+            else:
+                outcome = "failed"
+                _record_crash(Path(directory), desk.process)
+        print(f"{Path(directory).name}: {outcome}", flush=True)
+        self.outcomes[directory] = outcome
+        if outcome == "failed":
+            self.waiting.append(directory)  # until it is worn out
+
+    def _worn_out(self, directory: str) -> bool:
+        """Whether a run failed too often since this shift began, with no further cycle done in between."""
+        mine = store.attempts(Path(directory))[self.begun[directory] :]
+        if not mine or mine[-1].get("ended") != "failed":
+            return False
+        best = max(one.get("cycles_done", 0) for one in mine)
+        first = next(place for place, one in enumerate(mine) if one.get("cycles_done", 0) == best)
+        failures = sum(one.get("ended") == "failed" for one in mine[first:])
+        return failures >= self.work.attempts or mine[-1].get("error", "").startswith("InputError")
+
+
 def _record_crash(directory: Path, child: BaseProcess) -> None:
     """Write down that a run's process died, as its attempt could not."""
     records = store.attempts(directory)
@@ -172,12 +185,6 @@ def _why(code: int) -> str:
     wanted = int(max(peak, limit) * 1.5) + 1
     return (f"out of memory, most likely: killed by SIGKILL at {peak:.1f} GiB{given}; set memory_gb: {wanted} in the "
             "site profile and submit again")  # fmt: skip
-
-
-def _is_of_this_task(attempt: dict) -> bool:
-    return attempt.get("slurm", {}) == _slurm_numbers() | {
-        key: value for key, value in attempt.get("slurm", {}).items() if key == "slurm_restart_count"
-    }
 
 
 def _slurm_numbers() -> dict[str, str]:
