@@ -92,7 +92,7 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
                  slots: int, site: Path) -> None:
     configs = {run_id(config): config for runs in wanted.values() for config in runs}
     check_outputs(outputs)
-    seen = look_at(outputs, configs).runs
+    seen = look_at(outputs, configs, cluster=cluster).runs
     missing = [configs[name] for name in sharing.ordered(configs) if seen[name].is_missing]
     done = sum(one.state == "done" for one in seen.values())
     under_way = len(seen) - done - len(missing)

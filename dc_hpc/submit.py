@@ -64,7 +64,7 @@ def submit(
     grids = [read_grid(path, data_root=data_root, overrides=settings) for path in grid]
     configs = {name: config for one in grids for name, config in one.runs.items()}
     profile = cluster_profile(cluster, site, dry_run=dry_run)
-    seen = look_at(outputs, configs, reconcile=not dry_run)
+    seen = look_at(outputs, configs, cluster=cluster, dry_run=dry_run)
     missing = [name for name in sharing.ordered(configs) if seen.runs[name].is_missing][:limit]
     shares = _shares(grids, missing)
     _print_bill(grids, shares, configs, seen, outputs, profile, whole=dry_run)
@@ -84,21 +84,25 @@ def submit(
         raise typer.Exit(1)
 
 
-def look_at(outputs: Path, configs: dict[str, RunConfig], *, reconcile: bool = True) -> Overview:
-    """The runs as they stand. reconcile: first settle submissions whose answer from sbatch was lost."""
+def look_at(outputs: Path, configs: dict[str, RunConfig], *, cluster: str, dry_run: bool = False) -> Overview:
+    """The runs as they stand, and first, before a submission, what became of those whose answer from sbatch was lost.
+
+    InputError when that, or which runs wait in the queue, cannot be known because SLURM does not answer.
+    """
     from dc_hpc.scheduler import overview, submissions
 
     known = submissions.read_all(outputs)
-    if reconcile and any(one.job is None for one in known):
-        from dc_hpc.scheduler import handover, slurm
+    if dry_run or not known:
+        return overview.look(outputs, configs, known=known)
+    from dc_hpc.scheduler import handover, slurm
 
-        tasks = slurm.tasks()
-        if tasks is None:
-            lost = [one.name for one in known if one.job is None]
-            raise InputError(f"SLURM does not answer, and nobody knows whether {', '.join(lost)} arrived; try again "
-                             "when squeue works")  # fmt: skip
-        return overview.look(outputs, configs, tasks, handover.reconcile(outputs, tasks))
-    return overview.look(outputs, configs, known=known)
+    tasks, lost = slurm.tasks(), [one.name for one in known if one.job is None]
+    if tasks is None and (lost or cluster == "slurm"):
+        unknown = f"whether {', '.join(lost)} arrived" if lost else "which runs are in its queue"
+        raise InputError(f"SLURM does not answer, and nobody knows {unknown}; try again when squeue works")
+    if lost:
+        known = handover.reconcile(outputs, tasks)
+    return overview.look(outputs, configs, tasks, known)
 
 
 def run_here(directories: list[Path], execution: Execution, *, name: str, cluster: str, outputs: Path, slots: int,

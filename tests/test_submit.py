@@ -176,6 +176,18 @@ def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
     assert [store.state_of(d).name for d in store.run_directories(stand_in / "outputs")] == ["new"] * 3
 
 
+def test_nothing_is_submitted_while_the_queue_cannot_be_seen(stand_in, digits_root):
+    """sbatch may work while squeue does not: what waits would be submitted a second time."""
+    arguments = ["--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",
+                 REPOSITORY / "slurm" / "default.yaml", "--yes", "--no-aggregate"]  # fmt: skip
+    door("submit", *arguments, cwd=stand_in, check=0)
+    (stand_in / "sbatch.txt").unlink()
+    (stand_in / "tools" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    out = door("submit", *arguments, cwd=stand_in, check=2)
+    assert "nobody knows which runs are in its queue" in out.stderr and not (stand_in / "sbatch.txt").exists()
+    assert "3 points" in door("submit", *arguments, "--dry-run", cwd=stand_in, check=0).stdout
+
+
 def test_each_grid_gets_its_own_arrays_and_resources(stand_in, digits_root):
     """A run that two grids share goes with the first."""
     (stand_in / "site.yaml").write_text("partition: low\n")
