@@ -129,8 +129,11 @@ def test_where_preemption_cancels(queue, digits_root, tmp_path, quiet, requeue):
 
 
 def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
-    """Two attempts of one run are alive at once: the lost node's daemon is dead, its process is not."""
-    directories = runs(tmp_path, digits_root, 1, cycles=60)
+    """Two attempts of one run are alive at once: the lost node's daemon is dead, its process is not.
+
+    The run is long enough to outlive the wait of its requeued task.
+    """
+    directories = runs(tmp_path, digits_root, 1, cycles=150)
     (job,) = sc.submit(directories, digits_root, save_seconds=0)
     sc.wait_until(lambda: sc.started(directories[0]), "started")
     first = store.attempts(directories[0])[0]["pid"]
@@ -145,7 +148,7 @@ def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
     finally:
         queue.start_node(queue.state, node)
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
-    reference = new_run(tmp_path / "quiet", digits_root, seed=1, cycles=60)
+    reference = new_run(tmp_path / "quiet", digits_root, seed=1, cycles=150)
     run(reference, Execution(str(digits_root)))
     assert results(directories[0]) == results(reference)
 
