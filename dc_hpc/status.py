@@ -132,6 +132,8 @@ def _print(seen: Overview, outputs: Path) -> None:
         return
     where = "" if seen.cluster or not seen.submissions else " (no SLURM answers here; from the run directories alone)"
     print(", ".join(f"{count} {name}" for name, count in seen.counts().items()) + f" of {len(seen.runs)} runs{where}")
+    for line in seen.complaints:
+        print(f"! {line}; what it says of its job is lost, the runs are not")
     lengths = {name: cycles_of(store.runs_folder(outputs) / name) for name in seen.runs}
     times = measure(outputs, seen)
     done = sum(lengths[name] if run.state == "done" else run.cycles_done for name, run in seen.runs.items())

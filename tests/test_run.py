@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from small_runs import new_run, results, small_config
 
-from dc_hpc.experiment import arrays, store
+from dc_hpc.experiment import arrays, metrics_file, store
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 
@@ -38,7 +38,7 @@ def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
                                        "trunk.safetensors", "result.json"}  # fmt: skip
     result, metrics = store.read_result(directory), pd.read_csv(directory / "metrics.csv")
     assert result["ia"] == metrics.nmi_true[0] and result["clusterings"] == 3 and result["epochs"] == 2
-    assert tuple(metrics.columns) == store.METRICS and list(metrics.cycle) == [0, 1, 2]
+    assert tuple(metrics.columns) == metrics_file.METRICS and list(metrics.cycle) == [0, 1, 2]
     assert np.isnan(metrics.nmi_prev[0]) and 0 < metrics.nmi_prev[1] < 1
     assert 10 < result["accuracy"] <= result["accuracy_best"] <= 100
     attempt = store.attempts(directory)[0]

@@ -47,11 +47,12 @@ class RunView:
 
 @dataclass
 class Overview:
-    """All runs, whether a cluster answered, and the submissions of the folder."""
+    """All runs, whether a cluster answered, the submissions of the folder, and a line for each damaged one."""
 
     runs: dict[str, RunView]
     cluster: bool
     submissions: list[Submission] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
@@ -63,7 +64,8 @@ def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = Non
     """Look at these runs; reads only. tasks, known: what the queue and the submissions say, if they were read."""
     folder = store.runs_folder(outputs)
     states = {name: store.state_of(folder / name) for name in names}
-    known = submissions.read_all(outputs) if known is None else known
+    complaints: list[str] = []
+    known = submissions.read_all(outputs, complaints) if known is None else known
     if tasks is None and known:
         tasks = slurm.tasks()
     seen = list(tasks or [])
@@ -71,7 +73,7 @@ def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = Non
     owners = submissions.runs_of_tasks(known, seen + slurm.accounted(unsure))
     last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
     runs = {name: _view(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
-    return Overview(runs, tasks is not None, known)
+    return Overview(runs, tasks is not None, known, complaints)
 
 
 def _unsure(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
@@ -171,7 +173,7 @@ def measure(outputs: Path, overview: Overview) -> Times:
 
 
 def _cycle_seconds(record: dict[str, Any]) -> float | None:
-    rows = [row for row in record.get("seconds", []) if row["stage"] in ("clustered", "trained")]
+    rows = [row for row in record["seconds"] if row["stage"] in ("clustered", "trained")]
     cycles = len({row["cycle"] for row in rows})
     return sum(row["seconds"] for row in rows) / cycles if cycles else None
 
@@ -179,7 +181,7 @@ def _cycle_seconds(record: dict[str, Any]) -> float | None:
 def cycles_of(directory: Path) -> int:
     """How many cycles a run has; 1 for a run that only measures IA, 0 when its config cannot be read."""
     try:
-        return max(int(files.read_json(directory / "config.json")["config"]["cycles"]), 1)
+        return max(int(files.read_sealed(directory / "config.json")["config"]["cycles"]), 1)
     except (DamagedFile, OSError, KeyError, TypeError, ValueError):
         return 0
 
@@ -189,5 +191,6 @@ def as_json(overview: Overview, times: Times) -> str:
     runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
              "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
     facts = {"cluster": overview.cluster, "counts": overview.counts(), "cycle_seconds": times.cycle_seconds,
+             "complaints": overview.complaints,
              "hours": round(times.hours, 4), "gpu_hours": round(times.gpu_hours, 4), "runs": runs}  # fmt: skip
     return json.dumps(facts, indent=1)

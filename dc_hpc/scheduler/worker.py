@@ -115,11 +115,15 @@ class Work:
                 outcome = "stopped"  # SLURM's SIGKILL reached the desk first
             else:
                 outcome = "failed"
-                _record_crash(Path(directory), desk.process)
+                try:
+                    _record_crash(Path(directory), desk.process)
+                except OSError as error:  # one run's folder must not stop the other runs
+                    print(f"{Path(directory).name}: its crash could not be recorded ({error})", flush=True)
         print(f"{Path(directory).name}: {outcome}", flush=True)
         outcomes[directory] = outcome
-        if outcome == "failed" and self.attempts > 1:
-            waiting.append(directory)  # until it is worn out
+        # until it is worn out; a failure that could not be written down, on a full disk, would repeat for ever
+        if outcome == "failed" and self.attempts > 1 and store.state_of(Path(directory)).name == "failed":
+            waiting.append(directory)
 
     def _worn_out(self, directory: str) -> bool:
         """Whether a run failed too often in this task. A new submission is a new task and a new chance."""
