@@ -1,6 +1,7 @@
 # make demo   a small grid on this machine, from the data to the table
 # make test   the tests of every day
 # make slow   the long ones
+# make crash  300 kills, 10,000 damages, an error at every call; half an hour
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
@@ -12,7 +13,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow crash bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -37,10 +38,13 @@ demo: data
 	$(BIN)/python -m dc_hpc.aggregate
 
 test: data
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not crash"
 
 slow: data
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not crash"
+
+crash: data
+	$(BIN)/python -m pytest -m "crash and not gpu" -rA tests/crash
 
 slurm-up:
 	@$(PYTHON) slurm/one_machine.py up
