@@ -78,6 +78,29 @@ def logs(
 
 
 @app.command()
+def check(
+    grid: GridOption = None,
+    aside: Annotated[bool, typer.Option("--put-aside", help="Move what is damaged to quarantine/; submit then computes "
+                                                            "these runs again.")] = False,
+    outputs: OutputsOption = Path("outputs"),
+    data: DataOption = Path("data"),
+) -> None:
+    """Read every file of these runs, weights and features too, and name each damaged one; then exit with 1."""
+    from dc_hpc.experiment.check import damaged_files, put_aside
+
+    names, count = _names(grid, outputs, data), 0
+    for directory in (store.runs_folder(outputs) / name for name in names):
+        damaged = list(damaged_files(directory)) if directory.is_dir() else []
+        for error in damaged:
+            print(error)
+        if damaged and aside:
+            put_aside(directory, damaged)
+        count += bool(damaged)
+    print(f"{count} of {len(names)} runs are damaged" + (", put aside: submit them again" if count and aside else ""))
+    raise typer.Exit(1 if count else 0)
+
+
+@app.command()
 def cancel(
     runs: Annotated[OptionalNames, typer.Argument(help="Names of runs.")] = None,
     grid: GridOption = None,

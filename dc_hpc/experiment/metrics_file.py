@@ -26,8 +26,8 @@ def write_metrics(directory: Path, history: list[dict[str, Any]]) -> str:
     return files.sha256_hex(data)
 
 
-def report_progress(directory: Path, number: int, history: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """Renew metrics.csv and the record of the attempt that writes it.
+def report_progress(directory: Path, number: int, history: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """Renew metrics.csv and the record of the attempt that writes it; the SHA-256 of metrics.csv.
 
     The record says beforehand what metrics.csv is and will be: so damage can be told from a kill between the two.
     """
@@ -35,7 +35,7 @@ def report_progress(directory: Path, number: int, history: list[dict[str, Any]],
     if path.is_file():
         digests.append(files.sha256_hex(path.read_bytes()))
     store.update_attempt(directory, number, facts | {"metrics_sha256": digests})
-    write_metrics(directory, history)
+    return write_metrics(directory, history)
 
 
 def read_metrics(directory: Path) -> list[dict[str, str]]:

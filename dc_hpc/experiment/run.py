@@ -109,7 +109,7 @@ class _Attempt:
                 return "stopped"
         self._save(state)
         accuracies = self._probe(state, seen, dataset, device)
-        digest = {"metrics_sha256": metrics_file.write_metrics(self.directory, self.history)}
+        digest = {"metrics_sha256": self._report_progress()}
         store.finish(self.directory, summary(self.history) | accuracies | self._last_files(state) | digest)
         return "done"
 
@@ -222,8 +222,11 @@ class _Attempt:
             if not self.history or self.history[-1]["cycle"] != cycle.index:
                 self.history.append(halted_row(cycle, labels))
             self.history[-1]["loss"] = cycle.loss
+        self._report_progress()
+
+    def _report_progress(self) -> str:
         progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds}
-        metrics_file.report_progress(self.directory, self.number, self.history, progress)
+        return metrics_file.report_progress(self.directory, self.number, self.history, progress)
 
     def _cycles_done(self) -> int:
         return sum(row.get("loss") is not None for row in self.history)

@@ -98,7 +98,7 @@ def state_of(directory: Path) -> RunState:
     if number == 0:
         return RunState("new")
     try:
-        attempt = _read_attempt(_attempt_path(directory, number))
+        attempt = read_attempt(_attempt_path(directory, number))
     except (DamagedFile, OSError) as error:
         return RunState("resumable", reason=str(error))
     cycles_done = attempt["cycles_done"]
@@ -113,7 +113,7 @@ def start_attempt(directory: Path, facts: dict[str, Any]) -> int:
     """Claim the next attempt number by writing its record, and return it."""
     files.make_directory(directory / "attempts")
     number = _last_attempt(directory) + 1
-    while not files.write_sealed(_attempt_path(directory, number), _new_record() | facts, once=True):
+    while not files.write_sealed(_attempt_path(directory, number), _new_record(directory, number) | facts, once=True):
         number += 1
     return number
 
@@ -122,9 +122,9 @@ def update_attempt(directory: Path, number: int, facts: dict[str, Any]) -> None:
     """Renew the record of a living attempt. One that is damaged begins anew: a run never dies of its record."""
     path = _attempt_path(directory, number)
     try:
-        record = _read_attempt(path)
+        record = read_attempt(path)
     except (DamagedFile, FileNotFoundError):
-        record = _new_record()
+        record = _new_record(directory, number)
     files.write_sealed(path, record | facts)
 
 
@@ -147,7 +147,7 @@ def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for number in range(1, _last_attempt(directory) + 1):
         path = _attempt_path(directory, number)
         try:
-            records.append(_read_attempt(path) | {"renewed": path.stat().st_mtime})
+            records.append(read_attempt(path) | {"renewed": path.stat().st_mtime})
         except DamagedFile as error:
             complaints.append(f"{path.relative_to(directory)}: {error.why}")
         except FileNotFoundError:
@@ -196,7 +196,7 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     complaints = []
     for path in reversed(_checkpoints(directory)):
         try:
-            return _read_checkpoint(path, directory.name), complaints
+            return read_checkpoint(path, directory.name), complaints
         except DamagedFile as error:
             complaints.append(f"{error}; {put_aside(path, directory)}")
         except FileNotFoundError:
@@ -255,7 +255,8 @@ def run_directories(outputs: Path) -> Iterator[Path]:
         yield from sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
 
 
-def _read_checkpoint(path: Path, name: str) -> Checkpoint:
+def read_checkpoint(path: Path, name: str) -> Checkpoint:
+    """A checkpoint of the run of this name; DamagedFile when it is not whole or another run's."""
     tensors, metadata = arrays.parse_safetensors(files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
@@ -287,16 +288,18 @@ def _last_attempt(directory: Path) -> int:
     return max((int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name)), default=0)
 
 
-def _new_record() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "process_start": process_start(os.getpid()),
-            "started": time.time(), "ended": None, "cycles_done": 0}  # fmt: skip
+def _new_record(directory: Path, number: int) -> dict[str, Any]:
+    return {"run_id": directory.name, "attempt": number, "host": socket.gethostname(), "pid": os.getpid(),
+            "process_start": process_start(os.getpid()), "started": time.time(), "ended": None, "cycles_done": 0}  # fmt: skip
 
 
-def _read_attempt(path: Path) -> dict[str, Any]:
-    """The record of an attempt; DamagedFile unless it has what every record has."""
-    record = {"ended": None, "cycles_done": 0, "seconds": []} | files.read_sealed(path)
+def read_attempt(path: Path) -> dict[str, Any]:
+    """The record of an attempt; DamagedFile unless it has what every record has and is of this run and number."""
+    own = {"run_id": path.parents[1].name, "attempt": int(path.stem)}
+    record = own | {"ended": None, "cycles_done": 0, "seconds": []} | files.read_sealed(path)
     kinds = {"host": str, "pid": int, "started": int | float, "ended": str | None, "cycles_done": int, "seconds": list}
     wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+    wrong += [name for name, value in own.items() if record[name] != value]
     if wrong or not all(isinstance(one, dict) for one in record["seconds"]):
         raise DamagedFile(path, f"its {(wrong or ['seconds'])[0]} is not what an attempt has")
     return record

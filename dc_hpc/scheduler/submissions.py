@@ -67,6 +67,8 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
     for path in sorted(folder_of(outputs).glob("*.json")):
         try:
             record = files.read_sealed(path)
+            if record["name"] != path.stem:
+                raise DamagedFile(path, f"it is of job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
             found.append(Submission(runs=runs, **record))
         except FileNotFoundError:

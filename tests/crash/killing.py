@@ -27,8 +27,8 @@ def start(directory: Path, root: Path, *options: str, **more) -> subprocess.Pope
 
 # Forked from a process that has imported torch and computed nothing, as a desk is: a kill costs no import.
 _NURSERY = multiprocessing.get_context("forkserver")
-_NURSERY.set_forkserver_preload(["dc_hpc.experiment.run", "torch._inductor.config", "sklearn.cluster", "sklearn.metrics",
-                                "h5py", "safetensors.numpy", "numba"])  # fmt: skip
+_NURSERY.set_forkserver_preload(["dc_hpc.experiment.run", "torch._inductor.config", "sklearn.cluster",
+                                "sklearn.metrics", "h5py", "safetensors.numpy", "numba"])  # fmt: skip
 
 
 def start_at_once(directory: Path, root: Path) -> BaseProcess:
