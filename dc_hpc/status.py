@@ -159,6 +159,9 @@ def _print(seen: Overview, outputs: Path) -> None:
         print(f"! {line}; what it says of its job is lost, the runs are not")
     lengths = {name: cycles_of(store.runs_folder(outputs) / name) for name in seen.runs}
     times = measure(outputs, seen)
+    unknown = [f"{name}/config.json: its settings cannot be read" for name, length in lengths.items()
+               if not length and seen.runs[name].state != "new"]  # fmt: skip
+    _print_damaged([*unknown, *times.complaints])
     done = sum(lengths[name] if run.state == "done" else run.cycles_done for name, run in seen.runs.items())
     left, running = sum(lengths.values()) - done, sum(run.state == "running" for run in seen.runs.values())
     gpu = f", {times.gpu_hours:.2f} GPU-hours" if times.gpu_hours else ""
@@ -169,6 +172,14 @@ def _print(seen: Overview, outputs: Path) -> None:
         print(f"left: {_long(hours)} of computing, {times.cycle_seconds:.2g} s a cycle{ready}")
     for state in ("running", "queued", "resumable", "failed"):
         _print_some([run for run in seen.runs.values() if run.state == state], lengths)
+
+
+def _print_damaged(lines: list[str]) -> None:
+    for line in lines[:_LISTED]:
+        print(f"! {line}")
+    if lines:
+        more = f"and {len(lines) - _LISTED} more such lines; " if len(lines) > _LISTED else ""
+        print(f"  {more}what is damaged in all: python -m dc_hpc.status check")
 
 
 def _long(hours: float) -> str:

@@ -290,7 +290,8 @@ def _last_attempt(directory: Path) -> int:
 
 def _new_record(directory: Path, number: int) -> dict[str, Any]:
     return {"run_id": directory.name, "attempt": number, "host": socket.gethostname(), "pid": os.getpid(),
-            "process_start": process_start(os.getpid()), "started": time.time(), "ended": None, "cycles_done": 0}  # fmt: skip
+            "process_start": process_start(os.getpid()), "started": time.time(), "ended": None,
+            "cycles_done": 0}  # fmt: skip
 
 
 def read_attempt(path: Path) -> dict[str, Any]:

@@ -12,6 +12,9 @@ value (`pca` off, `halt_cycle` never, a run that is not done).
 from __future__ import annotations
 
 import csv
+import errno
+import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ from dc_hpc.report.columns import (
 )
 
 CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
+_NO_CONFIG = f"config.json: {os.strerror(errno.ENOENT)}"
 _CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
 
 # What reading a directory may raise when somebody else wrote into it.
@@ -66,7 +70,13 @@ def load_cycles(outputs: Path) -> pd.DataFrame:
 
 def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """load_runs and load_cycles in one pass over the directories."""
-    read = [_read(directory) for directory in store.run_directories(outputs)]
+    directories = list(store.run_directories(outputs))
+    read = [_read(directory) for directory in directories]
+    early = [place for place, (row, _) in enumerate(read) if row["state_reason"] == _NO_CONFIG]
+    if early:  # submit is making them, perhaps
+        time.sleep(0.2)
+        for place in early:
+            read[place] = _read(directories[place])
     return frame_of([row for row, _ in read]), _cycles_frame(read)
 
 

@@ -150,26 +150,31 @@ def _tail(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Times:
-    """Measured: seconds of a cycle (median over runs; None when nothing ran yet) and hours that runs have computed."""
+    """Measured: seconds of a cycle (median over runs; None when nothing ran yet) and hours that runs have computed.
+
+    complaints: a line for each record that is damaged and therefore not counted.
+    """
 
     cycle_seconds: float | None
     hours: float
     gpu_hours: float
+    complaints: tuple[str, ...] = ()
 
 
 def measure(outputs: Path, overview: Overview) -> Times:
     """What the attempts of these runs took."""
     gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
-    seconds, hours, gpu_hours = [], 0.0, 0.0
+    seconds, hours, gpu_hours, complaints = [], 0.0, 0.0, []
     for name, run in overview.runs.items():
         if run.state == "new":
             continue
-        records = store.attempts(store.runs_folder(outputs) / name)
+        records, damaged = store.look_at_attempts(store.runs_folder(outputs) / name)
+        complaints += [f"{name}/{line}" for line in damaged]
         if len(seconds) < _MEASURED_RUNS:
             seconds += [value for value in (_cycle_seconds(record) for record in records) if value]
         spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
         hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
-    return Times(median(seconds) if seconds else None, hours, gpu_hours)
+    return Times(median(seconds) if seconds else None, hours, gpu_hours, tuple(complaints))
 
 
 def _cycle_seconds(record: dict[str, Any]) -> float | None:
@@ -191,6 +196,6 @@ def as_json(overview: Overview, times: Times) -> str:
     runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
              "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
     facts = {"cluster": overview.cluster, "counts": overview.counts(), "cycle_seconds": times.cycle_seconds,
-             "complaints": overview.complaints,
+             "complaints": [*overview.complaints, *times.complaints],
              "hours": round(times.hours, 4), "gpu_hours": round(times.gpu_hours, 4), "runs": runs}  # fmt: skip
     return json.dumps(facts, indent=1)
