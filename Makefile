@@ -2,6 +2,7 @@
 # make test   the tests of every day
 # make slow   the long ones
 # make cluster   of the long ones those on a real SLURM; CI runs them too
+# make crash  300 kills, 10,000 damages, an error at every call; half an hour
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
@@ -13,7 +14,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow cluster bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow cluster crash bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -38,10 +39,13 @@ demo: data
 	$(BIN)/python -m dc_hpc.aggregate
 
 test: data
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not crash"
 
 slow: data
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not crash"
+
+crash: data
+	$(BIN)/python -m pytest -m "crash and not gpu" -rA tests/crash
 
 cluster: data
 	$(BIN)/python -m pytest -m "slurm and slow"

@@ -225,13 +225,13 @@ def _print_missing(findings: Sequence[Finding], outputs: Path) -> None:
 
 
 def _print_runs(rows: Sequence[dict[str, Any]]) -> None:
-    """The runs by state; the failed and the damaged by name, with the reason."""
+    """The runs by state; the failed, the damaged and the done with a damaged record by name, with why."""
     from dc_hpc.report.findings import counts_of
     from dc_hpc.report.page import STATES
 
     print("\nruns: " + ", ".join(f"{count} {state}" for state, count in counts_of(rows, STATES).items()))
-    for state in ("failed", "damaged"):
-        found = [row for row in rows if row["state"] == state]
+    for state in ("failed", "damaged", "done"):
+        found = [row for row in rows if row["state"] == state and (state != "done" or row.get("state_reason"))]
         for row in found[:_NAMES_SHOWN]:
             _say(f"{state}: {row['run_id']}: {row.get('state_reason') or 'no reason recorded'}")
         if len(found) > _NAMES_SHOWN:

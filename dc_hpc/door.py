@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.files import DamagedFile
 
 
 def run_door(app: typer.Typer) -> None:
@@ -16,6 +18,13 @@ def run_door(app: typer.Typer) -> None:
         code = command.main(standalone_mode=False)
     except InputError as error:
         _refuse(str(error))
+    except BrokenPipeError:  # the reader of our output has gone, `| head` for example
+        os._exit(141)  # as a shell reports it; the interpreter's own end would flush into the pipe again
+    except DamagedFile as error:
+        _refuse(str(error))
+    except OSError as error:
+        what = error.filename or "the system"
+        _refuse(f"{what}: {error.strerror or error}; run the same command again when it is mended")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -79,6 +79,29 @@ def logs(
 
 
 @app.command()
+def check(
+    grid: GridOption = None,
+    aside: Annotated[bool, typer.Option("--put-aside", help="Move what is damaged to quarantine/; submit then computes "
+                                                            "these runs again.")] = False,
+    outputs: OutputsOption = Path("outputs"),
+    data: DataOption = Path("data"),
+) -> None:
+    """Read every file of these runs, weights and features too, and name each damaged one; then exit with 1."""
+    from dc_hpc.experiment.check import damaged_files, put_aside
+
+    names, count = _names(grid, outputs, data), 0
+    for directory in (store.runs_folder(outputs) / name for name in names):
+        damaged = list(damaged_files(directory)) if directory.is_dir() else []
+        for error in damaged:
+            print(error)
+        if damaged and aside:
+            put_aside(directory, damaged)
+        count += bool(damaged)
+    print(f"{count} of {len(names)} runs are damaged" + (", put aside: submit them again" if count and aside else ""))
+    raise typer.Exit(1 if count else 0)
+
+
+@app.command()
 def cancel(
     runs: Annotated[OptionalNames, typer.Argument(help="Names of runs.")] = None,
     grid: GridOption = None,
@@ -133,8 +156,13 @@ def _print(seen: Overview, outputs: Path) -> None:
         return
     where = "" if seen.cluster or not seen.submissions else " (no SLURM answers here; from the run directories alone)"
     print(", ".join(f"{count} {name}" for name, count in seen.counts().items()) + f" of {len(seen.runs)} runs{where}")
+    for line in seen.complaints:
+        print(f"! {line}; what it says of its job is lost, the runs are not")
     lengths = {name: cycles_of(store.runs_folder(outputs) / name) for name in seen.runs}
     times = measure(outputs, seen)
+    unknown = [f"{name}/config.json: its settings cannot be read" for name, length in lengths.items()
+               if not length and seen.runs[name].state != "new"]  # fmt: skip
+    _print_damaged([*unknown, *times.complaints])
     done = sum(lengths[name] if run.state == "done" else run.cycles_done for name, run in seen.runs.items())
     left, running = sum(lengths.values()) - done, sum(run.state == "running" for run in seen.runs.values())
     gpu = f", {times.gpu_hours:.2f} GPU-hours" if times.gpu_hours else ""
@@ -152,6 +180,14 @@ def _print(seen: Overview, outputs: Path) -> None:
         print(f"  queued     {count} run{'s' if count > 1 else ''}  {reason}")
     if len(waiting) > _LISTED:
         print(f"  and {len(waiting) - _LISTED} more tasks")
+
+
+def _print_damaged(lines: list[str]) -> None:
+    for line in lines[:_LISTED]:
+        print(f"! {line}")
+    if lines:
+        more = f"and {len(lines) - _LISTED} more such lines; " if len(lines) > _LISTED else ""
+        print(f"  {more}what is damaged in all: python -m dc_hpc.status check")
 
 
 def _long(hours: float) -> str:

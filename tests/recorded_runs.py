@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dc_hpc.experiment import store
+from dc_hpc.experiment import dumps, metrics_file, store
 from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS, protocol_of
 from dc_hpc.experiment.config import RunConfig, make_config, run_id
 from dc_hpc.experiment.grid import read_grid
@@ -45,11 +45,11 @@ def record(
     directory = store.create(outputs, config)
     number = store.start_attempt(directory, FACTS | (facts or {}))
     rows = _history(config, ia, config.cycles if cycles is None else cycles)
-    store.write_metrics(directory, rows)
+    digest = {"metrics_sha256": metrics_file.write_metrics(directory, rows)}
     if features is not None:
-        store.dump_features(directory, cycle=0, features=features[0], pseudo_labels=features[1], k=config.k)
+        dumps.dump_features(directory, cycle=0, features=features[0], pseudo_labels=features[1], k=config.k)
     store.update_attempt(directory, number, {"seconds": _seconds(rows), "ended": "done", "finished": 9.0})
-    store.finish(directory, _result(config, rows, ia, accuracy, layers))
+    store.finish(directory, _result(config, rows, ia, accuracy, layers) | digest)
     return directory
 
 
@@ -66,7 +66,7 @@ def record_interrupted(outputs: Path, config: RunConfig, *, cycles_done: int) ->
     directory = store.create(outputs, config)
     number = store.start_attempt(directory, FACTS)
     rows = _history(config, 0.1, cycles_done)
-    store.write_metrics(directory, rows)
+    metrics_file.write_metrics(directory, rows)
     store.update_attempt(
         directory, number, {"ended": "stopped", "cycles_done": cycles_done, "seconds": _seconds(rows)}
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_runs import small_config
 
-from dc_hpc.experiment import store
+from dc_hpc.experiment import metrics_file, store
 from dc_hpc.experiment.config import run_id
 from dc_hpc.experiment.files import DamagedFile
 
@@ -128,14 +128,14 @@ def test_with_no_checkpoint_left_a_run_starts_from_its_beginning(directory):
 
 
 def test_metrics_have_one_row_a_cycle_and_read_back(directory):
-    store.write_metrics(directory, [ROW, {"cycle": 1, "reassign": False, "loss": 0.1 + 0.2}])
+    metrics_file.write_metrics(directory, [ROW, {"cycle": 1, "reassign": False, "loss": 0.1 + 0.2}])
     text = (directory / "metrics.csv").read_text()
-    assert text.splitlines()[0].split(",") == list(store.METRICS)
-    rows = store.read_metrics(directory)
+    assert text.splitlines()[0].split(",") == list(metrics_file.METRICS)
+    rows = metrics_file.read_metrics(directory)
     assert rows[1]["loss"] == "0.30000000000000004" and rows[1]["nmi_true"] == "" and rows[0]["reassign"] == "True"
     (directory / "metrics.csv").write_text(text.replace("inertia", "inertla"))
     with pytest.raises(DamagedFile, match="metrics.csv"):
-        store.read_metrics(directory)
+        metrics_file.read_metrics(directory)
 
 
 def test_a_result_is_written_once_and_ends_the_checkpoints(directory):

@@ -139,8 +139,8 @@ def test_an_empty_folder_is_an_empty_frame(tmp_path):
         ("config.json", '{"format": 1, "config": {"k": 5}}', "config.json: not a run's settings"),
         ("config.json", '{"format": 1}', "config.json: not a run's settings"),
         ("result.json", "", "result.json: not valid JSON"),
-        ("result.json", "[]", "result.json: not a result"),
-        ("metrics.csv", "cycle,loss\n0,1\n", "metrics.csv: its columns"),
+        ("result.json", "[]", "result.json: not a JSON object"),
+        ("metrics.csv", "cycle,loss\n0,1\n", "metrics.csv: it is not the one"),
         ("attempts/0001.json", "[1]", None),
     ],
 )

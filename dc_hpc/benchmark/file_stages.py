@@ -13,7 +13,7 @@ from dc_hpc.benchmark import peers
 from dc_hpc.benchmark.image_stages import Room
 from dc_hpc.benchmark.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
-from dc_hpc.experiment import arrays, files, store
+from dc_hpc.experiment import arrays, dumps, files, store
 
 
 def checkpoint(room: Room, folder: Path) -> Stage:
@@ -52,7 +52,7 @@ def dump(setting: Setting, folder: Path) -> Stage:
 
     def ours() -> Path:
         nonlocal cycle
-        store.dump_features(folder, cycle=cycle, features=features, pseudo_labels=labels, k=k)
+        dumps.dump_features(folder, cycle=cycle, features=features, pseudo_labels=labels, k=k)
         cycle += 1  # a dump is written once, so each has a name of its own
         return folder / "features" / f"c{cycle - 1:04d}.h5"
 

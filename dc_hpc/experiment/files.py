@@ -21,20 +21,20 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.processes import process_lives
 
 # numpy, h5py and safetensors are imported where they are used: `status` reads many small JSON files and no
 # array, and must answer at once from a slow shared file system.
-if TYPE_CHECKING:
-    pass
 
 AnyPath = str | os.PathLike[str]
 
 MAX_JSON_BYTES = 64 << 20
 MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN is 0.6 GB
 DIGEST_DIGITS = 16
+_SEAL = "sha256"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,6 +76,11 @@ def write_json(path: AnyPath, data: Any, once: bool = False) -> bool:
     return _write_whole(path, text.encode("utf-8"), _link if once else _rename)
 
 
+def write_sealed(path: AnyPath, data: dict[str, Any], once: bool = False) -> bool:
+    """`write_json` with the SHA-256 of `data` in it, under the key `sha256`; `read_sealed` checks it."""
+    return write_json(path, data | {_SEAL: _content_digest(data)}, once)
+
+
 def write_digested(directory: AnyPath, stem: str, suffix: str, data: bytes) -> Path:
     """Write `directory/stem-<first 16 digits of the SHA-256>suffix` and return its path."""
     path = Path(directory) / f"{stem}-{sha256_hex(data)[:DIGEST_DIGITS]}{suffix}"
@@ -112,18 +117,8 @@ def sweep(directory: AnyPath) -> None:
     """Remove what killed processes left half written below a folder; files of living ones stay."""
     for path in Path(directory).rglob(".*.tmp"):
         owner = re.fullmatch(r"\..+\.(\d+)\.[0-9a-f]{16}\.tmp", path.name)
-        if owner and not _process_lives(int(owner[1])):
+        if owner and not process_lives(int(owner[1])):
             path.unlink(missing_ok=True)
-
-
-def _process_lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is another person's
-    return True
 
 
 def sha256_hex(data: bytes) -> str:
@@ -149,6 +144,28 @@ def read_json(path: AnyPath) -> Any:
         return strict_json(content)
     except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not valid JSON ({error})") from None
+
+
+def read_sealed(path: AnyPath) -> dict[str, Any]:
+    """The data of a file of `write_sealed`; DamagedFile where they are not the very ones.
+
+    A file with no digest is from before there were any and is believed. A digest whose name was damaged is known by
+    its look, for no other text at the top of these files has it, but those that say whose digest they are.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise DamagedFile(path, "not a JSON object")
+    digests = [name for name, value in data.items() if name == _SEAL or not name.endswith(f"_{_SEAL}")
+               and isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)]  # fmt: skip
+    content = {name: value for name, value in data.items() if name != _SEAL}
+    if digests and (digests != [_SEAL] or data[_SEAL] != _content_digest(content)):
+        raise DamagedFile(path, "its content does not match the digest in it")
+    return content
+
+
+def _content_digest(data: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(data, allow_nan=False))  # as a reader finds it: keys are texts, tuples are lists
+    return sha256_hex(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
 def strict_json(content: bytes) -> Any:

@@ -29,12 +29,11 @@ from dc_hpc.algorithm.engine import kernels_of
 from dc_hpc.algorithm.nets import NETS
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.views import SeenImages
-from dc_hpc.experiment import sharing, store
+from dc_hpc.experiment import dumps, metrics_file, sharing, store
 from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.datasets import Dataset
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, environment
-from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
 from dc_hpc.experiment.memory import Memory, views_of
 
@@ -51,16 +50,29 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
     if store.state_of(directory).name == "done":
         store.tidy(directory)  # the last attempt may have died between its result and this
         return "done"
-    config = store.read_config(directory)
-    number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})
+    (directory / "config.json").stat()
     try:
+        number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})
+    except OSError as error:
+        return _unrecorded(directory, error)
+    try:
+        config = store.read_config(directory)
         with _threads(execution.threads):
             ended = _Attempt(directory, number, config, execution, stop, memory or Memory()).go()
+        store.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     except Exception as error:
-        store.fail_attempt(directory, number, error, traceback.format_exc())
+        try:
+            store.fail_attempt(directory, number, error, traceback.format_exc())
+        except OSError:  # the disk is full, most likely, and that is what stopped the run too
+            return _unrecorded(directory, error)
         return "failed"
-    store.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     return ended
+
+
+def _unrecorded(directory: Path, error: Exception) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"dc_hpc: {directory.name}: {reason}; nothing could be recorded of it", file=sys.stderr, flush=True)
+    return "failed"
 
 
 @dataclass
@@ -97,8 +109,8 @@ class _Attempt:
                 return "stopped"
         self._save(state)
         accuracies = self._probe(state, seen, dataset, device)
-        store.write_metrics(self.directory, self.history)
-        store.finish(self.directory, summary(self.history) | accuracies | self._last_files(state))
+        digest = {"metrics_sha256": self._report_progress()}
+        store.finish(self.directory, summary(self.history) | accuracies | self._last_files(state) | digest)
         return "done"
 
     def _resume(self, device: torch.device) -> State:
@@ -106,7 +118,7 @@ class _Attempt:
         c = self.config
         trunk = NETS[c.net](batch_norm=c.batch_norm, sobel=c.sobel).to(device)
         state = fresh(trunk, seed=c.seed, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
-        checkpoint, self.complaints = store.load_checkpoint(self.directory)
+        checkpoint = self._checkpoint()
         if checkpoint:
             tensors = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.tensors.items()}
             restore(state, tensors, cycle=checkpoint.cycle, phase=checkpoint.phase)
@@ -119,13 +131,25 @@ class _Attempt:
         store.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
         return state
 
+    def _checkpoint(self) -> store.Checkpoint | None:
+        """The newest that is whole; none where a dump of an earlier cycle is lost, for that is computed again."""
+        self.complaints = store.put_aside_damaged_result(self.directory)
+        checkpoint, complaints = store.load_checkpoint(self.directory)
+        self.complaints += complaints
+        if checkpoint is None:
+            return None
+        clustered = {row["cycle"] for row in checkpoint.history if row["reassign"]}
+        lost = dumps.put_aside_damaged_features(self.directory, clustered & _dumped(self.config))
+        self.complaints += lost
+        return None if lost else checkpoint
+
     def _last_files(self, state: State) -> dict[str, str]:
         """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
         if self.config.cycles == 0:
-            store.write_first_clustering(self.directory, pseudo_labels=state.pseudo_labels.cpu().numpy(),
+            dumps.write_first_clustering(self.directory, pseudo_labels=state.pseudo_labels.cpu().numpy(),
                                          k=self.config.k, inertia=self.history[0]["inertia"])  # fmt: skip
             return {}
-        return {"trunk_sha256": store.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
+        return {"trunk_sha256": dumps.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
 
     def _first(self, state: State, seen: SeenImages) -> dict[str, Any]:
         """What is known of cycle 0 before it is computed: from this process, and from the IA run of this run."""
@@ -139,7 +163,7 @@ class _Attempt:
 
     def _clusters_of_ia_run(self, seen: SeenImages) -> Clusters | None:
         twin = sharing.ia_twin(self.config)
-        found = store.read_first_clustering(self.directory.with_name(twin)) if twin else None
+        found = dumps.read_first_clustering(self.directory.with_name(twin)) if twin else None
         if found is None:
             return None
         store.update_attempt(self.directory, self.number, {"first_clustering_from": twin})
@@ -154,7 +178,7 @@ class _Attempt:
             twin = self.directory.with_name(name)
             if twin.is_dir() and store.state_of(twin).name == "new":
                 for dumped in _dumped(store.read_config(twin)) & set(range(cycle.index + 1)):
-                    store.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
+                    dumps.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
                 store.save_checkpoint(twin, cycle=state.cycle, phase=state.phase, history=self.history,
                                       tensors=_arrays(state_tensors(state)), given_by=self.directory.name)  # fmt: skip
 
@@ -192,15 +216,17 @@ class _Attempt:
         if cycle.phase == "clustered":
             self.history.append(clustering_row(cycle, labels, self.config.k))
             if cycle.index in _dumped(self.config):
-                store.dump_features(self.directory, cycle=cycle.index, features=cycle.features.cpu().numpy(),
+                dumps.dump_features(self.directory, cycle=cycle.index, features=cycle.features.cpu().numpy(),
                                     pseudo_labels=cycle.pseudo_labels.cpu().numpy(), k=self.config.k)  # fmt: skip
         else:
             if not self.history or self.history[-1]["cycle"] != cycle.index:
                 self.history.append(halted_row(cycle, labels))
             self.history[-1]["loss"] = cycle.loss
-        store.write_metrics(self.directory, self.history)
+        self._report_progress()
+
+    def _report_progress(self) -> str:
         progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds}
-        store.update_attempt(self.directory, self.number, progress)
+        return metrics_file.report_progress(self.directory, self.number, self.history, progress)
 
     def _cycles_done(self) -> int:
         return sum(row.get("loss") is not None for row in self.history)
@@ -300,8 +326,10 @@ def main() -> None:
     try:
         execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds)
         ended = run(given.directory, execution, stop=StopSignal())
-    except (DamagedFile, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")
+    except OSError as error:
+        sys.exit(f"dc_hpc: {given.directory} cannot be read ({error})")
     print(f"{given.directory.name}: {ended}")
     if ended == "failed":
         print(store.state_of(given.directory).reason, file=sys.stderr)

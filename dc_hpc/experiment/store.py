@@ -9,19 +9,21 @@
       features/c0000.h5      one immutable file per dumped cycle
       trunk.safetensors      the final weights
       first-*.safetensors    instead of them, in a run that trains nothing: its only clustering
-      result.json            the final numbers; its existence means done
+      result.json            the final numbers; one that is whole means done
+
+The JSON files carry a digest of their content, result.json also those of metrics.csv and the trunk, the names of
+checkpoints their own. Damage is never read as a number: a run with a damaged result is not done and is computed again.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import json
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,18 +34,13 @@ from dc_hpc.experiment import arrays, files
 from dc_hpc.experiment.config import RunConfig, make_config, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment.processes import process_start
 
 FORMAT = 1
 STATES = ("done", "running", "resumable", "failed", "new")
 KEPT_CHECKPOINTS = 3
 # A run on another host cannot be asked whether it lives; its attempt file is renewed after every phase.
 _SILENT_SECONDS = 900
-
-METRICS = (
-    "cycle", "reassign", "nmi_prev", "nmi_true", "ami_prev", "ami_true", "nmi_true_chance", "label_entropy",
-    "clusters_empty", "cluster_size_min", "cluster_size_median", "cluster_size_max", "inertia", "loss",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class RunState:
@@ -64,15 +61,18 @@ def create(outputs: Path, config: RunConfig) -> Path:
     directory = runs_folder(outputs) / run_id(config)
     files.make_directory(directory)
     content = {"format": FORMAT, "config": config.model_dump(mode="json")}
-    files.write_json(directory / "config.json", content, once=True)
+    path = directory / "config.json"
+    if not files.write_sealed(path, content, once=True) and _is_damaged(read_config, directory):
+        put_aside(path, directory)
+        files.write_sealed(path, content, once=True)
     return directory
 
 
 def read_config(directory: Path) -> RunConfig:
     """The RunConfig of a directory; DamagedFile when it is not the one that the directory is named after."""
     path = directory / "config.json"
-    content = files.read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = files.read_sealed(path)
+    if content.get("format") != FORMAT:
         raise DamagedFile(path, f"not a config of format {FORMAT}")
     try:
         config = make_config({k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()})
@@ -84,20 +84,27 @@ def read_config(directory: Path) -> RunConfig:
 
 
 def state_of(directory: Path) -> RunState:
-    """The state of a run, read by looking; opens at most its last attempt."""
-    if (directory / "result.json").exists():
+    """The state of a run, read by looking; opens at most its result and its last attempt.
+
+    A damaged result is a run that is not done, and the reason: the same submit command computes it again.
+    """
+    try:
+        read_result(directory)
         return RunState("done")
-    number = _last_attempt(directory)
+    except FileNotFoundError:
+        number = _last_attempt(directory)
+    except (DamagedFile, OSError) as error:
+        return RunState("resumable", reason=str(error))
     if number == 0:
         return RunState("new")
     try:
-        attempt = files.read_json(_attempt_path(directory, number))
+        attempt = read_attempt(_attempt_path(directory, number))
     except (DamagedFile, OSError) as error:
         return RunState("resumable", reason=str(error))
-    cycles_done = int(attempt.get("cycles_done", 0))
-    if attempt.get("ended") == "failed":
-        return RunState("failed", cycles_done, attempt.get("error", ""))
-    if attempt.get("ended") is None and _lives(attempt, _attempt_path(directory, number)):
+    cycles_done = attempt["cycles_done"]
+    if attempt["ended"] == "failed":
+        return RunState("failed", cycles_done, str(attempt.get("error", "")))
+    if attempt["ended"] is None and _lives(attempt, _attempt_path(directory, number)):
         return RunState("running", cycles_done, f"{attempt['host']} pid {attempt['pid']}")
     return RunState("resumable", cycles_done)
 
@@ -106,17 +113,19 @@ def start_attempt(directory: Path, facts: dict[str, Any]) -> int:
     """Claim the next attempt number by writing its record, and return it."""
     files.make_directory(directory / "attempts")
     number = _last_attempt(directory) + 1
-    record = {"host": socket.gethostname(), "pid": os.getpid(), "process_start": _process_start(os.getpid()),
-              "started": time.time(), "ended": None, "cycles_done": 0, **facts}  # fmt: skip
-    while not files.write_json(_attempt_path(directory, number), record, once=True):
+    while not files.write_sealed(_attempt_path(directory, number), _new_record(directory, number) | facts, once=True):
         number += 1
     return number
 
 
 def update_attempt(directory: Path, number: int, facts: dict[str, Any]) -> None:
-    """Renew the record of a living attempt."""
+    """Renew the record of a living attempt. One that is damaged begins anew: a run never dies of its record."""
     path = _attempt_path(directory, number)
-    files.write_json(path, files.read_json(path) | facts)
+    try:
+        record = read_attempt(path)
+    except (DamagedFile, FileNotFoundError):
+        record = _new_record(directory, number)
+    files.write_sealed(path, record | facts)
 
 
 def fail_attempt(directory: Path, number: int, error: BaseException, traceback: str) -> None:
@@ -129,16 +138,21 @@ def fail_attempt(directory: Path, number: int, error: BaseException, traceback: 
 
 def attempts(directory: Path) -> list[dict[str, Any]]:
     """The readable attempt records, oldest first; `renewed` is when each was last written."""
-    records = []
+    return look_at_attempts(directory)[0]
+
+
+def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """`attempts`, and a line for each record that is damaged."""
+    records, complaints = [], []
     for number in range(1, _last_attempt(directory) + 1):
         path = _attempt_path(directory, number)
         try:
-            record, renewed = files.read_json(path), path.stat().st_mtime
-        except (DamagedFile, FileNotFoundError):
+            records.append(read_attempt(path) | {"renewed": path.stat().st_mtime})
+        except DamagedFile as error:
+            complaints.append(f"{path.relative_to(directory)}: {error.why}")
+        except FileNotFoundError:
             continue
-        if isinstance(record, dict):
-            records.append(record | {"renewed": renewed})
-    return records
+    return records, complaints
 
 
 def is_on_this_host(directory: Path) -> bool:
@@ -182,99 +196,56 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     complaints = []
     for path in reversed(_checkpoints(directory)):
         try:
-            return _read_checkpoint(path, directory.name), complaints
+            return read_checkpoint(path, directory.name), complaints
         except DamagedFile as error:
-            complaints.append(f"{error}; {_put_aside(path, directory)}")
+            complaints.append(f"{error}; {put_aside(path, directory)}")
         except FileNotFoundError:
             continue  # another living attempt of this run tidied it away
     return None, complaints
 
 
-def write_metrics(directory: Path, history: list[dict[str, Any]]) -> None:
-    """metrics.csv: one row a cycle, the columns of METRICS, empty where a cycle has no such number."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, METRICS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(row.get(name)) for name in METRICS} for row in history)
-    files.write_text(directory / "metrics.csv", text.getvalue())
-
-
-def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_labels: np.ndarray, k: int) -> None:
-    """features/cNNNN.h5: features float16 (n, q) as they were clustered, pseudo_labels uint16 or uint32 (n,)."""
-    files.make_directory(directory / "features")
-    labels = pseudo_labels.astype(_label_type(k))
-    data = arrays.hdf5_bytes({"features": features.astype(np.float16), "pseudo_labels": labels},
-                            {"format": FORMAT, "run_id": directory.name, "cycle": cycle, "k": k})  # fmt: skip
-    files.write_once(directory / "features" / f"c{cycle:04d}.h5", data)
-
-
-def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
-    """Dump in `target` what `source` has dumped of a cycle that is the same in both runs."""
-    schema = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
-    found, _ = arrays.read_hdf5(source / "features" / f"c{cycle:04d}.h5", schema)
-    dump_features(target, cycle=cycle, k=k, **found)
-
-
-def write_first_clustering(directory: Path, *, pseudo_labels: np.ndarray, k: int, inertia: float) -> None:
-    """first-<digest>.safetensors, what an IA run leaves for longer runs: pseudo_labels uint16 or uint32 (n,)."""
-    metadata = {"format": str(FORMAT), "run_id": directory.name, "inertia": json.dumps(inertia)}
-    data = arrays.safetensors_bytes({"pseudo_labels": pseudo_labels.astype(_label_type(k))}, metadata)
-    files.write_digested(directory, "first", ".safetensors", data)
-
-
-def read_first_clustering(directory: Path) -> tuple[np.ndarray, float] | None:
-    """(pseudo_labels, inertia) of a finished IA run; None where there is none that is whole and its own."""
-    for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
-        try:
-            tensors, metadata = arrays.parse_safetensors(files.read_digested(path), path)
-            if metadata["format"] == str(FORMAT) and metadata["run_id"] == directory.name:
-                return tensors["pseudo_labels"], float(json.loads(metadata["inertia"]))
-        except (DamagedFile, KeyError, ValueError):
-            continue  # it can be computed again
-    return None
-
-
-def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:
-    """trunk.safetensors, the final weights; returns the SHA-256 of the file."""
-    data = arrays.safetensors_bytes(tensors, {"format": str(FORMAT), "run_id": directory.name})
-    files.replace_bytes(directory / "trunk.safetensors", data)
-    return files.sha256_hex(data)
-
-
 def finish(directory: Path, result: dict[str, Any]) -> None:
-    """Write result.json, which makes the run done, then tidy up."""
-    files.write_json(directory / "result.json", {"format": FORMAT, "run_id": directory.name, **result}, once=True)
+    """Write result.json, which makes the run done, then tidy up. metrics_sha256 in it: what `write_metrics` said."""
+    content = {"format": FORMAT, "run_id": directory.name, **result}
+    files.write_sealed(directory / "result.json", content, once=True)
     tidy(directory)
 
 
 def tidy(directory: Path) -> None:
-    """Remove what a finished run no longer needs: its checkpoints, and what killed attempts left half written."""
-    for path in _checkpoints(directory):
-        path.unlink(missing_ok=True)
-    files.sweep(directory)
+    """Remove what a finished run no longer needs: its checkpoints, and what killed attempts left half written.
+
+    A file that cannot be removed now costs nothing but its place; the next call tries again.
+    """
+    with contextlib.suppress(OSError):
+        for path in _checkpoints(directory):
+            path.unlink(missing_ok=True)
+        files.sweep(directory)
+
+
+def put_aside_damaged_result(directory: Path) -> list[str]:
+    """Move a result.json that is not whole to quarantine/, so that the run can be done; a line if there was one."""
+    try:
+        whole_result(directory)
+    except DamagedFile as error:
+        return [f"{error}; {put_aside(error.path, directory)}"]
+    except FileNotFoundError:
+        pass
+    return []
 
 
 def read_result(directory: Path) -> dict[str, Any]:
     """result.json of a finished run; DamagedFile when it is not whole or another run's."""
+    inside = ("format", "run_id", "metrics_sha256")
+    return {name: value for name, value in whole_result(directory).items() if name not in inside}
+
+
+def whole_result(directory: Path) -> dict[str, Any]:
+    """`read_result` with what it says of itself: format, run_id, and the SHA-256 of metrics.csv."""
     path = directory / "result.json"
-    result = files.read_json(path)
-    if not isinstance(result, dict) or result.get("format") != FORMAT or result.get("run_id") != directory.name:
+    result = files.read_sealed(path)
+    if result.get("format") != FORMAT or result.get("run_id") != directory.name:
         raise DamagedFile(path, f"not a result of format {FORMAT} of this run")
-    return {name: value for name, value in result.items() if name not in ("format", "run_id")}
-
-
-def read_metrics(directory: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv as strings; DamagedFile when the columns are not METRICS."""
-    path = directory / "metrics.csv"
-    if not path.exists():
-        return []
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8")), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DamagedFile(path, str(error)) from None
-    if any(tuple(row) != METRICS or None in row.values() for row in rows):
-        raise DamagedFile(path, "its columns are not those of a metrics.csv")
-    return rows
+    return result
 
 
 def run_directories(outputs: Path) -> Iterator[Path]:
@@ -284,7 +255,8 @@ def run_directories(outputs: Path) -> Iterator[Path]:
         yield from sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
 
 
-def _read_checkpoint(path: Path, name: str) -> Checkpoint:
+def read_checkpoint(path: Path, name: str) -> Checkpoint:
+    """A checkpoint of the run of this name; DamagedFile when it is not whole or another run's."""
     tensors, metadata = arrays.parse_safetensors(files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
@@ -292,11 +264,8 @@ def _read_checkpoint(path: Path, name: str) -> Checkpoint:
                       metadata.get("given_by", ""))  # fmt: skip
 
 
-def _label_type(k: int) -> type[np.unsignedinteger]:
-    return np.uint16 if k <= 2**16 else np.uint32
-
-
-def _put_aside(path: Path, directory: Path) -> str:
+def put_aside(path: Path, directory: Path) -> str:
+    """Move a bad file to quarantine/ beside it; says where it is now."""
     try:
         return f"moved to {files.quarantine(path).relative_to(directory)}"
     except FileNotFoundError:
@@ -319,35 +288,34 @@ def _last_attempt(directory: Path) -> int:
     return max((int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name)), default=0)
 
 
+def _new_record(directory: Path, number: int) -> dict[str, Any]:
+    return {"run_id": directory.name, "attempt": number, "host": socket.gethostname(), "pid": os.getpid(),
+            "process_start": process_start(os.getpid()), "started": time.time(), "ended": None,
+            "cycles_done": 0}  # fmt: skip
+
+
+def read_attempt(path: Path) -> dict[str, Any]:
+    """The record of an attempt; DamagedFile unless it has what every record has and is of this run and number."""
+    own = {"run_id": path.parents[1].name, "attempt": int(path.stem)}
+    record = own | {"ended": None, "cycles_done": 0, "seconds": []} | files.read_sealed(path)
+    kinds = {"host": str, "pid": int, "started": int | float, "ended": str | None, "cycles_done": int, "seconds": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+    wrong += [name for name, value in own.items() if record[name] != value]
+    if wrong or not all(isinstance(one, dict) for one in record["seconds"]):
+        raise DamagedFile(path, f"its {(wrong or ['seconds'])[0]} is not what an attempt has")
+    return record
+
+
+def _is_damaged(read: Callable[[Path], Any], directory: Path) -> bool:
+    try:
+        read(directory)
+    except DamagedFile:
+        return True
+    return False
+
+
 def _lives(attempt: dict[str, Any], path: Path) -> bool:
     if attempt.get("host") != socket.gethostname():
         return time.time() - path.stat().st_mtime < _SILENT_SECONDS
-    start = _process_start(attempt["pid"])
+    start = process_start(attempt["pid"])
     return start is not None and start == attempt.get("process_start")
-
-
-def _process_start(pid: int) -> str | None:
-    """When a process of this host started, as the kernel counts; None when there is no such process.
-
-    A pid alone may have been given to another process since.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] == "Z" else fields[19]
-    except FileNotFoundError:
-        return None if Path("/proc/self").exists() else _process_exists(pid)
-
-
-def _process_exists(pid: int) -> str | None:
-    """For systems without /proc."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "unknown"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dc_hpc.experiment import store
+from dc_hpc.experiment import metrics_file
 from dc_hpc.experiment.config import RunConfig
 
 SETTINGS = tuple(RunConfig.model_fields)
@@ -32,7 +32,7 @@ _INTEGERS = {
 }  # fmt: skip
 _FLAGS = {"dirty"}
 _TEXTS = {"run_id", "state", "state_reason", "trunk_sha256", "device", "host", "commit", "engine"}
-_FLOATS = {*RESULTS, *store.METRICS, *ATTEMPTS} - _INTEGERS - _FLAGS - _TEXTS
+_FLOATS = {*RESULTS, *metrics_file.METRICS, *ATTEMPTS} - _INTEGERS - _FLAGS - _TEXTS
 
 
 def setting_cell(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dc_hpc.experiment import arrays, store
+from dc_hpc.experiment import dumps, store
 from dc_hpc.report.cells import feature_runs
 from dc_hpc.report.figure_style import CLASSES, GREY, MOST_GROUPS, canvas
 from dc_hpc.report.groups import Row
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 POINTS = 2_000
 _SEED = 0
-_SCHEMA = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
 
 
 def draw(
@@ -38,7 +37,7 @@ def draw(
         return None
     figure, axes = canvas(len(runs), width=5, height=5)
     for (row, path), ax in zip(runs, axes[0]):
-        features = arrays.read_hdf5(path, _SCHEMA)[0]["features"]
+        features = dumps.read_features(path.parents[1], 0)["features"]
         labels = labels_of(row["dataset"])
         if labels is not None and len(labels) != len(features):
             raise ValueError(

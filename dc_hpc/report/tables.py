@@ -12,6 +12,9 @@ value (`pca` off, `halt_cycle` never, a run that is not done).
 from __future__ import annotations
 
 import csv
+import errno
+import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dc_hpc.experiment import store
+from dc_hpc.experiment import metrics_file, store
 from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
@@ -37,6 +40,7 @@ from dc_hpc.report.columns import (
 )
 
 CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
+_NO_CONFIG = f"config.json: {os.strerror(errno.ENOENT)}"
 _CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
 
 # What reading a directory may raise when somebody else wrote into it.
@@ -56,7 +60,7 @@ def load_runs(outputs: Path) -> pd.DataFrame:
 
 
 def load_cycles(outputs: Path) -> pd.DataFrame:
-    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, store.METRICS, and the seconds of its
+    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, metrics_file.METRICS, and the seconds of its
     phases.
 
     A phase that was done again after a restart counts with its last time.
@@ -66,7 +70,13 @@ def load_cycles(outputs: Path) -> pd.DataFrame:
 
 def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """load_runs and load_cycles in one pass over the directories."""
-    read = [_read(directory) for directory in store.run_directories(outputs)]
+    directories = list(store.run_directories(outputs))
+    read = [_read(directory) for directory in directories]
+    early = [place for place, (row, _) in enumerate(read) if row["state_reason"] == _NO_CONFIG]
+    if early:  # submit is making them, perhaps
+        time.sleep(0.2)
+        for place in early:
+            read[place] = _read(directories[place])
     return frame_of([row for row, _ in read]), _cycles_frame(read)
 
 
@@ -146,18 +156,20 @@ def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
     empty.
     """
     row: dict[str, Any] = {"run_id": directory.name}
-    metrics = np.empty((0, len(store.METRICS) + len(_CYCLE_SECONDS)))
+    metrics = np.empty((0, len(metrics_file.METRICS) + len(_CYCLE_SECONDS)))
     try:
         config = store.read_config(directory)
         row |= {name: setting_cell(name, getattr(config, name)) for name in SETTINGS}
         state = store.state_of(directory)
         row |= {"state": state.name, "state_reason": state.reason or None, "cycles_done": state.cycles_done}
-        attempts = [attempt for attempt in store.attempts(directory) if isinstance(attempt, dict)]
+        attempts, complaints = store.look_at_attempts(directory)
+        if complaints and not state.reason:  # where and when a run ran is lost, what it found is not
+            row["state_reason"] = "; ".join(complaints)
         stages = list(_stages(attempts))
         row |= _attempt_cells(attempts, stages)
-        if state.name == "done":
+        if (directory / "result.json").exists():
             row |= _result_cells(store.read_result(directory))
-        metrics = _metrics(store.read_metrics(directory), stages)
+        metrics = _metrics(metrics_file.read_metrics(directory), stages)
         if state.name == "done":
             row["cycles_done"] = config.cycles
     except _DAMAGE as error:
@@ -217,9 +229,9 @@ def _attempt_cells(
 
 def _metrics(rows: list[dict[str, str]], stages: list[tuple[str, int | None, float]]) -> np.ndarray:
     times = {(stage, cycle): seconds for stage, cycle, seconds in stages}
-    table = np.full((len(rows), len(store.METRICS) + len(_CYCLE_SECONDS)), np.nan)
+    table = np.full((len(rows), len(metrics_file.METRICS) + len(_CYCLE_SECONDS)), np.nan)
     for index, row in enumerate(rows):
-        numbers = [_number(row[name]) for name in store.METRICS]
+        numbers = [_number(row[name]) for name in metrics_file.METRICS]
         seconds = [times.get((stage, int(row["cycle"])), np.nan) for stage in ("clustered", "trained")]
         table[index] = numbers + seconds
     return table
@@ -232,12 +244,12 @@ def _number(text: str) -> float:
 def _cycles_frame(read: list[tuple[dict[str, Any], np.ndarray]]) -> pd.DataFrame:
     counts = [len(metrics) for _, metrics in read]
     numbers = np.concatenate([metrics for _, metrics in read]) if read else np.empty((0, 0))
-    numbers = numbers if numbers.size else np.empty((0, len(store.METRICS) + len(_CYCLE_SECONDS)))
+    numbers = numbers if numbers.size else np.empty((0, len(metrics_file.METRICS) + len(_CYCLE_SECONDS)))
     columns = {}
     for name in ("run_id", *CYCLE_SETTINGS):
         whole = column(name, [row.get(name) for row, _ in read])
         columns[name] = whole.take(np.repeat(np.arange(len(read)), counts)).reset_index(drop=True)
-    for index, name in enumerate((*store.METRICS, *_CYCLE_SECONDS)):
+    for index, name in enumerate((*metrics_file.METRICS, *_CYCLE_SECONDS)):
         columns[name] = numeric(name, numbers[:, index])
     return pd.DataFrame(columns)
 

@@ -77,14 +77,18 @@ def _work_at_desk(line: Connection, run: Callable[..., str], execution: Executio
     faulthandler.enable()
     # submitit's SIGCONT handler only talks
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
-    while True:
-        while not line.poll(_ORPHAN_SECONDS):
-            if os.getppid() != parent:
-                return  # nobody will ever call again
-        directory = line.recv()
-        if directory is None:
-            return
-        line.send(run(Path(directory), execution, stop=stop))
+
+    def orphaned() -> bool:
+        return os.getppid() != parent  # nobody will ever call again, or tell it to stop
+
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while not orphaned():
+            if not line.poll(_ORPHAN_SECONDS):
+                continue
+            directory = line.recv()
+            if directory is None:
+                return
+            line.send(run(Path(directory), execution, stop=lambda: stop() or orphaned()))
 
 
 def family_of(directory: Path) -> Any:

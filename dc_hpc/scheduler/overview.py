@@ -47,11 +47,12 @@ class RunView:
 
 @dataclass
 class Overview:
-    """All runs, whether a cluster answered, and the submissions of the folder."""
+    """All runs, whether a cluster answered, the submissions of the folder, and a line for each damaged one."""
 
     runs: dict[str, RunView]
     cluster: bool
     submissions: list[Submission] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
@@ -63,7 +64,8 @@ def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = Non
     """Look at these runs; reads only. tasks, known: what the queue and the submissions say, if they were read."""
     folder = store.runs_folder(outputs)
     states = {name: store.state_of(folder / name) for name in names}
-    known = submissions.read_all(outputs) if known is None else known
+    complaints: list[str] = []
+    known = submissions.read_all(outputs, complaints) if known is None else known
     if tasks is None and known:
         tasks = slurm.tasks()
     seen = list(tasks or [])
@@ -71,7 +73,7 @@ def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = Non
     owners = submissions.runs_of_tasks(known, seen + slurm.accounted(unsure))
     last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
     runs = {name: _view(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
-    return Overview(runs, tasks is not None, known)
+    return Overview(runs, tasks is not None, known, complaints)
 
 
 def _unsure(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
@@ -148,30 +150,35 @@ def _tail(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Times:
-    """Measured: seconds of a cycle (median over runs; None when nothing ran yet) and hours that runs have computed."""
+    """Measured: seconds of a cycle (median over runs; None when nothing ran yet) and hours that runs have computed.
+
+    complaints: a line for each record that is damaged and therefore not counted.
+    """
 
     cycle_seconds: float | None
     hours: float
     gpu_hours: float
+    complaints: tuple[str, ...] = ()
 
 
 def measure(outputs: Path, overview: Overview) -> Times:
     """What the attempts of these runs took."""
     gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
-    seconds, hours, gpu_hours = [], 0.0, 0.0
+    seconds, hours, gpu_hours, complaints = [], 0.0, 0.0, []
     for name, run in overview.runs.items():
         if run.state == "new":
             continue
-        records = store.attempts(store.runs_folder(outputs) / name)
+        records, damaged = store.look_at_attempts(store.runs_folder(outputs) / name)
+        complaints += [f"{name}/{line}" for line in damaged]
         if len(seconds) < _MEASURED_RUNS:
             seconds += [value for value in (_cycle_seconds(record) for record in records) if value]
         spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
         hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
-    return Times(median(seconds) if seconds else None, hours, gpu_hours)
+    return Times(median(seconds) if seconds else None, hours, gpu_hours, tuple(complaints))
 
 
 def _cycle_seconds(record: dict[str, Any]) -> float | None:
-    rows = [row for row in record.get("seconds", []) if row["stage"] in ("clustered", "trained")]
+    rows = [row for row in record["seconds"] if row["stage"] in ("clustered", "trained")]
     cycles = len({row["cycle"] for row in rows})
     return sum(row["seconds"] for row in rows) / cycles if cycles else None
 
@@ -179,7 +186,7 @@ def _cycle_seconds(record: dict[str, Any]) -> float | None:
 def cycles_of(directory: Path) -> int:
     """How many cycles a run has; 1 for a run that only measures IA, 0 when its config cannot be read."""
     try:
-        return max(int(files.read_json(directory / "config.json")["config"]["cycles"]), 1)
+        return max(int(files.read_sealed(directory / "config.json")["config"]["cycles"]), 1)
     except (DamagedFile, OSError, KeyError, TypeError, ValueError):
         return 0
 
@@ -189,5 +196,6 @@ def as_json(overview: Overview, times: Times) -> str:
     runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
              "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
     facts = {"cluster": overview.cluster, "counts": overview.counts(), "cycle_seconds": times.cycle_seconds,
+             "complaints": [*overview.complaints, *times.complaints],
              "hours": round(times.hours, 4), "gpu_hours": round(times.gpu_hours, 4), "runs": runs}  # fmt: skip
     return json.dumps(facts, indent=1)

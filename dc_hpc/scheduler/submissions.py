@@ -58,19 +58,25 @@ def write(outputs: Path, submission: Submission) -> None:
     """Write down a submission, or what is newly known of it."""
     files.make_directory(folder_of(outputs))
     record = asdict(replace(submission, submitted=submission.submitted or time.time()))
-    files.write_json(folder_of(outputs) / f"{submission.name}.json", record)
+    files.write_sealed(folder_of(outputs) / f"{submission.name}.json", record)
 
 
-def read_all(outputs: Path) -> list[Submission]:
-    """The submissions of an outputs folder, oldest first; unreadable ones are left out."""
-    found = []
+def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submission]:
+    """The submissions of an outputs folder, oldest first. complaints: gets a line for each that is damaged."""
+    found, lines = [], complaints if complaints is not None else []
     for path in sorted(folder_of(outputs).glob("*.json")):
         try:
-            record = files.read_json(path)
+            record = files.read_sealed(path)
+            if record["name"] != path.stem:
+                raise DamagedFile(path, f"it is of job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
             found.append(Submission(runs=runs, **record))
-        except (DamagedFile, KeyError, TypeError, AttributeError, FileNotFoundError):
+        except FileNotFoundError:
             continue
+        except (DamagedFile, OSError) as error:
+            lines.append(str(error))
+        except (KeyError, TypeError) as error:
+            lines.append(str(DamagedFile(path, f"not a submission ({error})")))
     return sorted(found, key=lambda one: one.submitted)
 
 

@@ -148,11 +148,15 @@ class _Shift:
                 outcome = "stopped"  # SLURM's SIGKILL reached the desk first
             else:
                 outcome = "failed"
-                _record_crash(Path(directory), desk.process)
+                try:
+                    _record_crash(Path(directory), desk.process)
+                except OSError as error:  # one run's folder must not stop the other runs
+                    print(f"{Path(directory).name}: its crash could not be recorded ({error})", flush=True)
         print(f"{Path(directory).name}: {outcome}", flush=True)
         self.outcomes[directory] = outcome
-        if outcome == "failed":
-            self.waiting.append(directory)  # until it is worn out
+        # until it is worn out; a failure that could not be written down, on a full disk, would repeat for ever
+        if outcome == "failed" and store.state_of(Path(directory)).name == "failed":
+            self.waiting.append(directory)
 
     def _worn_out(self, directory: str) -> bool:
         """Whether a run failed too often since this shift began, with no further cycle done in between."""

@@ -1,0 +1,241 @@
+"""Files that changed since they were written: none is read as if it had not."""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import good
+from small_runs import new_run, results, small_config
+from test_submit import door
+
+from dc_hpc.experiment import arrays, dumps, files, metrics_file, store
+from dc_hpc.experiment.check import damaged_files, put_aside
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment.run import run
+from dc_hpc.scheduler import submissions
+from dc_hpc.scheduler.submissions import Submission
+
+SETTINGS = {"cycles": 3, "features": "every"}
+
+
+@pytest.fixture(scope="module")
+def two(digits_root, tmp_path_factory):
+    """Two outputs folders of the same shape: a run that is done, one stopped on its way, an IA run, a submission."""
+    places = []
+    for seed in (1, 2):
+        outputs = tmp_path_factory.mktemp("two") / "outputs"
+        done, stopped, ia = (new_run(outputs, digits_root, seed=seed, **changes) for changes in (
+            SETTINGS, {**SETTINGS, "cycles": 4}, {"cycles": 0, "probe": ()}))  # fmt: skip
+        phases = iter(range(9))
+        run(stopped, Execution(str(digits_root), save_seconds=0), stop=lambda p=phases: next(p) == 3)
+        assert [run(one, Execution(str(digits_root))) for one in (done, ia)] == ["done", "done"]
+        packs = ((done.name,), (stopped.name,))
+        submissions.write(outputs, Submission(f"grid-{seed}", "slurm", packs, minutes=10 * seed, job="7"))
+        places.append((outputs, {"done": done, "stopped": stopped, "ia": ia}))
+    return places
+
+
+def _checkpoint(directory, path):
+    one = store.read_checkpoint(path, directory.name)
+    return one.cycle, one.phase, one.history, one.tensors
+
+
+def readers(outputs, runs):
+    """(file, what reads it) of every file that a program reads again."""
+    done, stopped, ia = runs["done"], runs["stopped"], runs["ia"]
+    (first,), (submission,) = ia.glob("first-*"), submissions.folder_of(outputs).glob("*.json")
+    yield done / "config.json", lambda: store.read_config(done)
+    yield done / "result.json", lambda: store.read_result(done)
+    yield done / "metrics.csv", lambda: metrics_file.read_metrics(done)
+    yield stopped / "metrics.csv", lambda: metrics_file.read_metrics(stopped)
+    yield done / "trunk.safetensors", lambda: dumps.read_trunk(done)
+    for cycle in (0, 2):
+        yield done / "features" / f"c{cycle:04d}.h5", lambda cycle=cycle: dumps.read_features(done, cycle)
+    for path in sorted((stopped / "checkpoints").iterdir()):
+        yield path, lambda path=path: _checkpoint(stopped, path)
+    yield first, lambda: _first(ia, first)
+    for directory in (done, stopped):
+        path = directory / "attempts" / "0001.json"
+        yield path, lambda path=path: store.read_attempt(path)
+    yield submission, lambda: _submission(outputs)
+
+
+def _first(ia, path):
+    found = dumps.read_first_clustering(ia)
+    if found is None:
+        raise DamagedFile(path, "left out")
+    return found
+
+
+def _submission(outputs):
+    complaints: list[str] = []
+    found = submissions.read_all(outputs, complaints)
+    if complaints:
+        raise DamagedFile(outputs, complaints[0])
+    return found
+
+
+def same(one, other):
+    """Equal, arrays inside included."""
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def mutated(data, others, rng):
+    """(kind, other content) of a file: flipped, cut, longer, overwritten, or that of another file."""
+    kind = rng.choice(["flip", "flip", "flips", "cut", "longer", "block", "digit", "other", "empty"])
+    bad = bytearray(data)
+    if kind in ("flip", "flips"):
+        for _ in range(1 if kind == "flip" else rng.randrange(2, 9)):
+            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+    elif kind == "cut":
+        del bad[rng.randrange(len(bad)) :]
+    elif kind == "longer":
+        bad += rng.choice([b"\0", b" ", b"\n", b"0", bytes(512), data])
+    elif kind == "block":  # a page that never reached the disk
+        start = rng.randrange(len(bad))
+        bad[start : start + 4096] = bytes(len(bad[start : start + 4096]))
+    elif kind == "digit":
+        places = [place for place, byte in enumerate(data) if 48 <= byte <= 57]
+        bad[rng.choice(places)] = rng.choice(b"0123456789") if places else 0
+    elif kind == "other":
+        bad = bytearray(rng.choice(others))
+    else:
+        bad.clear()
+    return kind, bytes(bad)
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.crash)])
+def test_mutations_are_never_read_silently(two, count):
+    rng, (outputs, runs), (_, others) = random.Random(count), *two
+    watched = [(path, read, path.read_bytes(), read()) for path, read in readers(outputs, runs)]
+    foreign = {}
+    for (path, _, data, _), (twin, _) in zip(watched, readers(two[1][0], others)):
+        inside = [other.read_bytes() for other in path.parent.iterdir() if other.is_file() and other != path]
+        foreign[path] = [twin.read_bytes(), *(one for one in inside if one != data)]
+    found = harmless = 0
+    while found + harmless < count:
+        path, read, data, truth = watched[(found + harmless) % len(watched)]
+        kind, bad = mutated(data, foreign[path], rng)
+        if bad == data:
+            continue
+        path.write_bytes(bad)
+        try:
+            assert same(read(), truth), f"{path.name} was read silently after {kind}"
+            harmless += 1  # space between numbers, padding: what is read is the truth
+        except DamagedFile:
+            found += 1
+        finally:
+            path.write_bytes(data)
+    print(f"{count} mutations of {len(watched)} files: {found} refused, {harmless} read as what was written")
+    assert harmless < count / 20
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_a_json_file_of_a_future_format_is_refused(two, name):
+    directory = two[0][1]["done"]
+    path, before = directory / name, (directory / name).read_bytes()
+    content = {key: value for key, value in json.loads(before).items() if key != "sha256"}
+    files.write_sealed(path, content | {"format": 2})
+    with pytest.raises(DamagedFile, match="format 1"):
+        (store.read_config if name == "config.json" else store.read_result)(directory)
+    path.write_bytes(before)
+
+
+def test_arrays_of_a_future_format_are_refused(two, tmp_path):
+    """Whole, with digests that fit, but written by a later program."""
+    directory = shutil.copytree(two[0][1]["stopped"], tmp_path / two[0][1]["stopped"].name)
+    path = sorted((directory / "checkpoints").iterdir())[-1]
+    tensors, facts = arrays.parse_safetensors(path.read_bytes(), path)
+    future = arrays.safetensors_bytes(tensors, facts | {"format": "2"})
+    newer = files.write_digested(path.parent, "c000009-trained", ".safetensors", future)
+    checkpoint, complaints = store.load_checkpoint(directory)
+    assert "format 2" in complaints[0] and checkpoint.cycle < 9 and not newer.exists()
+    dump = dumps.features_path(directory, 0)
+    found = dumps.read_features(directory, 0)
+    files.replace_bytes(dump, arrays.hdf5_bytes(found, {"format": 2, "run_id": directory.name, "cycle": 0, "k": 6}))
+    with pytest.raises(DamagedFile, match="format 2"):
+        dumps.read_features(directory, 0)
+
+
+@pytest.mark.parametrize("name", [
+    "features/c0000.h5", "metrics.csv", "attempts/0001.json", "checkpoints", "config.json",
+    *[pytest.param(one, marks=pytest.mark.crash) for one in ("features/c0001.h5", "newest", "features gone")],
+])  # fmt: skip
+def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digits_root, tmp_path, name):
+    changes = {**SETTINGS, "cycles": 4, "seed": 1}
+    directory = shutil.copytree(two[0][1]["stopped"], tmp_path / "runs" / two[0][1]["stopped"].name)
+    if name in ("checkpoints", "newest"):
+        spoilt = sorted((directory / "checkpoints").iterdir())[-1 if name == "newest" else 0 :]
+    else:
+        spoilt = [directory / name.removesuffix(" gone")] if name != "features gone" else []
+    for path in spoilt:
+        path.write_bytes(path.read_bytes()[:-9] + b"damaged!\n")
+    if name == "features gone":
+        (directory / "features" / "c0000.h5").unlink()
+    elif name not in ("checkpoints", "newest"):
+        assert {error.path for error in damaged_files(directory)} == set(spoilt)
+    assert store.create(tmp_path, small_config(digits_root, **changes)) == directory  # as submit does
+    assert run(directory, Execution(str(digits_root))) == "done"
+    assert good(directory) == _alone(digits_root, tmp_path, changes)
+    assert [error.path for error in damaged_files(directory)] == ([spoilt[0]] if "attempts" in name else [])
+
+
+@pytest.mark.parametrize("name", [
+    "result.json", "trunk.safetensors",
+    *[pytest.param(one, marks=pytest.mark.crash) for one in ("metrics.csv", "features/c0001.h5", "config.json")],
+])  # fmt: skip
+def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, tmp_path, name):
+    changes = {**SETTINGS, "seed": 1}
+    directory = shutil.copytree(two[0][1]["done"], tmp_path / "runs" / two[0][1]["done"].name)
+    content = bytearray((directory / name).read_bytes())
+    content[len(content) // 2] ^= 4
+    (directory / name).write_bytes(content)
+    damaged = list(damaged_files(directory))
+    assert [error.path.name for error in damaged] == [Path(name).name]
+    seen = door("status", "check", "--outputs", tmp_path, cwd=tmp_path)
+    assert seen.returncode == 1 and Path(name).name in seen.stdout and "1 of 1 runs are damaged" in seen.stdout
+    if name == "result.json":  # is looked at whenever the state is asked for
+        assert store.state_of(directory).name == "resumable" and "result.json" in store.state_of(directory).reason
+    else:
+        put_aside(directory, damaged)
+    store.create(tmp_path, small_config(digits_root, **changes))
+    assert run(directory, Execution(str(digits_root))) == "done"
+    assert good(directory) == _alone(digits_root, tmp_path, changes)
+    assert list(damaged_files(directory)) == []
+
+
+def _alone(root, tmp_path, changes):
+    directory = new_run(tmp_path / "alone", root, **changes)
+    assert run(directory, Execution(str(root))) == "done"
+    return results(directory)
+
+
+def test_files_without_digests_are_older_and_are_read(two, tmp_path):
+    directory = shutil.copytree(two[0][1]["done"], tmp_path / two[0][1]["done"].name)
+    for path in (directory / "config.json", directory / "result.json", directory / "attempts" / "0001.json"):
+        content = json.loads(path.read_text())
+        for name in ("sha256", "metrics_sha256"):
+            content.pop(name, None)
+        os.chmod(path, 0o600)
+        path.write_text(json.dumps(content))
+    assert list(damaged_files(directory)) == []
+    assert store.read_result(directory) == store.read_result(two[0][1]["done"])
+
+
+def test_a_digest_whose_name_was_damaged_does_not_make_a_file_old(tmp_path):
+    files.write_sealed(tmp_path / "a.json", {"accuracy": 81.5})
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_text(text.replace('"sha256"', '"shb256"').replace("81.5", "91.5"))
+    with pytest.raises(DamagedFile, match="digest"):
+        files.read_sealed(tmp_path / "a.json")

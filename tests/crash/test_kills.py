@@ -1,0 +1,142 @@
+"""SIGKILL at any moment: of a run, of one that gives to others, of a worker; and several attempts at once.
+
+Whatever is killed, the same command brings the run to its end, and every file is the one of a run that nobody
+disturbed. Times and hosts, in attempts/, are excepted.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from killing import kill_at_random, start, start_at_once, wait_for_checkpoints
+from small_runs import new_run, results, small_config
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.config import run_id
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.processes import process_start
+from dc_hpc.experiment.run import run
+
+LONG = {"cycles": 12, "features": "every"}
+HALTED = {"halt_cycle": 5, "cycles": 8, "features": 2}
+GIVER = {"cycles": 8, "features": 2}
+
+
+def finish(directory, root):
+    return run(directory, Execution(str(root)))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(digits_root, tmp_path_factory):
+    """The files of a run that nobody disturbed, by its settings; each computed once."""
+    known = {}
+
+    def of(**changes):
+        name = run_id(small_config(digits_root, **changes))
+        if name not in known:
+            directory = new_run(tmp_path_factory.mktemp("undisturbed"), digits_root, **changes)
+            assert finish(directory, digits_root) == "done"
+            known[name] = results(directory)
+        return known[name]
+
+    return of
+
+
+@pytest.mark.parametrize("seed, kills", [
+    *[(seed, 5) for seed in range(4)],
+    *[pytest.param(seed, 10, marks=pytest.mark.crash) for seed in range(100, 130)],
+])  # fmt: skip
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(digits_root, tmp_path, undisturbed, seed, kills):
+    """20 kills over 4 runs every day; 300 over 30 in `make crash`."""
+    changes = LONG | {"cycles": kills * 12 // 5}  # long enough for all of them
+    directory = new_run(tmp_path, digits_root, **changes)
+    hits = kill_at_random(directory, digits_root, random.Random(seed), kills)
+    print(f"{hits} kills")
+    assert hits == kills
+    assert finish(directory, digits_root) == "done"
+    assert results(directory) == undisturbed(**changes)
+    assert any(attempt.get("resumed_from") for attempt in store.attempts(directory))
+
+
+@pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.crash) for seed in range(1, 10)]])
+def test_killed_while_it_gives_cycles_to_its_halted_twins(digits_root, tmp_path, undisturbed, seed):
+    """The giver dies around the moment of giving; giver and twin both end with the bytes of a lonely run."""
+    rng = random.Random(seed)
+    giver, twin = (new_run(tmp_path, digits_root, **one) for one in (GIVER, HALTED))
+    process = start_at_once(giver, digits_root)
+    while process.is_alive() and not (twin / "features").exists():  # what giving begins with
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.03))
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    for directory, changes in ((twin, HALTED), (giver, GIVER)):
+        assert finish(directory, digits_root) == "done"
+        assert results(directory) == undisturbed(**changes)
+
+
+@pytest.mark.parametrize("lives", [2, pytest.param(16, marks=pytest.mark.crash)])
+def test_living_attempts_of_one_run_do_no_harm(digits_root, tmp_path, undisturbed, lives):
+    directory = new_run(tmp_path, digits_root, **LONG)
+    processes = [start(directory, digits_root) for _ in range(lives)]
+    said = [process.communicate(timeout=500)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * lives, said
+    assert results(directory) == undisturbed(**LONG)
+
+
+WORKER = """
+import sys
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.scheduler.worker import Work
+Work(tuple(sys.argv[2:]), Execution(sys.argv[1], save_seconds=0), parallel_runs=2, attempts=3)()
+"""
+
+
+def start_worker(root, directories):
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(root), *map(str, directories)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+
+def children_of(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.crash) for seed in range(1, 6)]])
+def test_a_killed_worker_leaves_no_process_and_no_damage(digits_root, tmp_path, undisturbed, seed):
+    """Its desks save and end by themselves: nobody will call again, and nobody would stop them."""
+    rng = random.Random(seed)
+    changes = [{**LONG, "cycles": 30, "seed": one} for one in (1, 2)]
+    directories = [new_run(tmp_path, digits_root, **one) for one in changes]
+    worker = start_worker(digits_root, directories)
+    wait_for_checkpoints(directories[0], 1, lambda: worker.poll() is None)
+    desks = {pid: process_start(pid) for pid in children_of(worker.pid)}
+    assert len(desks) == 2
+    time.sleep(rng.uniform(0, 0.3))
+    worker.kill()
+    worker.communicate()
+    end = time.monotonic() + 60
+    while any(process_start(pid) == begun for pid, begun in desks.items()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not [pid for pid, begun in desks.items() if process_start(pid) == begun]
+    assert all(store.state_of(directory).name == "resumable" for directory in directories)  # saved, not computed out
+    for directory, one in zip(directories, changes):
+        assert finish(directory, digits_root) == "done"
+        assert results(directory) == undisturbed(**one)
+
+
+def test_a_killed_desk_costs_one_attempt_and_no_run(digits_root, tmp_path, undisturbed):
+    changes = [{**LONG, "seed": one} for one in (1, 2)]
+    directories = [new_run(tmp_path, digits_root, **one) for one in changes]
+    worker = start_worker(digits_root, directories)
+    wait_for_checkpoints(directories[0], 2, lambda: worker.poll() is None)
+    os.kill(children_of(worker.pid)[0], signal.SIGKILL)
+    said = worker.communicate(timeout=300)
+    assert worker.returncode == 0, said
+    for directory, one in zip(directories, changes):
+        assert store.state_of(directory).name == "done", said
+        assert results(directory) == undisturbed(**one)

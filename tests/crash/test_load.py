@@ -1,0 +1,129 @@
+"""Many runs, some of them damaged, some being written: nothing good is lost, nothing damaged goes unnamed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from crowd import accuracy_of
+from recorded_runs import config_of, record
+from test_submit import door
+
+from dc_hpc.report.tables import read_runs_csv, records
+
+TESTS = Path(__file__).parents[1]
+SEEN_BY_STATUS = ("config.json", "result.json", "attempts/0001.json")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 2
+    path.write_bytes(content)
+
+
+def change_a_digit(path):
+    """The accuracy, the worst that can happen unnoticed."""
+    text = path.read_text()
+    path.write_text(text.replace('"accuracy": 7', '"accuracy": 8'))
+
+
+DAMAGES = [
+    ("result.json", flip), ("result.json", change_a_digit), ("result.json", lambda path: path.write_text("")),
+    ("result.json", lambda path: path.write_text(json.dumps({"format": 2}))),
+    ("config.json", flip), ("config.json", lambda path: path.unlink()),
+    ("metrics.csv", lambda path: path.write_text(path.read_text().replace("0.1", "0.2"))),
+    ("metrics.csv", lambda path: path.write_bytes(path.read_bytes()[:-20])),
+    ("attempts/0001.json", flip), ("attempts/0001.json", lambda path: path.write_bytes(path.read_bytes()[:40])),
+]  # fmt: skip
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """Makes runs that are done, without waiting for the disk; every tenth is damaged afterwards."""
+    def make(count, damaged):
+        monkeypatch.setattr(os, "fsync", lambda handle: None)
+        made = [record(tmp_path / "outputs", config_of("fmnist", seed=seed, cycles=2), accuracy=accuracy_of(seed))
+                for seed in range(count)]  # fmt: skip
+        bad = {}
+        for number, directory in enumerate(made[::10] if damaged else []):
+            name, spoil = DAMAGES[number % len(DAMAGES)]
+            spoil(directory / name)
+            bad[directory.name] = name
+        return [directory.name for directory in made], bad
+
+    return make
+
+
+def rows_of(outputs):
+    return {row["run_id"]: row for row in records(read_runs_csv(outputs / "tables" / "runs.csv"))}
+
+
+def test_a_thousand_runs_of_which_a_tenth_is_damaged(many, tmp_path):
+    names, bad = many(1000, damaged=True)
+    outputs = tmp_path / "outputs"
+    said = door("aggregate", "--outputs", outputs, "--jobs", tmp_path, cwd=tmp_path, check=0)
+    assert "Traceback" not in said.stderr
+    rows = rows_of(outputs)
+    assert set(rows) == set(names)
+    for seed, name in enumerate(names):
+        row = rows[name]
+        if name not in bad:
+            assert (row["state"], row["accuracy"], row["state_reason"]) == ("done", accuracy_of(seed), None)
+        elif bad[name].startswith("attempts"):  # when and where it ran is lost, what it found is not
+            assert row["state"] == "done" and row["accuracy"] == accuracy_of(seed) and bad[name] in row["state_reason"]
+        else:
+            assert row["state"] == "damaged" and row["state_reason"].startswith(bad[name])
+    shown = json.loads(door("status", "--json", "--outputs", outputs, cwd=tmp_path, check=0).stdout)
+    assert shown["counts"]["done"] == 1000 - sum(name == "result.json" for name in bad.values())
+    reasons = " ".join([*shown["complaints"], *(run["run"] for run in shown["runs"] if "damaged" in run["reason"])])
+    plain = door("status", "--outputs", outputs, cwd=tmp_path, check=0).stdout
+    assert plain.count("! ") == 20 and "status check" in plain, plain
+    assert all(name in reasons for name, file in bad.items() if file in SEEN_BY_STATUS and file != "config.json")
+    checked = door("status", "check", "--outputs", outputs, cwd=tmp_path, check=1).stdout
+    assert all(name in checked for name in bad)
+
+
+@pytest.mark.parametrize("runs", [2, pytest.param(20, marks=pytest.mark.crash)])
+def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs):
+    outputs = tmp_path / "outputs"
+    paths = os.pathsep.join((str(TESTS), str(TESTS.parent)))
+    crowd = subprocess.Popen([sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs)],
+                             env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while not outputs.is_dir() and crowd.poll() is None:
+        time.sleep(0.05)
+    looks, working = 0, True
+    while working:
+        working = crowd.poll() is None  # the last look comes after the last run
+        for name in ("status", "aggregate"):
+            said = door(name, "--outputs", outputs, *(["--jobs", tmp_path] if name == "aggregate" else []),
+                        cwd=tmp_path)  # fmt: skip
+            early = said.returncode == 2 and "no run in" in said.stderr
+            assert (said.returncode == 0 or early) and "Traceback" not in said.stderr, said.stderr
+            assert "damaged" not in said.stdout, said.stdout
+        for row in rows_of(outputs).values() if not early else ():
+            assert row["state"] != "damaged", row
+            assert row["state"] != "done" or row["accuracy"] == accuracy_of(row["seed"])
+        looks += 1
+    assert crowd.wait() == 0, crowd.stderr.read()
+    crowd.stderr.close()
+    assert len(rows_of(outputs)) == 64 * runs and all(row["state"] == "done" for row in rows_of(outputs).values())
+    print(f"{looks} looks at {64 * runs} runs of 64 processes")
+
+
+@pytest.mark.crash
+def test_ten_thousand_runs_are_aggregated(many, tmp_path):
+    names, bad = many(10_000, damaged=True)
+    outputs, begun = tmp_path / "outputs", time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "dc_hpc.aggregate", "--outputs", outputs, "--jobs", tmp_path],
+                               cwd=TESTS.parent, stdout=subprocess.DEVNULL)  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    print(f"aggregate of 10,000 run directories, {len(bad)} damaged: {time.monotonic() - begun:.0f} s, "
+          f"{usage.ru_utime + usage.ru_stime:.0f} s of CPU, peak {usage.ru_maxrss / 1024:.0f} MiB")  # fmt: skip
+    assert process.returncode == 0
+    rows = rows_of(outputs)
+    assert all(rows[name]["state_reason"] for name in bad)
+    assert sum(row["state"] == "done" and row["state_reason"] is None for row in rows.values()) == len(names) - len(bad)

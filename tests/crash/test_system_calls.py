@@ -1,0 +1,217 @@
+"""A kill, and an error, at every file call of a save, of a recovery, and of the end of a run.
+
+strace makes the system misbehave, so nothing of ours is replaced by a stand-in.
+"""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from injected import CALLS, FAILED, HISTORY, end, recover, save, tensors
+from killing import good
+from small_runs import new_run, results
+
+from dc_hpc.experiment import dumps, metrics_file, store
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.run import run
+
+ERRORS = ("ENOSPC", "EDQUOT", "EIO", "ESTALE")
+SHARE = 9  # a kill at every 9th site each day, an error at every 36th; all of them in `make crash`
+
+
+class Injector:
+    """The server of injected.py."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("injected.py")], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+
+    def do(self, work, directory, *inject):
+        self.process.stdin.write(json.dumps({"work": work, "directory": str(directory), "inject": inject}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def injector():
+    if shutil.which("strace") is None:
+        message = "no strace here: apt-get install strace"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    server = Injector()
+    yield server
+    server.process.stdin.close()
+    server.process.wait()
+    server.process.stdout.close()
+
+
+def begun(place: Path, work: str) -> Path:
+    """A run that has saved its cycles 0 to 2; before a recovery its newest checkpoint is damaged too."""
+    shutil.rmtree(place, ignore_errors=True)
+    directory = place / "outputs" / "runs" / "the-run"
+    number = store.start_attempt(directory, {})
+    metrics_file.report_progress(directory, number, HISTORY[:3], {"cycles_done": 3})
+    for cycle in range(3):
+        save(directory, cycle)
+    if work == "recover":
+        save(directory, 3)
+        newest = sorted((directory / "checkpoints").iterdir())[-1]
+        newest.write_bytes(newest.read_bytes()[:-1])
+    return directory
+
+
+def check_and_go_on(directory: Path) -> None:
+    """The last good checkpoint loads; the work can be done again; then all is there and nothing else."""
+    if store.state_of(directory).name == "done":
+        store.tidy(directory)  # all that a new attempt does
+    else:
+        checkpoint, _ = store.load_checkpoint(directory)
+        assert checkpoint is not None and checkpoint.cycle in (2, 3)
+        assert all(np.array_equal(checkpoint.tensors[name], one) for name, one in tensors(checkpoint.cycle).items())
+        assert checkpoint.history == HISTORY[: checkpoint.cycle + 1]
+        metrics_file.read_metrics(directory)
+        assert store.look_at_attempts(directory)[1] == []
+        recover(directory)
+        assert store.load_checkpoint(directory)[0].cycle == 3
+        end(directory)
+    assert set(good(directory)) == {"features/c0000.h5", "trunk.safetensors", "metrics.csv", "result.json"}
+    assert dumps.read_features(directory, 0)["features"].shape == (500, 8) and len(dumps.read_trunk(directory)) == 2
+    assert len(metrics_file.read_metrics(directory)) == 4 and store.read_result(directory)["ia"] == 0.5
+    assert not [path for path in directory.rglob("*") if path.name.endswith(".tmp")]
+
+
+def sites(injector, place, work):
+    """(call, how many times) of an undisturbed work."""
+    seen = injector.do(work, begun(place, work))
+    assert seen["code"] == 0 and seen["calls"]["fsync"] >= 2, seen
+    return [(call, seen["calls"][call]) for call in CALLS if seen["calls"].get(call)]
+
+
+WAYS = pytest.mark.parametrize("step", [pytest.param(SHARE, id="some"),
+                                        pytest.param(1, id="all", marks=pytest.mark.crash)])  # fmt: skip
+
+
+@WAYS
+@pytest.mark.parametrize("work", ["save", "recover", "end"])
+def test_a_kill_at_every_call(injector, tmp_path, work, step):
+    every = [(call, at) for call, times in sites(injector, tmp_path / "x", work) for at in range(1, times + 1)]
+    killed = 0
+    for call, at in every[::step]:
+        directory = begun(tmp_path / "x", work)
+        seen = injector.do(work, directory, f"{call}:signal=KILL:when={at}")
+        assert seen["code"] in (-signal.SIGKILL, 0), (call, at, seen)
+        killed += seen["code"] == -signal.SIGKILL
+        check_and_go_on(directory)
+    print(f"{work}: {killed} kills at {len(every[::step])} of {len(every)} sites")
+    assert killed >= 0.95 * len(every[::step])
+
+
+@WAYS
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("when", ["{}", "{}+"], ids=["once", "for_ever"])
+@pytest.mark.parametrize("work", ["save", "recover", "end"])
+def test_an_error_at_every_call(injector, tmp_path, work, when, error, step):
+    """It is an OSError or it is overcome; nothing is lost; once it is over the run goes on to its end."""
+    every = [(call, at) for call, times in sites(injector, tmp_path / "x", work) for at in range(1, times + 1)]
+    chosen = every[ERRORS.index(error) :: step * 4] if step > 1 else every
+    failed = 0
+    for call, at in chosen:
+        directory = begun(tmp_path / "x", work)
+        seen = injector.do(work, directory, f"{call}:error={error}:when={when.format(at)}")
+        assert seen["code"] in (0, FAILED), (call, at, seen)
+        failed += seen["code"] == FAILED
+        check_and_go_on(directory)
+    print(f"{work}: {error} {when}: {failed} failures at {len(chosen)} of {len(every)} sites")
+    assert failed
+
+
+# ---- true runs
+
+
+@pytest.fixture(scope="module")
+def reference(digits_root, tmp_path_factory):
+    directory = new_run(tmp_path_factory.mktemp("reference"), digits_root, features="every")
+    assert run(directory, Execution(str(digits_root))) == "done"
+    return results(directory)
+
+
+def door_of_run(directory, root, *before, **more):
+    command = [*before, sys.executable, "-m", "dc_hpc.experiment.run", str(directory), "--data", str(root),
+               "--save-seconds", "0"]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **more)
+
+
+def assert_one_line(done):
+    """What a person sees of a run that failed: its name, one line of why, no traceback, no crash."""
+    said = [line for line in done.stderr.splitlines() if not line.startswith("strace:")]
+    assert done.returncode in (0, 1), (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr and len(said) <= 2, done.stderr
+
+
+@pytest.mark.parametrize("call, error, when", [
+    ("fsync", "ENOSPC", "3+"),
+    *[pytest.param(call, error, when, marks=pytest.mark.crash) for call in ("fsync", "renameat", "linkat", "mkdirat")
+      for error in ERRORS for when in ("1", "1+", "3+", "6", "9") if (call, error, when) != ("fsync", "ENOSPC", "3+")],
+])  # fmt: skip
+def test_a_true_run_says_one_line_and_goes_on_later(injector, digits_root, tmp_path, reference, call, error, when):
+    directory = new_run(tmp_path / "outputs", digits_root, features="every")
+    rule = f"inject=?{call},?{call}2:error={error}:when={when}" if call == "renameat" else \
+        f"inject={call}:error={error}:when={when}"  # fmt: skip
+    done = door_of_run(directory, digits_root, "strace", "-f", "-q", "-o", "/dev/null", "-e", rule)
+    assert_one_line(done)
+    assert run(directory, Execution(str(digits_root))) == "done"
+    assert good(directory) == reference
+
+
+@pytest.mark.parametrize("limit", [
+    1 << 10, pytest.param(0, marks=pytest.mark.crash), pytest.param(1 << 15, marks=pytest.mark.crash),
+    pytest.param(1 << 17, marks=pytest.mark.crash), pytest.param(1 << 19, marks=pytest.mark.crash),
+])  # fmt: skip
+def test_no_file_may_grow(digits_root, tmp_path, reference, limit):
+    """RLIMIT_FSIZE, under which HDF5 by itself brings Python down."""
+    directory = new_run(tmp_path, digits_root, features="every")
+    done = door_of_run(directory, digits_root,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))  # fmt: skip
+    assert done.returncode == 1
+    assert_one_line(done)
+    assert run(directory, Execution(str(digits_root))) == "done"
+    assert good(directory) == reference
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one mebibyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here ({mounted.stderr.strip()})")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("free", [pytest.param(0, marks=pytest.mark.crash), 90,
+                                  pytest.param(300, marks=pytest.mark.crash)])  # fmt: skip
+def test_a_full_disk(digits_root, small_disk, reference, free):
+    """free: KiB left when the run begins. Once there is room again it ends as if nothing had been."""
+    directory = new_run(small_disk / "outputs", digits_root, features="every")
+    (small_disk / "filler").write_bytes(b"")
+    used = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes(max(0, used.f_bavail * used.f_frsize - (free << 10))))
+    done = door_of_run(directory, digits_root)
+    assert done.returncode == 1 and "No space left on device" in done.stderr, done.stderr
+    assert_one_line(done)
+    for door in ("status", "aggregate"):
+        seen = subprocess.run([sys.executable, "-m", f"dc_hpc.{door}", "--outputs", small_disk / "outputs"],
+                              capture_output=True, text=True, cwd=Path(__file__).parents[2])  # fmt: skip
+        assert "Traceback" not in seen.stderr and seen.returncode in (0, 2), seen.stderr
+    (small_disk / "filler").unlink()
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert run(directory, Execution(str(digits_root))) == "done"
+    assert good(directory) == reference
