@@ -1,6 +1,9 @@
 # make demo   a small grid on this machine, from the data to the table
 # make test   the tests of every day
 # make slow   the long ones
+# make fuzz   a hundred thousand hostile grids and site profiles
+# make teeth  plant bugs one by one and see that the tests catch each
+# make lock   pin every package that CI installs, with hashes; make audit looks for known holes in them
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
@@ -12,7 +15,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow fuzz teeth lock audit bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -37,10 +40,16 @@ demo: data
 	$(BIN)/python -m dc_hpc.aggregate
 
 test: data
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not fuzz"
 
 slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+fuzz: env
+	$(BIN)/python -m pytest -m fuzz tests/test_fuzz.py
+
+teeth: data
+	$(BIN)/python tests/teeth.py
 
 slurm-up:
 	@$(PYTHON) slurm/one_machine.py up

@@ -23,6 +23,7 @@ from dc_hpc.experiment import store
 from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment.yaml_reader import short
 from dc_hpc.report.columns import (
     ATTEMPTS,
     RESULTS,
@@ -114,6 +115,8 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
     Settings that did not exist when the file was written get their neutral value.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise OSError("not a regular file")  # a pipe would have us wait for ever
         with open(path, encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -255,8 +258,9 @@ def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
         ]
         return [None if text == "" else read(text) for text in texts]
     except (ValueError, KeyError) as error:
+        named, cell = short(name, 60), short(str(error), 100)
         raise InputError(
-            f"--runs {path}: column {name} holds {error}, which is no {kind}; write the file again"
+            f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
         ) from None
 
 

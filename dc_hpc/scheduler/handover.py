@@ -93,7 +93,7 @@ def _after_failure(submission: Submission, calls: Sequence[Callable[[], Any]], e
 def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -> Submission:
     task = next((task for task in tasks if task.name == submission.name), None)
     known = replace(submission, job=task.id.split("_")[0] if task else "")
-    if task and submission.execution:
+    if task and submission.execution and Path(submission.folder).parent.resolve() == (outputs / "slurm").resolve():
         execution, runs = Execution(**submission.execution), (outputs / "runs").resolve()
         packs = [tuple(str(runs / run) for run in pack) for pack in submission.runs]
         _give_pickles(known, [Work(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])
