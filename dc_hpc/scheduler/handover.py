@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -40,10 +41,9 @@ def hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parame
     calls: the work of each task. parameters: in the words of submitit's SlurmExecutor. InputError when SLURM refuses
     or stays silent.
     """
-    os.umask(0o077)  # submitit's pickles run as code: nobody else may write or read them
-    submissions.write(outputs, submission)
     folder = Path(submission.folder)
-    files.make_directory(folder)
+    make_private(folder)
+    submissions.write(outputs, submission)
     for wait in (*BACK_OFF, None):
         try:
             executor = submitit.SlurmExecutor(folder, python=python)
@@ -57,8 +57,20 @@ def hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parame
             arrived = _after_failure(submission, calls, error, outputs, wait)
             if arrived.job:
                 break
+    for script in folder.glob(".submission_file_*.sh"):
+        script.chmod(0o700)  # submitit lets everybody write to it
     submissions.write(outputs, arrived)
     return arrived
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for submitit, whose pickles run as code: what others may write to is refused."""
+    os.umask(0o077)  # nobody else may write or read them
+    files.make_directory(folder)
+    for one in (folder, folder.parent):
+        if one.stat().st_mode & 0o022:
+            raise InputError(f"{one} can be written by others, and what lies there is run; take that away: chmod go-w "
+                             f"{shlex.quote(str(one))}")  # fmt: skip
 
 
 def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
