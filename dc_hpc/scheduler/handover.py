@@ -57,8 +57,6 @@ def hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parame
             arrived = _after_failure(submission, calls, error, outputs, wait)
             if arrived.job:
                 break
-    for script in folder.glob(".submission_file_*.sh"):
-        script.chmod(0o700)  # submitit lets everybody write to it
     submissions.write(outputs, arrived)
     return arrived
 
