@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
 BIN    := $(VENV)/bin
+# LOCKED=1 installs exactly what requirements.lock says, by hash: for the python and the machine in its first line.
+LOCKED ?=
 # As root on Debian or Ubuntu missing system packages are installed; elsewhere the line says what to do.
 APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
@@ -28,7 +30,9 @@ $(VENV)/.installed: pyproject.toml
 	  || { [ -n "$(APT)" ] && $(APT) update -qq && $(APT) install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); } \
 	  || { echo "python3 has no venv module; install it, for example: sudo apt-get install python3-venv"; exit 2; }
 	@echo "installing into $(VENV) (torch is large; a few minutes)"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[cpu,dev]'
+	@if [ -n "$(LOCKED)" ]; then $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock \
+	    && $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	  else $(BIN)/pip install -q --disable-pip-version-check -e '.[cpu,dev]'; fi
 	@touch $@
 
 data: env
@@ -59,6 +63,19 @@ slurm-down:
 
 bench: env
 	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png
+
+lock: env
+	$(BIN)/pip install -q --disable-pip-version-check --dry-run --ignore-installed --report .lock.json '.[cpu,dev]'
+	$(BIN)/python .ci/lock.py < .lock.json > requirements.lock; rm .lock.json
+
+audit: env
+	@$(BIN)/python -m pip_audit --version >/dev/null 2>&1 || $(BIN)/pip install -q --disable-pip-version-check pip-audit \
+	  || { echo "audit needs pip-audit, which could not be installed; run it where there is internet"; exit 2; }
+	@said=$$($(BIN)/python -m pip_audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock 2>&1); \
+	code=$$?; case "$$said" in \
+	  *Connect*|*"Max retries"*|*"timed out"*|*ServiceError*) \
+	    echo "audit needs the internet for its database of known holes, and has none here"; exit 2;; \
+	  *) echo "$$said"; exit $$code;; esac
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,4 +1,6 @@
-"""python tests/teeth.py: plant the bugs of tests/planted one by one in a copy of the committed files; each must be caught.
+"""python tests/teeth.py: plant the bugs of tests/planted, one by one, in a copy of the committed files.
+
+Each must be caught.
 
 A patch begins with what is wrong with it and the tests that say so:
 
