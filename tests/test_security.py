@@ -29,6 +29,7 @@ from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.experiment.grid import Resources
 from dc_hpc.experiment.own_data import data_digest, read_own_data
+from dc_hpc.report.tables import load_runs, records
 from dc_hpc.scheduler.launch import sbatch_text
 from dc_hpc.scheduler.site import Site, check_name, read_site
 
@@ -517,6 +518,23 @@ def test_hostile_features_in_a_run_folder_are_damage(tmp_path, digits_root):
     with pytest.raises(DamagedFile):
         store.copy_features(directory, twin, cycle=0, k=6)
     assert not (twin / "features").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.csv", "attempts/0001.json"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_link_or_a_pipe_in_a_run_folder_is_damage_and_not_waited_for(tmp_path, digits_root, name, kind):
+    directory = new_run(tmp_path / "outputs", digits_root)
+    store.start_attempt(directory, {})
+    store.write_metrics(directory, [])
+    store.finish(directory, {"ia": 0.5})
+    (directory / name).rename(tmp_path / "true")
+    os.mkfifo(directory / name) if kind == "pipe" else (directory / name).symlink_to(tmp_path / "true")
+    with promptly():
+        (row,) = records(load_runs(tmp_path / "outputs"))
+    if name.startswith("attempts"):  # says where a run ran, not what it found
+        assert row["state"] == "done" and row["attempts"] == 0
+    else:
+        assert row["state"] == "damaged" and row["state_reason"].startswith(name)
 
 
 # ---- what the disk says last

@@ -269,7 +269,8 @@ def read_metrics(directory: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8")), strict=True))
+        text = files.read_bytes(path, files.MAX_JSON_BYTES).decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedFile(path, str(error)) from None
     if any(tuple(row) != METRICS or None in row.values() for row in rows):
