@@ -73,8 +73,8 @@ audit: env
 	  || { echo "audit needs pip-audit, which could not be installed; run it where there is internet"; exit 2; }
 	@said=$$($(BIN)/python -m pip_audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock 2>&1); \
 	code=$$?; case "$$said" in \
-	  *Connect*|*"Max retries"*|*"timed out"*|*ServiceError*) \
-	    echo "audit needs the internet for its database of known holes, and has none here"; exit 2;; \
+	  *Connect*|*"Max retries"*|*"timed out"*|*ServiceError*|*"could not be audited"*) \
+	    echo "audit needs the internet for its database of known holes, and it does not answer for all packages here"; exit 2;; \
 	  *) echo "$$said"; exit $$code;; esac
 
 lint: env
