@@ -253,7 +253,7 @@ def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
                 text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
             )
             kind = "float" if numeric else "text"
-        read = {"int": int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
+        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
             kind
         ]
         return [None if text == "" else read(text) for text in texts]
@@ -262,6 +262,12 @@ def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
         raise InputError(
             f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
         ) from None
+
+
+def _int(text: str) -> int:
+    if not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError(f"{text!r}, beyond 64 bits")
+    return value
 
 
 def _float(text: str) -> float | None:
