@@ -3,18 +3,23 @@
 # make slow   the long ones
 # make cluster   of the long ones those on a real SLURM; CI runs them too
 # make crash  300 kills, 10,000 damages, an error at every call; half an hour
+# make fuzz   a hundred thousand hostile grids and site profiles
+# make teeth  plant bugs one by one and see that the tests catch each
+# make lock   pin every package that CI installs, with hashes; make audit looks for known holes in them
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
 BIN    := $(VENV)/bin
+# LOCKED=1 installs exactly what requirements.lock says, by hash: for the python and the machine in its first line.
+LOCKED ?=
 # As root on Debian or Ubuntu missing system packages are installed; elsewhere the line says what to do.
 APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow cluster crash bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow cluster crash fuzz teeth lock audit bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -27,7 +32,9 @@ $(VENV)/.installed: pyproject.toml
 	  || { [ -n "$(APT)" ] && $(APT) update -qq && $(APT) install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); } \
 	  || { echo "python3 has no venv module; install it, for example: sudo apt-get install python3-venv"; exit 2; }
 	@echo "installing into $(VENV) (torch is large; a few minutes)"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[cpu,dev]'
+	@if [ -n "$(LOCKED)" ]; then $(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock \
+	    && $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	  else $(BIN)/pip install -q --disable-pip-version-check -e '.[cpu,dev]'; fi
 	@touch $@
 
 data: env
@@ -39,7 +46,7 @@ demo: data
 	$(BIN)/python -m dc_hpc.aggregate
 
 test: data
-	$(BIN)/python -m pytest -m "not slow and not gpu and not crash"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not crash and not fuzz"
 
 slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu and not crash"
@@ -50,6 +57,12 @@ crash: data
 cluster: data
 	$(BIN)/python -m pytest -m "slurm and slow"
 
+fuzz: env
+	$(BIN)/python -m pytest -m fuzz tests/test_fuzz.py
+
+teeth: data
+	$(BIN)/python tests/teeth.py
+
 slurm-up:
 	@$(PYTHON) slurm/one_machine.py up
 
@@ -58,6 +71,19 @@ slurm-down:
 
 bench: env
 	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png
+
+lock: env
+	$(BIN)/pip install -q --disable-pip-version-check --dry-run --ignore-installed --report .lock.json '.[cpu,dev]'
+	$(BIN)/python .ci/lock.py < .lock.json > requirements.lock; rm .lock.json
+
+audit: env
+	@$(BIN)/python -m pip_audit --version >/dev/null 2>&1 || $(BIN)/pip install -q --disable-pip-version-check pip-audit \
+	  || { echo "audit needs pip-audit, which could not be installed; run it where there is internet"; exit 2; }
+	@said=$$($(BIN)/python -m pip_audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock 2>&1); \
+	code=$$?; case "$$said" in \
+	  *Connect*|*"Max retries"*|*"timed out"*|*ServiceError*|*"could not be audited"*) \
+	    echo "audit needs the internet for its database of known holes, and it does not answer for all packages here"; exit 2;; \
+	  *) echo "$$said"; exit $$code;; esac
 
 lint: env
 	$(BIN)/ruff check .

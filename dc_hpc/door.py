@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -13,6 +14,9 @@ from dc_hpc.experiment.files import DamagedFile
 
 def run_door(app: typer.Typer) -> None:
     """Run a door; bad input and wrong usage become one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be text, and is printed all the same
     command = typer.main.get_command(app)
     try:
         code = command.main(standalone_mode=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def run_here(directories: list[Path], execution: Execution, *, name: str, cluste
     # submitit takes a third of a second to import; --dry-run and --help do without
     from dc_hpc.scheduler import launch, progress
 
-    folder = outputs / "slurm" / name
+    folder = outputs / "slurm" / (re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".-") or "grid")
     if cluster == "debug":
         launch.run_here(directories, execution, folder=folder)
         return progress.print_outcome(directories, folder)

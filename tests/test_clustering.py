@@ -132,6 +132,15 @@ def test_inertia_is_within_one_percent_of_sklearn(engine, k):
     assert (found.labels.numpy() == expected.labels_).mean() > 0.95
 
 
+@every_engine
+def test_every_point_counts_however_few_the_clusters(engine):
+    """faiss's own k-means would look at 256 points a centroid and leave the others out."""
+    points = torch.cat([torch.zeros(600, 2), torch.ones(600, 2)]) + gaussian(1200, 2) / 100
+    found = kmeans(points, k=2, seed=0, engine=engine, iterations=20)
+    expected = torch.stack([points[:600].mean(0), points[600:].mean(0)])
+    assert torch.allclose(found.centroids[found.centroids[:, 0].argsort()], expected, atol=1e-6)
+
+
 def test_plusplus_chooses_what_sklearn_chooses():
     for seed in range(5):
         _, expected = kmeans_plusplus(digits().double().numpy(), 12, random_state=seed)

@@ -126,10 +126,10 @@ def test_a_waiting_task_is_queued_and_not_submitted_again(digits_root, tmp_path,
     submitted(tmp_path, (directory.name,))
     stub(no_cluster, "squeue", "12|N/A|12|PENDING|BeginTime|N/A|N/A||grid-ab\n")
     (seen,) = overview.look(tmp_path, [directory.name]).runs.values()
-    assert seen.state == "queued" and seen.lives and "about 2 minutes" in seen.reason
+    assert seen.state == "queued" and seen.lives and not seen.is_missing and "about 2 minutes" in seen.reason
     stub(no_cluster, "squeue", "12|N/A|12|PENDING|BeginTime|N/A|N/A||another-name\n")
     (seen,) = overview.look(tmp_path, [directory.name]).runs.values()
-    assert seen.state == "new" and not seen.lives  # the same number, but not our job
+    assert seen.state == "new" and not seen.lives and seen.is_missing  # the same number, but not our job
 
 
 def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):

@@ -57,6 +57,14 @@ def test_the_dumped_features_are_the_clustered_ones(digits_root, tmp_path):
     assert attributes["run_id"] == directory.name and attributes["cycle"] == 0 and attributes["k"] == 6
 
 
+def test_the_numbers_of_a_config_reach_the_algorithm_under_their_names(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root, k=7, pca=5, cycles=0, probe=())
+    finish(directory, digits_root)
+    schema = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+    dumped, facts = arrays.read_hdf5(directory / "features" / "c0000.h5", schema)
+    assert dumped["features"].shape[1] == 5 and len(set(dumped["pseudo_labels"].tolist())) == 7 == facts["k"]
+
+
 def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path):
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.yaml_reader import nearest
+from dc_hpc.experiment.yaml_reader import nearest, short
 
 LENET5_LAYERS = ("conv1", "bn1", "relu1", "pool1", "conv2", "bn2", "relu2", "pool2", "fc1", "fc1_relu", "fc2")
 ALEXNET_LAYERS = (
@@ -189,11 +189,12 @@ def explain(error: ValidationError, known: tuple[str, ...]) -> InputError:
         message = str(first["ctx"]["error"])
         return InputError(message, key=message.split()[0])
     key, value = str(first["loc"][0]), first["input"]
+    named, given = short(repr(key), 100), short(repr(value), 100)
     if first["type"] == "missing":
         return InputError(f"{key} is missing", key=key)
     if first["type"] == "extra_forbidden":
-        return InputError(f"unknown key {key!r}{nearest(key, known)}; allowed: {', '.join(known)}", key=key)
-    return InputError(f"{key} {value!r} is not allowed{_suggestion(value, first)}; allowed: {_allowed(first)}", key=key)
+        return InputError(f"unknown key {named}{nearest(key, known)}; allowed: {', '.join(known)}", key=key)
+    return InputError(f"{key} {given} is not allowed{_suggestion(value, first)}; allowed: {_allowed(first)}", key=key)
 
 
 def _suggestion(value: Any, problem: Any) -> str:

@@ -28,7 +28,7 @@ from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS, protocol_of
 from dc_hpc.experiment.config import DATASETS, RunConfig, explain, make_config, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.own_data import data_digest, find_own_data
-from dc_hpc.experiment.yaml_reader import Document, nearest, parse_scalar, read_yaml
+from dc_hpc.experiment.yaml_reader import Document, nearest, parse_scalar, read_yaml, short
 
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
 SETTINGS = tuple(name for name in RunConfig.model_fields if name != "data_digest")
@@ -99,14 +99,16 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
 def parse_override(text: str) -> tuple[str, Any]:
     """`key=value` of `--set`, the value read as in a grid: `cycles=2`, `k=[5, 20]`, `seed=1..3`, `pca=off`."""
     key, equals, value = text.partition("=")
+    named = short(text, 100)
     if not equals:
-        raise InputError(f"--set {text}: write key=value, for example --set cycles=2")
+        raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
     if key not in (*SETTINGS, "protocol"):
-        raise InputError(f"--set {text}: unknown key {key!r}{nearest(key, SETTINGS)}; allowed: {', '.join(SETTINGS)}")
+        near = nearest(key, SETTINGS)
+        raise InputError(f"--set {named}: unknown key {short(repr(key), 100)}{near}; allowed: {', '.join(SETTINGS)}")
     try:
         return key, parse_scalar(value)
     except InputError as error:
-        raise InputError(f"--set {text}: {error}") from None
+        raise InputError(f"--set {named}: {error}") from None
 
 
 def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any]]:
@@ -123,14 +125,27 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any
                 for key, values in block.items() if key != "zip"}  # fmt: skip
         zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else None
         blocks.append({"axes": axes, "zip": zipped})
+        _check_size(document, blocks)
     if not blocks:
         raise _problem(document, ("sweep",), "sweep is empty; give at least one setting, for example {seed: 1..5}")
     # A list that no block sweeps over becomes one more axis of every block.
     for key, value in overrides.items():
         if _sweeps(key, value) and not any(key in _swept(block) for block in blocks):
+            axis = _axis(document, ("sweep", key), value)
             for block in blocks:
-                block["axes"][key] = _axis(document, ("sweep", key), value)
+                block["axes"][key] = axis
+    _check_size(document, blocks)
     return blocks
+
+
+def _check_size(document: Document, blocks: list[dict[str, Any]]) -> None:
+    """Refuse a grid that is too large, before any of its points is made."""
+    size = 0
+    for block in blocks:
+        zipped = len(next(iter(block["zip"].values()))) if block["zip"] else 1
+        size += zipped * math.prod(len(axis) for axis in block["axes"].values())
+    if size > LARGEST_GRID:
+        raise InputError(f"{document.name}: {size} points; a grid has at most {LARGEST_GRID}, so split it")
 
 
 def _zipped(document: Document, where: tuple, lists: Any, overrides: dict[str, Any]) -> dict[str, list[Any]]:
@@ -151,7 +166,12 @@ def _axis(document: Document, where: tuple, values: Any) -> list[Any]:
     """The values that one key takes: a list, a range, or a single value."""
     key = where[-1]
     items = values if _sweeps(key, values) and isinstance(values, list) else [values]
-    expanded = [value for item in items for value in _range(document, where, item)]
+    expanded: list[Any] = []
+    for item in items:
+        expanded += _range(document, where, item)
+        if len(expanded) > LARGEST_GRID:
+            raise _problem(document, where, f"{key} takes too many values, a grid has at most {LARGEST_GRID} points; "
+                                            "split it")  # fmt: skip
     if not expanded:
         raise _problem(document, where, f"{key} is an empty list; give at least one value")
     return expanded
@@ -196,9 +216,6 @@ def _product(document: Document, block: dict[str, Any]) -> Iterator[dict[str, An
     if block["zip"]:
         keys = list(block["zip"])
         axes.append([dict(zip(keys, values)) for values in zip(*block["zip"].values())])
-    size = math.prod(len(axis) for axis in axes)
-    if size > LARGEST_GRID:
-        raise InputError(f"{document.name}: {size} points; a grid has at most {LARGEST_GRID}, so split it")
     for parts in itertools.product(*axes):
         yield {key: value for part in parts for key, value in part.items()}
 
@@ -208,7 +225,7 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
     for one in settings:
         point = json.dumps(one, sort_keys=True)
         if point in seen:
-            raise InputError(f"{document.name}: the point {point} stands twice; remove one of them")
+            raise InputError(f"{document.name}: the point {short(point, 300)} stands twice; remove one of them")
         seen.add(point)
 
 
@@ -271,14 +288,15 @@ def _check_keys(document: Document, where: tuple, allowed: tuple[str, ...]) -> N
         block = block[step]
     for key in block:
         if key not in allowed:
-            raise _problem(document, (*where, key), f"unknown key {key!r}{nearest(key, allowed)}; "
+            raise _problem(document, (*where, key), f"unknown key {short(repr(key), 100)}{nearest(key, allowed)}; "
                                                     f"allowed: {', '.join(allowed)}")  # fmt: skip
 
 
 def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or value not in allowed:
         line = _line_of_key(document, key)
-        raise InputError(f"{document.name}{line}: {key} {value!r} is not allowed{nearest(str(value), tuple(allowed))}; "
+        given, near = short(repr(value), 100), nearest(str(value), tuple(allowed))
+        raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; "
                          f"allowed: {', '.join(allowed)}")  # fmt: skip
     return value
 

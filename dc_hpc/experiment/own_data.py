@@ -15,6 +15,7 @@ import io
 import re
 import stat
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = (("train",), ("test",))
 ZIP_LIMIT = 4 * 2**30
+NPZ_RATIO = 20  # images pack ten to one at best; a bomb a thousand to one
 LAYOUT = "train/CLASS/*.png|jpg|jpeg and test/CLASS/*.png|jpg|jpeg"
 FORMS = f"NAME.npz with {', '.join(ARRAYS)}, or NAME/ or NAME.zip with {LAYOUT}"
 
@@ -40,7 +42,7 @@ COLOUR_MODES = ("RGB", "P")
 # What zipfile, numpy and PIL raise on damaged bytes; PIL reports a broken PNG as a SyntaxError.
 DAMAGE = (
     OSError, EOFError, ValueError, SyntaxError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile,
-    zlib.error, struct.error, Image.DecompressionBombError,
+    zlib.error, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 
 
@@ -138,6 +140,10 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("not a zip archive, or cut short")
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > max(ZIP_LIMIT, NPZ_RATIO * path.stat().st_size):
+            raise ValueError(f"it unpacks to {unpacked / 2**30:.0f} GiB, more than {NPZ_RATIO} times its size")
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in ARRAYS if name not in archive.files]
             if missing:
@@ -198,6 +204,9 @@ def _folder_names(path: Path) -> list[str]:
             if not files:
                 raise InputError(f"{kind}: holds no image; a class needs one or more; add one or remove the folder")
             # A folder where a file should be keeps a "/" at its end, so that it is refused with its name.
+            for file in files:
+                if not file.is_file() and not file.is_dir():
+                    raise InputError(f"{file}: is no plain file; allowed are {LAYOUT}; move it away")
             names += [file.relative_to(path).as_posix() + "/" * file.is_dir() for file in files]
     except OSError as error:
         raise InputError(f"{path}: cannot be listed ({error}); it must hold {LAYOUT}") from error
@@ -309,7 +318,9 @@ def _survey(path: Path, names: list[str], read: Callable[[str], bytes]) -> tuple
 @contextmanager
 def _opened(path: Path, name: str, read: Callable[[str], bytes]) -> Iterator[Image.Image]:
     try:
-        image = Image.open(io.BytesIO(read(name)), formats=("PNG", "JPEG"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # 89 million pixels are no data point
+            image = Image.open(io.BytesIO(read(name)), formats=("PNG", "JPEG"))
     except DAMAGE as error:
         raise InputError(_damaged(path, name, error)) from error
     with image:

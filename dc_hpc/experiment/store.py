@@ -273,7 +273,9 @@ def put_aside(path: Path, directory: Path) -> str:
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    return sorted((directory / "checkpoints").glob("c*.safetensors"))
+    folder = directory / "checkpoints"
+    # what is read here is also removed here, so never through a link
+    return [] if folder.is_symlink() else sorted(folder.glob("c*.safetensors"))
 
 
 def _attempt_path(directory: Path, number: int) -> Path:

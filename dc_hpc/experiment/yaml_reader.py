@@ -23,6 +23,7 @@ from dc_hpc.experiment.errors import InputError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
+MAX_VALUES = 100_000  # as many as a grid may have points; more only take time
 INT64 = range(-(2**63), 2**63)
 
 _WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
@@ -53,7 +54,7 @@ class Document:
 
 def read_yaml(path: str | os.PathLike[str]) -> Document:
     """The document in a file of at most 1 MiB. Raises InputError, one line `path:line: ...`, for all else."""
-    name = _short(str(path), 200)
+    name = short(str(path), 200)
     try:
         # A named pipe would have us wait for ever, hence O_NONBLOCK and the question what it is.
         with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as stream:
@@ -108,10 +109,11 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
 
 def shown(text: object) -> str:
     """`text` in quotes for a message: on one line, printable and short."""
-    return f'"{_short(str(text), 40)}"'
+    return f'"{short(str(text), 40)}"'
 
 
-def _short(text: str, limit: int) -> str:
+def short(text: str, limit: int) -> str:
+    """`text` on one line, printable, of at most `limit` letters."""
     line = "".join(letter if letter.isprintable() else "?" for letter in text[: limit + 1])
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
@@ -125,16 +127,17 @@ def _nearest_file(path: Path) -> str:
 
 def _check_size(size: int, name: str) -> None:
     if size > MAX_BYTES:
-        raise InputError(f"{_short(name, 200)}: larger than the {MAX_BYTES} bytes allowed; split it")
+        raise InputError(f"{short(name, 200)}: larger than the {MAX_BYTES} bytes allowed; split it")
 
 
 class _Reader:
     """Turns the events of one text into values, and remembers the line of each."""
 
     def __init__(self, text: str, name: str, *, numbered: bool = True):
-        self.text, self.name, self.numbered = text, _short(name, 200), numbered
+        self.text, self.name, self.numbered = text, short(name, 200), numbered
         self.lines: dict[tuple[Key, ...], int] = {(): 1}
         self.end = 0  # index in `text` just behind the value
+        self.values = 0
 
     def refuse(self, line: int, what: str) -> NoReturn:
         where = f"{self.name}:{line}" if self.numbered else self.name
@@ -164,7 +167,7 @@ class _Reader:
             event = self.loader.get_event()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            what = _short(" ".join(f"{error.context or ''} {error.problem or ''}".split()), 160)
+            what = short(" ".join(f"{error.context or ''} {error.problem or ''}".split()), 160)
             line = mark.line + 1 if mark else self.loader.line + 1
             self.refuse(line, f"not YAML ({what}); indent with spaces, close brackets, quote odd text")
         except (ValueError, OverflowError):  # PyYAML lets these through for escapes like "\UFFFFFFFF"
@@ -175,6 +178,9 @@ class _Reader:
 
     def _value(self, event: yaml.Event, path: tuple[Key, ...]) -> Any:
         line = event.start_mark.line + 1
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self.refuse(line, f"more than the {MAX_VALUES} values allowed; split it, or write ranges like 1..100")
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             self.refuse(line, "anchors (&) and aliases (*) are not allowed; write the value out or quote it")
         if event.tag is not None:

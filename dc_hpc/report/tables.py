@@ -26,6 +26,7 @@ from dc_hpc.experiment import metrics_file, store
 from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment.yaml_reader import short
 from dc_hpc.report.columns import (
     ATTEMPTS,
     RESULTS,
@@ -124,6 +125,8 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
     Settings that did not exist when the file was written get their neutral value.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise OSError("not a regular file")  # a pipe would have us wait for ever
         with open(path, encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -262,14 +265,21 @@ def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
                 text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
             )
             kind = "float" if numeric else "text"
-        read = {"int": int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
+        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
             kind
         ]
         return [None if text == "" else read(text) for text in texts]
     except (ValueError, KeyError) as error:
+        named, cell = short(name, 60), short(str(error), 100)
         raise InputError(
-            f"--runs {path}: column {name} holds {error}, which is no {kind}; write the file again"
+            f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
         ) from None
+
+
+def _int(text: str) -> int:
+    if not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError(f"{text!r}, beyond 64 bits")
+    return value
 
 
 def _float(text: str) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -40,10 +41,9 @@ def hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parame
     calls: the work of each task. parameters: in the words of submitit's SlurmExecutor. InputError when SLURM refuses
     or stays silent.
     """
-    os.umask(0o077)  # submitit's pickles run as code: nobody else may write or read them
-    submissions.write(outputs, submission)
     folder = Path(submission.folder)
-    files.make_directory(folder)
+    make_private(folder)
+    submissions.write(outputs, submission)
     for wait in (*BACK_OFF, None):
         try:
             executor = submitit.SlurmExecutor(folder, python=python)
@@ -59,6 +59,16 @@ def hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parame
                 break
     submissions.write(outputs, arrived)
     return arrived
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for submitit, whose pickles run as code: what others may write to is refused."""
+    os.umask(0o077)  # nobody else may write or read them
+    files.make_directory(folder)
+    for one in (folder, folder.parent):
+        if one.stat().st_mode & 0o022:
+            raise InputError(f"{one} can be written by others, and what lies there is run; take that away: chmod go-w "
+                             f"{shlex.quote(str(one))}")  # fmt: skip
 
 
 def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
@@ -93,7 +103,7 @@ def _after_failure(submission: Submission, calls: Sequence[Callable[[], Any]], e
 def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -> Submission:
     task = next((task for task in tasks if task.name == submission.name), None)
     known = replace(submission, job=task.id.split("_")[0] if task else "")
-    if task and submission.execution:
+    if task and submission.execution and Path(submission.folder).parent.resolve() == (outputs / "slurm").resolve():
         execution, runs = Execution(**submission.execution), (outputs / "runs").resolve()
         packs = [tuple(str(runs / run) for run in pack) for pack in submission.runs]
         _give_pickles(known, [Work(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])

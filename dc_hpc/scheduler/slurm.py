@@ -16,6 +16,8 @@ from datetime import datetime
 
 from dc_hpc.experiment.errors import InputError
 
+# No array of SLURM has more tasks (MaxArraySize is below four million); a larger number is a garbled answer.
+_MOST_TASKS = 4_000_000
 # States in which a task is over; in any other it lives, waits or is on its way back.
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT")  # fmt: skip
@@ -55,7 +57,9 @@ def parse_squeue(text: str) -> list[Task]:
         if len(fields) != 9:
             continue
         array, index, _, state, reason, _, _, node, name = fields
-        alone = not index.isdigit()
+        alone = not re.fullmatch("[0-9]{1,7}", index)
+        if not re.fullmatch("[0-9]{1,18}", array):
+            continue
         task = array if alone else f"{array}_{index}"
         found.append(Task(task, name, 0 if alone else int(index), state, reason, node))
     return found
@@ -78,10 +82,10 @@ def parse_sacct(text: str) -> list[Task]:
     found = []
     for line in text.splitlines():
         fields = line.split("|")
-        match = re.fullmatch(r"(\d+)(?:_(?:(\d+)|\[([\d,-]+)(?:%\d+)?\]))?", fields[0])
+        match = re.fullmatch(r"([0-9]{1,18})(?:_(?:([0-9]{1,7})|\[([0-9,-]+)(?:%[0-9]+)?\]))?", fields[0])
         if len(fields) != 4 or not match:
             continue
-        state = fields[2].split()[0] if fields[2] else "UNKNOWN"  # "CANCELLED by 1000"
+        state = (fields[2].split() or ["UNKNOWN"])[0]  # "CANCELLED by 1000"
         indices = _indices(match[3]) if match[3] else [int(match[2] or 0)]
         for index in indices:
             name = f"{match[1]}_{index}" if match[2] or match[3] else match[1]
@@ -90,8 +94,11 @@ def parse_sacct(text: str) -> list[Task]:
 
 
 def _indices(text: str) -> list[int]:
-    spans = [part.partition("-") for part in text.split(",") if part]
-    return [index for first, _, last in spans for index in range(int(first), int(last or first) + 1)]
+    """The numbers in `3-5,7`; none when that is not what it is."""
+    spans = [re.fullmatch("([0-9]{1,7})(?:-([0-9]{1,7}))?", part) for part in text.split(",")]
+    ranges = [range(int(span[1]), int(span[2] or span[1]) + 1) for span in spans if span]
+    whole = len(ranges) == len(spans) and sum(map(len, ranges)) <= _MOST_TASKS
+    return [index for one in ranges for index in one] if whole else []
 
 
 def my_task() -> str | None:
@@ -131,7 +138,7 @@ def parse_cause(text: str, *, now: float, signal_delay: int) -> str:
 def _time(text: str | None) -> float | None:
     try:
         return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%S").timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # OverflowError: before the clock began
         return None
 
 
@@ -158,7 +165,7 @@ def cancel(chosen: list[Task]) -> None:
 
 def max_array_size() -> int:
     """The number of tasks that one array may have; SLURM's default of 1001 where nobody says."""
-    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]) or "", re.M)
+    match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", _ask(["scontrol", "show", "config"]) or "", re.M)
     return max(1, int(match[1])) if match else 1001
 
 

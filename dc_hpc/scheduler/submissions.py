@@ -7,14 +7,18 @@ The job name carries a random token. Whatever sbatch answers, or if it never doe
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from dc_hpc.experiment import files
+from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.scheduler.site import check_name
 from dc_hpc.scheduler.slurm import Task
@@ -70,14 +74,39 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
             if record["name"] != path.stem:
                 raise DamagedFile(path, f"it is of job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
-            found.append(Submission(runs=runs, **record))
+            one = Submission(runs=runs, **record)
+            if not _is_sound(one, path):
+                raise DamagedFile(path, "no submission that this program writes")
+            found.append(one)
         except FileNotFoundError:
             continue
         except (DamagedFile, OSError) as error:
             lines.append(str(error))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             lines.append(str(DamagedFile(path, f"not a submission ({error})")))
     return sorted(found, key=lambda one: one.submitted)
+
+
+def _is_sound(one: Submission, path: Path) -> bool:
+    """Whether a record is one that `write` could have written: names are names and numbers numbers."""
+    kinds = {"name": str, "folder": str, "minutes": int, "gpus": int, "parallel_runs": int, "execution": dict,
+             "code": dict, "submitted": (int, float), "job": (str, NoneType)}  # fmt: skip
+    if not all(isinstance(getattr(one, name), kind) for name, kind in kinds.items()):
+        return False
+    runs = [run for pack in one.runs for run in pack]
+    return (
+        one.name == path.stem
+        and one.folder.startswith("/") and "\0" not in one.folder
+        and all(isinstance(run, str) and _is_name(run) for run in runs)
+        and one.execution.keys() <= {each.name for each in fields(Execution)}
+        and (one.job is None or re.fullmatch("[0-9]{0,18}", one.job) is not None)
+        and math.isfinite(one.submitted) and 0 <= one.gpus < 1e6 and 0 <= one.minutes < 1e9
+        and 1 <= one.parallel_runs < 1e6
+    )  # fmt: skip
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}", text) is not None
 
 
 def runs_of_tasks(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Task]:
