@@ -23,7 +23,7 @@ from hostile_text import promptly
 from PIL import Image
 from small_runs import new_run
 
-from dc_hpc.experiment import files, store
+from dc_hpc.experiment import dumps, files, metrics_file, store
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.files import DamagedFile
@@ -516,7 +516,7 @@ def test_hostile_features_in_a_run_folder_are_damage(tmp_path, digits_root):
         file.create_dataset("pseudo_labels", data=np.zeros(4, np.uint16))
     twin = new_run(tmp_path / "outputs", digits_root, seed=2)
     with pytest.raises(DamagedFile):
-        store.copy_features(directory, twin, cycle=0, k=6)
+        dumps.copy_features(directory, twin, cycle=0, k=6)
     assert not (twin / "features").exists()
 
 
@@ -525,7 +525,7 @@ def test_hostile_features_in_a_run_folder_are_damage(tmp_path, digits_root):
 def test_a_link_or_a_pipe_in_a_run_folder_is_damage_and_not_waited_for(tmp_path, digits_root, name, kind):
     directory = new_run(tmp_path / "outputs", digits_root)
     store.start_attempt(directory, {})
-    store.write_metrics(directory, [])
+    metrics_file.write_metrics(directory, [])
     store.finish(directory, {"ia": 0.5})
     (directory / name).rename(tmp_path / "true")
     os.mkfifo(directory / name) if kind == "pipe" else (directory / name).symlink_to(tmp_path / "true")

@@ -35,7 +35,7 @@ def two(digits_root, tmp_path_factory):
         run(stopped, Execution(str(digits_root), save_seconds=0), stop=lambda p=phases: next(p) == 3)
         assert [run(one, Execution(str(digits_root))) for one in (done, ia)] == ["done", "done"]
         packs = ((done.name,), (stopped.name,))
-        submissions.write(outputs, Submission(f"grid-{seed}", "slurm", packs, minutes=10 * seed, job="7"))
+        submissions.write(outputs, Submission(f"grid-{seed}", "/slurm", packs, minutes=10 * seed, job="7"))
         places.append((outputs, {"done": done, "stopped": stopped, "ia": ia}))
     return places
 
