@@ -1,0 +1,57 @@
+"""What it costs that nothing is lost: the time of every write and check in a true run, against the run's own."""
+
+import time
+
+import pytest
+
+from dc_hpc.experiment import dumps, metrics_file, store
+from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS
+from dc_hpc.experiment.config import make_config
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.run import run
+
+DOORS = [
+    *[(store, name) for name in ("start_attempt", "update_attempt", "load_checkpoint", "save_checkpoint", "finish",
+                                 "put_aside_damaged_result", "read_config", "state_of")],
+    *[(dumps, name) for name in ("dump_features", "put_aside_damaged_features", "write_trunk")],
+    (metrics_file, "report_progress"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def spent(monkeypatch):
+    """Seconds in the rooms that keep things, by the door that a run entered; doors inside of doors count once."""
+    seconds, inside = {}, []
+
+    def timed(name, real):
+        def door(*arguments, **settings):
+            inside.append(name)
+            started = time.perf_counter()
+            try:
+                return real(*arguments, **settings)
+            finally:
+                inside.pop()
+                if not inside:
+                    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+        return door
+
+    for room, name in DOORS:
+        monkeypatch.setattr(room, name, timed(name, getattr(room, name)))
+    return seconds
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("save_seconds", [60, 0], ids=["as_submitted", "after_every_phase"])
+def test_what_is_kept_costs_less_than_a_fiftieth_of_a_run(fmnist_root, tmp_path, spent, save_seconds):
+    """Fashion-MNIST, k 5, protocol `code`, three of its 50 cycles: what a run pays once weighs more here."""
+    settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"]
+    directory = store.create(tmp_path, make_config(settings | {"cycles": 3, "seed": 1, "protocol": "code"}))
+    spent.clear()
+    started = time.perf_counter()
+    assert run(directory, Execution(str(fmnist_root), save_seconds=save_seconds)) == "done"
+    whole = time.perf_counter() - started
+    parts = ", ".join(f"{name} {one:.3f}" for name, one in sorted(spent.items(), key=lambda pair: -pair[1]))
+    print(f"save_seconds {save_seconds}: {sum(spent.values()):.3f} s of {whole:.1f} s, "
+          f"{100 * sum(spent.values()) / whole:.2f} %: {parts}")  # fmt: skip
+    assert sum(spent.values()) < 0.02 * whole
