@@ -66,10 +66,16 @@ def test_set_limit_and_several_grids(place, digits_root):
     assert counts(out.stdout)["new"] == 4 and "to submit: 2" in out.stdout
 
 
+def heard():
+    """Let Ctrl-C reach a child: what a shell starts with `&`, these tests perhaps, does not, nor do its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
     arguments = ["--grid", "grid.yaml", "--data", str(digits_root), "--set", "cycles=12"]
     process = subprocess.Popen([sys.executable, "-m", "dc_hpc.submit", *arguments], cwd=place, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                               preexec_fn=heard)  # fmt: skip
     while process.poll() is None and not any(
         store.state_of(d).cycles_done >= 2 for d in store.run_directories(place / "outputs")
     ):
