@@ -23,6 +23,7 @@ from dc_hpc.experiment.processes import process_start
 from dc_hpc.experiment.run import run
 
 LONG = {"cycles": 12, "features": "every"}
+SHORT = {"cycles": 6, "features": "every"}
 HALTED = {"halt_cycle": 5, "cycles": 8, "features": 2}
 GIVER = {"cycles": 8, "features": 2}
 
@@ -82,11 +83,11 @@ def test_killed_while_it_gives_cycles_to_its_halted_twins(digits_root, tmp_path,
 
 @pytest.mark.parametrize("lives", [2, pytest.param(16, marks=pytest.mark.crash)])
 def test_living_attempts_of_one_run_do_no_harm(digits_root, tmp_path, undisturbed, lives):
-    directory = new_run(tmp_path, digits_root, **LONG)
+    directory = new_run(tmp_path, digits_root, **SHORT)
     processes = [start(directory, digits_root) for _ in range(lives)]
     said = [process.communicate(timeout=500)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * lives, said
-    assert results(directory) == undisturbed(**LONG)
+    assert results(directory) == undisturbed(**SHORT)
 
 
 WORKER = """
@@ -133,7 +134,7 @@ def test_a_killed_worker_leaves_no_process_and_no_damage(digits_root, tmp_path, 
 
 
 def test_a_killed_desk_costs_one_attempt_and_no_run(digits_root, tmp_path, undisturbed):
-    changes = [{**LONG, "seed": one} for one in (1, 2)]
+    changes = [{**SHORT, "seed": one} for one in (1, 2)]
     directories = [new_run(tmp_path, digits_root, **one) for one in changes]
     worker = start_worker(digits_root, directories)
     wait_for_checkpoints(directories[0], 2, lambda: worker.poll() is None)
