@@ -108,7 +108,7 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
 
 
 @pytest.mark.parametrize("layer, side, kind", [
-    (nn.Conv2d(1, 6, 5), 32, FiveWide), (nn.Conv2d(1, 3, 5), 7, FiveWide), (nn.Conv2d(6, 16, 5), 14, ByWindows),
+    (nn.Conv2d(1, 6, 5), 32, FiveWide), (nn.Conv2d(1, 3, 5), 7, FiveWide), (nn.Conv2d(6, 16, 5), 14, FiveWide),
     (nn.Conv2d(2, 48, 8, stride=3), 32, ByWindows), (nn.Conv2d(48, 126, 2), 8, ByWindows),
     (nn.Conv2d(126, 192, 3), 6, ByPoints), (nn.Conv2d(192, 192, 2), 4, ByPoints), (nn.Conv2d(192, 128, 2), 3, ByPoints),
     (nn.Conv2d(40, 7, 3), 4, ByPoints), (nn.Conv2d(40, 7, 3), 5, ByPoints),
