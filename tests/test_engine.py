@@ -1,6 +1,9 @@
 """The blocks against torch's own layers: forward, backward, running statistics, draws, and what they leave to torch."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -238,3 +241,15 @@ def test_blocks_know_their_parameters():
     blocks = blocks_of(list(alexnet_small().named_children()))
     assert [len(block.parameters()) for block in blocks] == [0, 4, 4, 4, 4, 4]
     assert [type(block) for block in blocks[1:]] == [Block] * 5
+
+
+def test_vectors_are_as_wide_as_the_cpu_has_them():
+    """In a process of its own: numba looks at it once."""
+    code = ("from dc_hpc.algorithm import kernels; import llvmlite.binding as llvm; "
+            "text = ''.join(kernels.compiled(kernels.five_wide).inspect_asm().values()); "
+            "print('zmm' in text or not llvm.get_host_cpu_features().get('avx512f'))")  # fmt: skip
+    free = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU")}
+    assert subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True).stdout == "True\n"
+    asked = free | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert subprocess.run([sys.executable, "-c", code.replace("'zmm' in text or not", "'zmm' not in text or")],
+                          env=asked, capture_output=True, text=True).stdout == "True\n"  # fmt: skip
