@@ -1,6 +1,7 @@
 # make demo   a small grid on this machine, from the data to the table
 # make test   the tests of every day
 # make slow   the long ones
+# make gpu    the tests that need a CUDA device
 # make cluster   of the long ones those on a real SLURM; CI runs them too
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make bench  how fast each stage is on this machine, against its peers; about five minutes
@@ -13,7 +14,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow cluster bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -42,6 +43,9 @@ test: data
 
 slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+gpu: data
+	$(BIN)/python -m pytest -m gpu
 
 cluster: data
 	$(BIN)/python -m pytest -m "slurm and slow"
