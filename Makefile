@@ -1,6 +1,7 @@
 # make demo   a small grid on this machine, from the data to the table
 # make test   the tests of every day
 # make slow   the long ones
+# make gpu    the tests that need a CUDA device
 # make cluster   of the long ones those on a real SLURM; CI runs them too
 # make crash  300 kills, 10,000 damages, an error at every call; half an hour
 # make fuzz   a hundred thousand hostile grids and site profiles
@@ -19,7 +20,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow cluster crash fuzz teeth lock audit bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster crash fuzz teeth lock audit bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -53,6 +54,9 @@ slow: data
 
 crash: data
 	$(BIN)/python -m pytest -m "crash and not gpu" -rA tests/crash
+
+gpu: data
+	$(BIN)/python -m pytest -m gpu
 
 cluster: data
 	$(BIN)/python -m pytest -m "slurm and slow"

@@ -1,6 +1,10 @@
 """The blocks against torch's own layers: forward, backward, running statistics, draws, and what they leave to torch."""
 
 import copy
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,7 +112,7 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
 
 
 @pytest.mark.parametrize("layer, side, kind", [
-    (nn.Conv2d(1, 6, 5), 32, FiveWide), (nn.Conv2d(1, 3, 5), 7, FiveWide), (nn.Conv2d(6, 16, 5), 14, ByWindows),
+    (nn.Conv2d(1, 6, 5), 32, FiveWide), (nn.Conv2d(1, 3, 5), 7, FiveWide), (nn.Conv2d(6, 16, 5), 14, FiveWide),
     (nn.Conv2d(2, 48, 8, stride=3), 32, ByWindows), (nn.Conv2d(48, 126, 2), 8, ByWindows),
     (nn.Conv2d(126, 192, 3), 6, ByPoints), (nn.Conv2d(192, 192, 2), 4, ByPoints), (nn.Conv2d(192, 128, 2), 3, ByPoints),
     (nn.Conv2d(40, 7, 3), 4, ByPoints), (nn.Conv2d(40, 7, 3), 5, ByPoints),
@@ -238,3 +242,41 @@ def test_blocks_know_their_parameters():
     blocks = blocks_of(list(alexnet_small().named_children()))
     assert [len(block.parameters()) for block in blocks] == [0, 4, 4, 4, 4, 4]
     assert [type(block) for block in blocks[1:]] == [Block] * 5
+
+
+def test_vectors_are_as_wide_as_the_cpu_has_them():
+    """In a process of its own: numba looks at it once."""
+    code = ("from dc_hpc.algorithm import kernels; import llvmlite.binding as llvm; "
+            "text = ''.join(kernels.compiled(kernels.five_wide).inspect_asm().values()); "
+            "print('zmm' in text or not llvm.get_host_cpu_features().get('avx512f'))")  # fmt: skip
+    free = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU")}
+    assert subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True).stdout == "True\n"
+    asked = free | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert subprocess.run([sys.executable, "-c", code.replace("'zmm' in text or not", "'zmm' not in text or")],
+                          env=asked, capture_output=True, text=True).stdout == "True\n"  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("g++") and "CI" not in os.environ, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_trunk_trains_like_a_plain_one(monkeypatch):
+    """Through torch's own compiler, where the blocks are not used; two epochs share what it compiled."""
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    plain, compiled_ = copy.deepcopy(drawn("lenet5")[0]), drawn("lenet5")[0]
+    images = torch.randn(40, 1, 32, 32)
+    for net, compile_ in ((plain, False), (compiled_, True)):
+        for _ in range(2):
+            function = engine.training(net, compile=compile_)
+            for batch in images.split(16):  # the last is smaller
+                net.zero_grad()
+                function(batch).square().mean().backward()
+                with torch.no_grad():
+                    for p in net.parameters():
+                        p -= 0.1 * p.grad
+    assert compiled_ in engine._COMPILED and plain not in engine._COMPILED
+    for a, b in zip(plain.state_dict().values(), compiled_.state_dict().values()):
+        close(b, a, 1e-4)
+
+
+def test_blocks_need_no_compiler():
+    trunk = drawn("lenet5")[0]
+    engine.training(trunk, compile=True)(torch.randn(4, 1, 32, 32))
+    assert trunk not in engine._COMPILED

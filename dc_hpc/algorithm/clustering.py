@@ -146,7 +146,8 @@ def kmeans(
     points: (n, d), any floating dtype and device. seed: 0 <= seed < 2**64; the first centroids are drawn from
     it once, whatever the engine: "random" takes k different rows, "k-means++" is scikit-learn's greedy
     variant with its draws. centroids: (k, d) to start from instead; seed and init are then unused. engine:
-    who finds the nearest centroid, "torch" (on the points' device), "faiss" or "sklearn" (both on the CPU).
+    who finds the nearest centroid, "torch" (on the points' device), "faiss" (there too where it is faiss-gpu,
+    else on the CPU) or "sklearn" (on the CPU).
     All else is shared, so engines differ only where two centroids are equally near up to rounding. Ties:
     torch takes the lower index.
 
@@ -283,9 +284,13 @@ def _faiss_engine(points: Tensor) -> Assign:
         wanted = 'engine faiss is not installed: pip install "dc-hpc[cpu]", or use engine torch'
         raise ValueError(wanted) from error
     queries = points.cpu().numpy()
+    on_gpu = points.is_cuda and faiss.get_num_gpus() > 0  # faiss-gpu; the points still travel at every search
+    resources = faiss.StandardGpuResources() if on_gpu else None
 
     def assign(centroids: Tensor) -> Tensor:
         index = faiss.IndexFlatL2(queries.shape[1])
+        if on_gpu:
+            index = faiss.index_cpu_to_gpu(resources, points.device.index or 0, index)
         index.add(centroids.cpu().numpy())
         return torch.from_numpy(index.search(queries, 1)[1][:, 0].copy()).to(points.device)
 

@@ -38,7 +38,7 @@ class Room:
 def fitting(layer: nn.Conv2d, height: int, width: int) -> FiveWide | ByWindows | ByPoints:
     """The fastest of the three for a layer and the size of its maps."""
     kernel, stride = layer.kernel_size, layer.stride[0]
-    if layer.in_channels == 1 and kernel[1] == 5 and stride == 1:
+    if layer.in_channels <= 8 and kernel[1] == 5 and stride == 1:
         return FiveWide(layer)
     out, square = height - kernel[0] + 1, height == width and kernel[0] == kernel[1]
     if square and kernel[0] in (2, 3) and out in (2, 3, 4) and stride == 1 and layer.in_channels >= 32:
@@ -47,13 +47,14 @@ def fitting(layer: nn.Conv2d, height: int, width: int) -> FiveWide | ByWindows |
 
 
 class FiveWide:
-    """A convolution of one channel with stride 1 and filters of width 5, by a compiled loop.
+    """A convolution of few channels with stride 1 and filters of width 5, by compiled loops.
 
-    The windows of one channel would be 25 times the image, for the six filters of LeNet-5: not worth copying.
+    The windows of one channel would be 25 times the image, for the six filters of LeNet-5: not worth copying. Its
+    second convolution makes products of matrices that are too small for a BLAS.
     """
 
     def __init__(self, layer: nn.Conv2d):
-        self.layer, self.room, self.windows = layer, Room(), ByWindows(layer)
+        self.layer, self.room = layer, Room()
 
     def forward(self, x: Tensor) -> Tensor:
         """With bias."""
@@ -65,12 +66,15 @@ class FiveWide:
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
-        if to_input:  # never for a first layer
-            self.windows.forward(self.x)
-            return self.windows.backward(gradient, to_input=True)
-        found = torch.empty_like(self.layer.weight.detach())
-        compiled(kernels.five_wide_filters)(rows_of(self.x), rows_of(gradient), gradient.shape[3], found.numpy())
-        return None, found
+        filters, (outs, height, width, n) = self.layer.weight.detach(), gradient.shape
+        found = torch.empty_like(filters)
+        compiled(kernels.five_wide_filters)(rows_of(self.x), rows_of(gradient), n, found.numpy())
+        if not to_input:
+            return None, found
+        bordered, back = self.room("bordered", outs, height, width + 8, n), self.room("back", *self.x.shape)
+        bordered[:, :, :4], bordered[:, :, 4:-4], bordered[:, :, -4:] = 0, gradient, 0
+        compiled(kernels.five_wide_input)(rows_of(bordered), filters.numpy(), n, rows_of(back))
+        return back, found
 
 
 class ByWindows:

@@ -8,7 +8,7 @@ The algorithm takes images. It has no parameter for ground truth, so the ground 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,7 @@ def deep_cluster(
     kmeans_init: str = "k-means++",
     kmeans_iterations: int = 20,
     engine: str = "torch",
+    compile: bool = False,
     first_features: Tensor | None = None,
     first_clusters: Clusters | None = None,
 ) -> Iterator[Cycle]:
@@ -96,7 +97,8 @@ def deep_cluster(
     the Initial Alignment is computed from (section 4.1.1). halt_cycle: number of clusterings done (section 4.2):
     clustering happens in cycles 0 .. halt_cycle - 1 and their last pseudo-labels serve from then on; None clusters in
     every cycle. reassign: cluster in every reassign-th cycle. epochs_per_cycle: N_e. last_cycle: "skip" leaves out
-    the training of the last cycle, as the authors' loop does. first_features, first_clusters: what another run has
+    the training of the last cycle, as the authors' loop does. engine: of k-means. compile: the net, for training, by
+    torch.compile where torch computes it. first_features, first_clusters: what another run has
     computed of cycle 0 already: the reduced features, float32 (n, q), and their clusters; they are taken as they are.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
@@ -115,7 +117,8 @@ def deep_cluster(
                            features=first_features if cycle == 0 else None,
                            clusters=first_clusters if cycle == 0 else None)
         if cycle < trained_cycles:
-            yield _train(state, seen, cycle, k=k, batch_size=batch_size, seed=seed, epochs=epochs_per_cycle)
+            yield _train(state, seen, cycle, k=k, batch_size=batch_size, seed=seed, epochs=epochs_per_cycle,
+                         compile=compile)  # fmt: skip
 
 
 def _cluster(state: State, seen: SeenImages, cycle: int, *, k: int, pca: int | None, seed: int, init: str,
@@ -130,7 +133,8 @@ def _cluster(state: State, seen: SeenImages, cycle: int, *, k: int, pca: int | N
     return Cycle(cycle, "clustered", clusters.labels, previous, features, clusters.inertia)
 
 
-def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: int, seed: int, epochs: int) -> Cycle:
+def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: int, seed: int, epochs: int,
+           compile: bool) -> Cycle:  # fmt: skip
     """(B): a fresh head, then epochs of SGD on (image, pseudo-label)."""
     # k outputs; more only when a caller put labels of its own into the state, as the leak experiment does
     outputs = max(k, int(state.pseudo_labels.max()) + 1)
@@ -140,19 +144,18 @@ def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: in
                           weight_decay=constants["weight_decay"])
     sampling = numpy_generator(seed, cycle, "sampling")
     augmentation = numpy_generator(seed, cycle, "augmentation")
-    losses = []
+    losses, trunk = [], training(state.trunk, compile=compile)
     with torch.random.fork_rng(devices=_cuda_devices(seen)):
         torch.manual_seed(key(seed, cycle, "dropout"))  # dropout only knows the global generator
         for _ in range(epochs):
             order = balanced_order(state.pseudo_labels.cpu().numpy(), sampling)
-            losses.append(_epoch(state, head, head_optimizer, seen, order, batch_size, augmentation))
+            losses.append(_epoch(state, trunk, head, head_optimizer, seen, order, batch_size, augmentation))
     state.cycle, state.phase = cycle, "trained"
     return Cycle(cycle, "trained", state.pseudo_labels, loss=float(np.mean(losses)))
 
 
-def _epoch(state: State, head: nn.Module, head_optimizer: torch.optim.SGD, seen: SeenImages, order: np.ndarray,
-           batch_size: int, augmentation: np.random.Generator) -> float:
-    trunk = training(state.trunk)
+def _epoch(state: State, trunk: Callable[[Tensor], Tensor], head: nn.Module, head_optimizer: torch.optim.SGD,
+           seen: SeenImages, order: np.ndarray, batch_size: int, augmentation: np.random.Generator) -> float:
     total = torch.zeros((), dtype=torch.float64, device=seen.images.device)
     for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
         batch = seen.training(indices, augmentation)

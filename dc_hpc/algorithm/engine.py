@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from dc_hpc.algorithm.convolutions import Room
 
 # Images at once in eval mode. Blocks: few enough that what a layer reads and writes stays in the cache of a core.
 _EVALUATED_AT_ONCE = {"torch": 256, "numba": 128}
+_COMPILED: WeakKeyDictionary[nn.Sequential, Callable[[Tensor], Tensor]] = WeakKeyDictionary()
 
 
 def kernels_of(trunk: nn.Sequential) -> str:
@@ -34,15 +36,16 @@ def evaluated_at_once(trunk: nn.Sequential) -> int:
     return _EVALUATED_AT_ONCE[kernels_of(trunk)]
 
 
-def training(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
+def training(trunk: nn.Sequential, *, compile: bool = False) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D), in train mode, through which autograd goes back.
 
-    Go back through a batch before the next, and only to the parameters: images get no gradient.
+    Go back through a batch before the next, and only to the parameters: images get no gradient. compile: by
+    torch.compile where torch computes the trunk, on a GPU as CUDA graphs; dropout then has draws of its own.
     """
     trunk.train()
     blocks = _blocks(trunk)
     if not blocks:
-        return trunk
+        return _compiled(trunk) if compile else trunk
     stack = _Stack(blocks)
     parameters = [p for block in blocks for p in block.parameters()]
     rest = nn.Sequential(*[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer
@@ -71,6 +74,18 @@ def evaluation(trunk: nn.Sequential, layers: Sequence[str]) -> Callable[[Tensor]
         return found
 
     return evaluate
+
+
+def _compiled(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    """The trunk through torch.compile, once in the trunk's life: what it compiled serves all epochs."""
+    if trunk not in _COMPILED:
+        _COMPILED[trunk] = torch.compile(trunk, mode="reduce-overhead", dynamic=False)
+
+    def compute(batch: Tensor) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()  # what the step before left in a graph's memory is free
+        return _COMPILED[trunk](batch)
+
+    return compute
 
 
 def _blocks(trunk: nn.Sequential) -> list[Block | SobelBlock]:

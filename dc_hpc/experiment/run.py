@@ -189,7 +189,7 @@ class _Attempt:
             state, seen, k=c.k, cycles=c.cycles, batch_size=c.batch_size, seed=c.seed, pca=c.pca,
             halt_cycle=1 if c.labels else c.halt_cycle, reassign=c.reassign, epochs_per_cycle=c.epochs_per_cycle,
             last_cycle=c.last_cycle, kmeans_init=c.kmeans_init, kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.engine, **self._first(state, seen),
+            engine=self.execution.engine, compile=self.execution.compile, **self._first(state, seen),
         )  # fmt: skip
         self._let_truth_in(state, truth)
         for cycle in phases:
@@ -321,10 +321,12 @@ def main() -> None:
     parser.add_argument("--engine", default="torch", choices=ENGINES, help="k-means engine")
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
+    parser.add_argument("--compile", action="store_true", help="GPU: train through torch.compile and CUDA graphs")
     given = parser.parse_args()
     os.umask(0o077)
     try:
-        execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds)
+        execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds,
+                              given.compile)  # fmt: skip
         ended = run(given.directory, execution, stop=StopSignal())
     except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")
