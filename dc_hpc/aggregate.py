@@ -37,7 +37,11 @@ def aggregate(
     ] = Path("data"),
     runs: Annotated[
         Optional[Path],  # noqa: UP045  typer reads it at run time, on python 3.10 too
-        typer.Option(help="A runs.csv to aggregate instead of the run directories."),
+        typer.Option(help="A runs.csv (with its cycles.csv) to aggregate instead of the run directories."),
+    ] = None,
+    document: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A Markdown file whose tables between <!-- NAME --> and <!-- end --> are renewed."),
     ] = None,
     only: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -48,6 +52,7 @@ def aggregate(
     averaged away.
     """
     from dc_hpc.report.claims import claims
+    from dc_hpc.report.document import renew
     from dc_hpc.report.findings import find, panels_of
     from dc_hpc.report.tables import records
 
@@ -56,12 +61,14 @@ def aggregate(
     rows, verdicts = records(frame), claims(frame)
     findings = find(panels, rows, jobs=jobs, data=data.expanduser())
     try:
-        _write_tables(outputs, frame, None if runs else cycles, verdicts, findings)
+        _write_tables(outputs, frame, cycles, verdicts, findings)
         _print_findings(findings, verdicts, outputs)
         _print_runs(rows)
         errors = _draw(findings, rows, cycles, outputs=outputs, data=data.expanduser())
         if not only:
             _write_page(rows, findings, verdicts, outputs)
+        if document:
+            renew(document, outputs / "tables")
     except OSError as error:
         raise InputError(
             f"--outputs {outputs} cannot be written ({error.strerror}); give a folder of your own with "
@@ -75,12 +82,13 @@ def aggregate(
 
 
 def _read(outputs: Path, runs: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs and the cycles: of the folder, or the runs of a table of them, which holds no cycles."""
+    """The runs and the cycles: of the folder, or of a runs.csv and the cycles.csv beside it, if there is one."""
     from dc_hpc.experiment import store
-    from dc_hpc.report.tables import load, no_cycles, read_runs_csv
+    from dc_hpc.report.table_files import read_cycles_csv, read_runs_csv
+    from dc_hpc.report.tables import load
 
     if runs is not None:
-        return read_runs_csv(runs), no_cycles()
+        return read_runs_csv(runs), read_cycles_csv(runs.with_name("cycles.csv"))
     if not outputs.is_dir():
         raise InputError(
             f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to"
@@ -100,7 +108,7 @@ def _read(outputs: Path, runs: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]
 def _write_tables(
     outputs: Path,
     frame: pd.DataFrame,
-    cycles: pd.DataFrame | None,
+    cycles: pd.DataFrame,
     verdicts: pd.DataFrame,
     findings: Sequence[Finding],
 ) -> None:
@@ -112,8 +120,7 @@ def _write_tables(
     folder = outputs / "tables"
     files.make_directory(folder)
     files.write_text(folder / "runs.csv", runs_csv(frame))
-    if cycles is not None:
-        files.write_text(folder / "cycles.csv", cycles_csv(cycles))
+    files.write_text(folder / "cycles.csv", cycles_csv(cycles))
     tables: list[Table] = [claims_table(verdicts), settings_table(records(frame))]
     tables += [table for finding in findings for table in finding.tables]
     for table in tables:

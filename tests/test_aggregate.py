@@ -13,6 +13,7 @@ from recorded_runs import JOBS, record_figure_4
 
 from dc_hpc import aggregate as door
 from dc_hpc.experiment.errors import InputError
+from dc_hpc.report.document import renew
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = Path("/nonexistent")
@@ -27,7 +28,7 @@ def tree(tmp_path_factory) -> Path:
 
 def run_door(outputs: Path, **options) -> None:
     door.aggregate(
-        **({"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "only": None} | options)
+        **({"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "document": None, "only": None} | options)
     )
 
 
@@ -82,8 +83,35 @@ def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatc
     monkeypatch.setattr(door, "_draw", lambda *arguments, **more: 0)
     assert collect(tmp_path / "again", runs=tree / "tables" / "runs.csv") == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()}
-    kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir() if path.name != "cycles.csv"}
+    kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}
     assert made == kept
+
+
+def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
+    document = tmp_path / "RESULTS.md"
+    document.write_text("Ours.\n\n<!-- fig_4a -->\nold\n<!-- end -->\n\nAnd <!-- claims -->\n<!-- end --> more.\n")
+    assert collect(tree, document=document) == 0
+    tables = {name: (tree / "tables" / f"{name}.md").read_text() for name in ("fig_4a", "claims")}
+    assert document.read_text() == (f"Ours.\n\n<!-- fig_4a -->\n{tables['fig_4a']}<!-- end -->\n\n"
+                                    f"And <!-- claims -->\n{tables['claims']}<!-- end --> more.\n")  # fmt: skip
+    before = document.read_bytes()
+    assert collect(tree, document=document) == 0 and document.read_bytes() == before
+
+
+@pytest.mark.parametrize("text, words", [
+    ("no table\n", "each table needs"),
+    ("<!-- fig_4a -->\nwithout an end\n", "each table needs"),
+    ("<!-- fig_4a -->\n<!-- end -->\n<!-- fig_4b -->\nno end\n<!-- end --> <!-- end -->\n", "each table needs"),
+    ("<!-- fig_99 -->\n<!-- end -->\n", "names fig_99, and .* has no table of that name"),
+    (None, "cannot be read"),
+])  # fmt: skip
+def test_a_document_that_names_no_table_is_left_alone(tree, tmp_path, text, words):
+    document = tmp_path / "RESULTS.md"
+    if text is not None:
+        document.write_text(text)
+    with pytest.raises(InputError, match=words):
+        renew(document, tree / "tables")
+    assert text is None or document.read_text() == text
 
 
 def test_only_draws_what_is_named_and_leaves_the_page(tree, tmp_path):

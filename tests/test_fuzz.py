@@ -22,7 +22,8 @@ from dc_hpc.experiment import grid
 from dc_hpc.experiment.config import RunConfig, make_config, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.grid import SETTINGS, Resources, parse_override, read_grid
-from dc_hpc.report.tables import read_runs_csv, records
+from dc_hpc.report.table_files import read_runs_csv
+from dc_hpc.report.tables import records
 from dc_hpc.scheduler import overview, slurm, submissions
 from dc_hpc.scheduler.launch import sbatch_text
 from dc_hpc.scheduler.site import Site, read_site

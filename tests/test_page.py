@@ -50,7 +50,7 @@ def report(tmp_path_factory) -> Path:
     tree = tmp_path_factory.mktemp("page") / "outputs"
     record_figure_4(tree)
     with pytest.raises(typer.Exit):
-        door.aggregate(outputs=tree, jobs=JOBS, data=NOWHERE, runs=None, only=None)
+        door.aggregate(outputs=tree, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None)
     return tree / "report.html"
 
 

@@ -23,12 +23,13 @@ from dc_hpc.experiment import store
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.report.columns import kind_of
+from dc_hpc.report.table_files import read_cycles_csv, read_runs_csv
 from dc_hpc.report.tables import (
     cycles_csv,
     load,
     load_cycles,
     load_runs,
-    read_runs_csv,
+    no_cycles,
     records,
     runs_csv,
 )
@@ -109,6 +110,18 @@ def test_the_table_read_back_is_the_table(tree, tmp_path):
     again = read_runs_csv(tmp_path / "runs.csv")
     pd.testing.assert_frame_equal(again, runs)
     assert runs_csv(again) == GOLDEN
+
+
+def test_the_cycles_read_back_are_the_cycles(tree, tmp_path):
+    cycles, path = load_cycles(tree), tmp_path / "cycles.csv"
+    pd.testing.assert_frame_equal(read_cycles_csv(path), no_cycles())
+    path.write_text(cycles_csv(cycles), encoding="utf-8", newline="")
+    again = read_cycles_csv(path)
+    pd.testing.assert_frame_equal(again, cycles)
+    assert cycles_csv(again) == GOLDEN_CYCLES
+    path.write_text("run_id,cycle\nx,1\n")
+    with pytest.raises(InputError, match="has no column dataset"):
+        read_cycles_csv(path)
 
 
 def test_a_frame_answers_a_notebook(tree):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def _leaves(annotation: Any) -> set[Any]:
     return {origin or annotation}
 
 
-def column(name: str, values: list[Any]) -> pd.Series:
+def column(name: str, values: list[Any], kind_of: Callable[[str], str] = kind_of) -> pd.Series:
     """The values as a typed series; a missing value is missing."""
     kind = kind_of(name)
     if kind == "unknown":
@@ -81,11 +81,14 @@ def column(name: str, values: list[Any]) -> pd.Series:
     return pd.Series(pd.array(values, dtype="Int64" if kind == "int" else "boolean"))
 
 
+def kind_in_cycles(name: str) -> str:
+    """What a column of cycles.csv holds. `reassign` is a setting (every how many cycles) and a metric (in this one)."""
+    return "flag" if name == "reassign" else kind_of(name)
+
+
 def numeric(name: str, numbers: np.ndarray) -> pd.Series:
     """Floats (n,) of one metric as a typed series, NaN as missing."""
-    # `reassign` is a setting (every how many cycles) and a metric (whether in this one).
-    kind = "flag" if name == "reassign" else kind_of(name)
-    dtype = {"int": "Int64", "flag": "boolean"}.get(kind)
+    dtype = {"int": "Int64", "flag": "boolean"}.get(kind_in_cycles(name))
     # Through a nullable float, so that NaN becomes a missing value and not a number.
     return (
         pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)

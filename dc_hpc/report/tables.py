@@ -11,7 +11,6 @@ value (`pca` off, `halt_cycle` never, a run that is not done).
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 import time
@@ -23,10 +22,7 @@ import numpy as np
 import pandas as pd
 
 from dc_hpc.experiment import metrics_file, store
-from dc_hpc.experiment.config import RunConfig
-from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.files import DamagedFile
-from dc_hpc.experiment.yaml_reader import short
 from dc_hpc.report.columns import (
     ATTEMPTS,
     RESULTS,
@@ -108,7 +104,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
-    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `read_runs_csv` undoes
+    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `table_files` undoes
     it.
     """
     return csv_text(runs.columns, zip(*(texts(runs[name]) for name in runs.columns)))
@@ -117,41 +113,6 @@ def runs_csv(runs: pd.DataFrame) -> str:
 def cycles_csv(cycles: pd.DataFrame) -> str:
     """The exact text of a frame of cycles, written as `runs_csv` does."""
     return runs_csv(cycles)
-
-
-def read_runs_csv(path: Path) -> pd.DataFrame:
-    """The frame that `runs_csv` made the file of; InputError when it is no such table.
-
-    Settings that did not exist when the file was written get their neutral value.
-    """
-    try:
-        if not path.is_file() and path.exists():
-            raise OSError("not a regular file")  # a pipe would have us wait for ever
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"--runs {path} cannot be read ({error}); give a runs.csv that aggregate has written"
-        ) from None
-    lost = [name for name in ("run_id", "state", "dataset", "k", "seed") if name not in header]
-    if lost or len(set(header)) < len(header):
-        wrong = f"has no column {lost[0]}" if lost else "names a column twice"
-        raise InputError(f"--runs {path} {wrong}; give a runs.csv that aggregate has written")
-    new = {
-        name: setting_cell(name, field.default)
-        for name, field in RunConfig.model_fields.items()
-        if name not in header and not field.is_required()
-    }
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(header):
-            raise InputError(
-                f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again"
-            )
-        rows.append(dict(zip(header, line)))
-    columns = {name: _parsed(path, name, [row[name] for row in rows]) for name in header}
-    settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    return frame_of([row | (new if row["dataset"] is not None else {}) for row in settled])
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -255,35 +216,3 @@ def _cycles_frame(read: list[tuple[dict[str, Any], np.ndarray]]) -> pd.DataFrame
     for index, name in enumerate((*metrics_file.METRICS, *_CYCLE_SECONDS)):
         columns[name] = numeric(name, numbers[:, index])
     return pd.DataFrame(columns)
-
-
-def _parsed(path: Path, name: str, texts: list[str]) -> list[Any]:
-    kind = kind_of(name)
-    try:
-        if kind == "unknown":
-            numeric = all(
-                text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
-            )
-            kind = "float" if numeric else "text"
-        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
-            kind
-        ]
-        return [None if text == "" else read(text) for text in texts]
-    except (ValueError, KeyError) as error:
-        named, cell = short(name, 60), short(str(error), 100)
-        raise InputError(
-            f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
-        ) from None
-
-
-def _int(text: str) -> int:
-    if not -(2**63) <= (value := int(text)) < 2**63:
-        raise ValueError(f"{text!r}, beyond 64 bits")
-    return value
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

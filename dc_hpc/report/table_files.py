@@ -1,0 +1,92 @@
+"""runs.csv and cycles.csv read back, exactly: the tables of `tables.py` without the run directories."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dc_hpc.experiment.config import RunConfig
+from dc_hpc.experiment.errors import InputError
+from dc_hpc.experiment.yaml_reader import short
+from dc_hpc.report.columns import column, kind_in_cycles, kind_of, setting_cell
+from dc_hpc.report.tables import frame_of, no_cycles
+
+
+def read_runs_csv(path: Path) -> pd.DataFrame:
+    """The frame that `runs_csv` made the file of; InputError when it is no such table.
+
+    Settings that did not exist when the file was written get their neutral value.
+    """
+    columns = _columns(path, ("run_id", "state", "dataset", "k", "seed"), kind_of)
+    new = {
+        name: setting_cell(name, field.default)
+        for name, field in RunConfig.model_fields.items()
+        if name not in columns and not field.is_required()
+    }
+    settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    return frame_of([row | (new if row["dataset"] is not None else {}) for row in settled])
+
+
+def read_cycles_csv(path: Path) -> pd.DataFrame:
+    """The frame that `cycles_csv` made the file of; without a row where there is no file; InputError otherwise."""
+    if not path.exists():
+        return no_cycles()
+    expected = list(no_cycles().columns)
+    columns = _columns(path, expected, kind_in_cycles)
+    return pd.DataFrame({name: column(name, columns[name], kind_in_cycles) for name in expected})
+
+
+def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -> dict[str, list[Any]]:
+    """Column -> its values, None where a cell is empty."""
+    try:
+        if not path.is_file() and path.exists():
+            raise OSError("not a regular file")  # a pipe would have us wait for ever
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--runs {path} cannot be read ({error}); give a table that aggregate has written") from None
+    lost = [name for name in needed if name not in header]
+    if lost or len(set(header)) < len(header):
+        wrong = f"has no column {lost[0]}" if lost else "names a column twice"
+        raise InputError(f"--runs {path} {wrong}; give a table that aggregate has written")
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise InputError(f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again")
+        rows.append(dict(zip(header, line)))
+    return {name: _parsed(path, name, [row[name] for row in rows], kind_of(name)) for name in header}
+
+
+def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
+    try:
+        if kind == "unknown":
+            numeric = all(
+                text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
+            )
+            kind = "float" if numeric else "text"
+        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
+            kind
+        ]
+        return [None if text == "" else read(text) for text in texts]
+    except (ValueError, KeyError) as error:
+        named, cell = short(name, 60), short(str(error), 100)
+        raise InputError(
+            f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
+        ) from None
+
+
+def _int(text: str) -> int:
+    if not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError(f"{text!r}, beyond 64 bits")
+    return value
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
