@@ -109,7 +109,7 @@ class SeenImages:
 
     def _cut(self, batch: Tensor, rng: np.random.Generator) -> Tensor:
         top, left, height, width = random_box(batch.shape[2], batch.shape[3], rng)
-        down, across = (torch_bilinear(length, self.views.crop).to(batch.device) for length in (height, width))
+        down, across = (torch_bilinear(length, self.views.crop, batch.device) for length in (height, width))
         return down @ (batch[..., top : top + height, left : left + width] @ across.T)
 
     def _normalise(self, batch: Tensor) -> Tensor:
@@ -161,13 +161,13 @@ def pil_bilinear(length: int, resized: int) -> np.ndarray:
 
 
 @cache
-def torch_bilinear(length: int, resized: int) -> Tensor:
-    """The weights of torch's antialiased bilinear resize along one axis: float32 (resized, length), on the CPU.
+def torch_bilinear(length: int, resized: int, device: torch.device) -> Tensor:
+    """The weights of torch's antialiased bilinear resize along one axis: float32 (resized, length).
 
     As two products with them a resize of a batch costs a third of torch's own (on one core).
     """
     rows = torch.eye(length).view(1, 1, length, length)
-    return interpolate(rows, size=[resized, length], mode="bilinear", antialias=True)[0, 0]
+    return interpolate(rows, size=[resized, length], mode="bilinear", antialias=True)[0, 0].to(device)
 
 
 def _rounded(sums: Tensor) -> Tensor:
