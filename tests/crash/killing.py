@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import random
@@ -10,30 +11,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 from small_runs import results
 
 from dc_hpc.experiment import store
 
-
-def start(directory: Path, root: Path, *options: str, **more) -> subprocess.Popen:
-    """The run of a directory as a process of its own, saving after every phase."""
-    command = [sys.executable, "-m", "dc_hpc.experiment.run", str(directory), "--data", str(root),
-               "--save-seconds", "0", *options]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+ANY_TRACER = 0x59616D61, -1  # of prctl: strace is no ancestor of what it attaches to
 
 
-# Forked from a process that has imported torch and computed nothing, as a desk is: a kill costs no import.
-_NURSERY = multiprocessing.get_context("forkserver")
-_NURSERY.set_forkserver_preload(["dc_hpc.experiment.run", "torch._inductor.config", "sklearn.cluster",
-                                "sklearn.metrics", "h5py", "safetensors.numpy", "numba"])  # fmt: skip
+@cache
+def nursery() -> ForkServerContext:
+    """Forks processes that have all of warmed.py."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warmed"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # it does not hear of ours otherwise
+        forkserver.ensure_running()
+    return context
 
 
 def start_at_once(directory: Path, root: Path) -> BaseProcess:
-    """The same without the door, some seconds faster."""
-    process = _NURSERY.Process(target=_run, args=(directory, root))
+    """The run of a directory as a process of its own, saving after every phase; without the door."""
+    process = nursery().Process(target=_run, args=(directory, root))
     process.start()
     return process
 
@@ -44,6 +50,33 @@ def _run(directory: Path, root: Path) -> None:
 
     os.umask(0o077)
     run(directory, Execution(str(root), save_seconds=0))
+
+
+def run_with_failing_calls(directory: Path, root: Path, rule: str) -> tuple[int | None, str]:
+    """A run through its door while strace injects a rule from its first moment on; its exit code and what it said."""
+    said = root / f"{directory.name}.said"
+    gate, opener = nursery().Pipe(duplex=False)
+    process = nursery().Process(target=_run_when_let, args=(directory, root, gate, said))
+    process.start()
+    with subprocess.Popen(["strace", "-f", "-q", "-o", "/dev/null", "-e", rule, "-p", str(process.pid)],
+                          stderr=subprocess.DEVNULL) as tracer:  # fmt: skip
+        while f"TracerPid:\t{tracer.pid}" not in Path(f"/proc/{process.pid}/status").read_text():
+            assert tracer.poll() is None, "strace could not attach"
+            time.sleep(0.001)
+        opener.send_bytes(b"x")
+        process.join(300)
+    return process.exitcode, said.read_text()
+
+
+def _run_when_let(directory: Path, root: Path, gate: Connection, said: Path) -> None:
+    from dc_hpc.experiment.run import main
+
+    ctypes.CDLL(None).prctl(*ANY_TRACER, 0, 0, 0)
+    with open(said, "w") as stream:
+        os.dup2(stream.fileno(), 2)
+    gate.poll(None)
+    sys.argv = ["run", str(directory), "--data", str(root), "--save-seconds", "0"]
+    main()
 
 
 def kill_at_random(directory: Path, root: Path, rng: random.Random, kills: int) -> int:

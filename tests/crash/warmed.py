@@ -1,0 +1,20 @@
+"""What a nursery has before it forks: all that a run imports, and its loops compiled; nothing is computed.
+
+A desk is such a process. Without it every kill would cost the seconds of a start.
+"""
+
+from __future__ import annotations
+
+import h5py  # noqa: F401
+import safetensors.numpy  # noqa: F401
+import sklearn.cluster  # noqa: F401
+import sklearn.metrics  # noqa: F401
+import torch._inductor.config  # noqa: F401
+
+import dc_hpc.experiment.run  # noqa: F401
+from dc_hpc.algorithm import kernels
+
+if kernels.available():
+    for kernel in (kernels.moments, kernels.rectified_maxima, kernels.to_winners, kernels.through_batch_norm,
+                   kernels.from_rows, kernels.five_wide, kernels.five_wide_filters):  # fmt: skip
+        kernels.compiled(kernel)
