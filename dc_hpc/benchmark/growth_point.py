@@ -44,7 +44,8 @@ def point(name: str, variable: str, value: int, *, quick: bool, threads: int, de
     with tempfile.TemporaryDirectory(prefix="dc-hpc-growth-") as folder, computing(threads):
         wait = settled(device)
         if name != "run":  # first calls are slow; a run is a first call itself
-            _stage(name, "k", _WARM_UP["k"], quick=True, device=device, folder=Path(folder) / "warm").ours()
+            with as_in_a_run():
+                _stage(name, "k", _WARM_UP["k"], quick=True, device=device, folder=Path(folder) / "warm").ours()
         empty = _resident()
         stage = _stage(name, variable, value, quick=quick, device=device, folder=Path(folder) / "point")
         _forget_peak()
