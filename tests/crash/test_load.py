@@ -12,7 +12,8 @@ from crowd import accuracy_of
 from recorded_runs import config_of, record
 from test_submit import door
 
-from dc_hpc.report.tables import read_runs_csv, records
+from dc_hpc.report.table_files import read_runs_csv
+from dc_hpc.report.tables import records
 
 TESTS = Path(__file__).parents[1]
 SEEN_BY_STATUS = ("config.json", "result.json", "attempts/0001.json")
