@@ -249,6 +249,8 @@ def _short(name: str) -> str:
     head, colon, _ = ENTRIES[name].title.partition(":")
     words = {
         "sobel": "Sobel",
+        "ia_k": "IA by k",
+        "ia_init": "IA by k-means init",
         "leak": "Leaked labels",
         "probe_layers": "Probed layers",
         "nmi": "NMI over cycles",

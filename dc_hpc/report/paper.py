@@ -161,6 +161,25 @@ _ENTRIES = (
               "The paper says Sobel. Its authors' code overwrites the filter with random weights.",
               axis=("sobel",), grids=("cifar10_sobel",)),
     )),
+    Entry("ia_k", "Initial Alignment by k, where the paper does not show it", "ours", (
+        Panel("ia_k_fmnist", "fmnist", "alignment",
+              "Not in the paper, which shows accuracy by k (Figure 4).",
+              axis=_K, values=(5, 10, 20, 200), grids=("fmnist_k_ia",)),
+        Panel("ia_k_cifar10", "cifar10", "alignment",
+              "Not in the paper, which shows accuracy by k (Figure 4).",
+              axis=_K, values=(10, 100, 1000, 2000), grids=("cifar10_k_ia",)),
+    )),
+    Entry("ia_init", "Initial Alignment by the initialisation of k-means", "ours", (
+        Panel("ia_init_fmnist", "fmnist", "alignment",
+              "Not in the paper. Its Fashion-MNIST runs begin k-means with k-means++.",
+              axis=("kmeans_init",), grids=("fmnist_ia",)),
+        Panel("ia_init_svhn", "svhn", "alignment",
+              "Not in the paper. Its SVHN runs begin k-means with random points.",
+              axis=("kmeans_init",), grids=("svhn_ia",)),
+        Panel("ia_init_cifar10", "cifar10", "alignment",
+              "Not in the paper. Its CIFAR10 runs begin k-means with random points.",
+              axis=("kmeans_init",), grids=("cifar10_ia",)),
+    )),
     Entry("leak", "Figure 5, clean and with the labels leaked at a restart", "ours", (
         Panel("leak_fmnist", "fmnist", "accuracy",
               "Not in the paper. A restart of the authors' code after the halt trains on the labels of "
