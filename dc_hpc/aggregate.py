@@ -52,10 +52,12 @@ def aggregate(
     averaged away.
     """
     from dc_hpc.report.claims import claims
-    from dc_hpc.report.document import renew
+    from dc_hpc.report.document import check, renew
     from dc_hpc.report.findings import find, panels_of
     from dc_hpc.report.tables import records
 
+    if document:
+        check(document)
     panels = panels_of(only or [])
     frame, cycles = _read(outputs, runs)
     rows, verdicts = records(frame), claims(frame)

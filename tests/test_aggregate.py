@@ -98,6 +98,12 @@ def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
     assert collect(tree, document=document) == 0 and document.read_bytes() == before
 
 
+def test_a_document_that_is_not_there_is_said_before_anything_is_written(tree, tmp_path):
+    with pytest.raises(InputError, match="cannot be read .No such file or directory."):
+        run_door(tmp_path / "new", runs=tree / "tables" / "runs.csv", document=tmp_path / "none.md")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("text, words", [
     ("no table\n", "each table needs"),
     ("<!-- fig_4a -->\nwithout an end\n", "each table needs"),

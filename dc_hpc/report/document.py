@@ -11,6 +11,11 @@ from dc_hpc.experiment.errors import InputError
 _PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
+def check(document: Path) -> None:
+    """InputError unless this is a text with places for tables."""
+    _places(document)
+
+
 def renew(document: Path, tables: Path) -> None:
     """Put each table of the folder `tables` that the document names between its marks; the rest stays as it is.
 
@@ -20,15 +25,22 @@ def renew(document: Path, tables: Path) -> None:
 
     InputError: no such document, no place in it, a name that is no table, a mark without its end.
     """
-    try:
-        text = document.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--document {document} cannot be read ({error}); give a Markdown file") from None
-    places = _PLACE.findall(text)
-    if not places or len(places) != text.count("<!-- end -->"):
-        raise InputError(f"--document {document}: each table needs the lines <!-- NAME --> and <!-- end -->")
-    missing = [name for _, name, _, _ in places if not (tables / f"{name}.md").is_file()]
+    text, names = _places(document)
+    missing = [name for name in names if not (tables / f"{name}.md").is_file()]
     if missing:
         raise InputError(f"--document {document} names {missing[0]}, and {tables} has no table of that name")
     renewed = _PLACE.sub(lambda found: found[1] + (tables / f"{found[2]}.md").read_text("utf-8") + found[4], text)
     files.replace_bytes(document, renewed.encode("utf-8"))
+
+
+def _places(document: Path) -> tuple[str, list[str]]:
+    """The text, and the tables that it names."""
+    try:
+        text = document.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"--document {document} cannot be read ({why}); give a Markdown file") from None
+    names = [name for _, name, _, _ in _PLACE.findall(text)]
+    if not names or len(names) != text.count("<!-- end -->"):
+        raise InputError(f"--document {document}: each table needs the lines <!-- NAME --> and <!-- end -->")
+    return text, names

@@ -105,7 +105,8 @@ def share_interval(hits: int, n: int) -> Interval | None:
     z, share = 1.959963984540054, hits / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+    # none and all of n: the ends are exact, and float arithmetic would miss them by a hair
+    return Interval(0.0 if hits == 0 else centre - reach, 1.0 if hits == n else centre + reach)
 
 
 def regression(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | None:
