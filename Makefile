@@ -3,8 +3,8 @@
 # make slow   the long ones
 # make gpu    the tests that need a CUDA device
 # make cluster   of the long ones those on a real SLURM; CI runs them too
-# make crash  300 kills, 10,000 damages, an error at every call; half an hour
-# make fuzz   a hundred thousand hostile grids and site profiles
+# make crash  300 kills, 10,000 damages, an error at every call, and what make fuzz does; an hour
+# make fuzz   of these, a hundred thousand hostile grids and site profiles
 # make teeth  plant bugs one by one and see that the tests catch each
 # make lock   pin every package that CI installs, with hashes; make audit looks for known holes in them
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
@@ -53,7 +53,7 @@ slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu and not crash"
 
 crash: data
-	$(BIN)/python -m pytest -m "crash and not gpu" -rA tests/crash
+	$(BIN)/python -m pytest -m "(crash or fuzz) and not gpu" -rA tests/crash tests/test_fuzz.py
 
 gpu: data
 	$(BIN)/python -m pytest -m gpu

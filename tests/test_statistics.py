@@ -63,6 +63,7 @@ def test_wilson_by_the_book():
     assert statistics.share_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert statistics.share_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
     assert statistics.share_interval(2, 2) is None
+    assert statistics.share_interval(0, 14)[0] == 0 and statistics.share_interval(14, 14)[1] == 1  # not by a hair
 
 
 def test_the_regression_is_numpys():
