@@ -89,11 +89,11 @@ def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
     assert all(name in checked for name in bad)
 
 
-@pytest.mark.parametrize("runs", [2, pytest.param(20, marks=pytest.mark.crash)])
-def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs):
+@pytest.mark.parametrize("runs, pause", [(2, 0), pytest.param(20, 3, marks=pytest.mark.crash)])
+def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs, pause):
     outputs = tmp_path / "outputs"
     paths = os.pathsep.join((str(TESTS), str(TESTS.parent)))
-    crowd = subprocess.Popen([sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs)],
+    crowd = subprocess.Popen([sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs), str(pause)],
                              env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True)  # fmt: skip
     while not outputs.is_dir() and crowd.poll() is None:
         time.sleep(0.05)
