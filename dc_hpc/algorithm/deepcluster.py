@@ -20,6 +20,7 @@ from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
 from dc_hpc.algorithm.engine import evaluated_at_once, evaluation, training
 from dc_hpc.algorithm.nets import feature_dimension, initialise, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
+from dc_hpc.algorithm.sgd import SGD
 from dc_hpc.algorithm.views import SeenImages, Views
 
 LAST_CYCLE = ("train", "skip")
@@ -35,7 +36,7 @@ class State:
     """
 
     trunk: nn.Sequential
-    optimizer: torch.optim.SGD
+    optimizer: SGD
     cycle: int = 0
     phase: str = "fresh"
     pseudo_labels: Tensor | None = None
@@ -66,7 +67,7 @@ def fresh(trunk: nn.Sequential, *, seed: int, lr: float, momentum: float, weight
     The learning rate is constant and weight decay reaches every parameter, as in the authors' code.
     """
     initialise(trunk, seed=seed)
-    return State(trunk, _sgd(trunk, lr=lr, momentum=momentum, weight_decay=weight_decay))
+    return State(trunk, SGD(trunk.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay))
 
 
 def deep_cluster(
@@ -139,9 +140,8 @@ def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: in
     # k outputs; more only when a caller put labels of its own into the state, as the leak experiment does
     outputs = max(k, int(state.pseudo_labels.max()) + 1)
     head = new_head(feature_dimension(state.trunk), outputs, seed=seed, cycle=cycle).to(seen.images.device)
-    constants = state.optimizer.defaults
-    head_optimizer = _sgd(head, lr=constants["lr"], momentum=constants["momentum"],
-                          weight_decay=constants["weight_decay"])
+    head_optimizer = SGD(head.parameters(), lr=state.optimizer.lr, momentum=state.optimizer.momentum,
+                         weight_decay=state.optimizer.weight_decay)
     sampling = numpy_generator(seed, cycle, "sampling")
     augmentation = numpy_generator(seed, cycle, "augmentation")
     losses, trunk = [], training(state.trunk, compile=compile)
@@ -154,7 +154,7 @@ def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: in
     return Cycle(cycle, "trained", state.pseudo_labels, loss=float(np.mean(losses)))
 
 
-def _epoch(state: State, trunk: Callable[[Tensor], Tensor], head: nn.Module, head_optimizer: torch.optim.SGD,
+def _epoch(state: State, trunk: Callable[[Tensor], Tensor], head: nn.Module, head_optimizer: SGD,
            seen: SeenImages, order: np.ndarray, batch_size: int, augmentation: np.random.Generator) -> float:
     total = torch.zeros((), dtype=torch.float64, device=seen.images.device)
     for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
@@ -198,9 +198,8 @@ def state_tensors(state: State) -> dict[str, Tensor]:
     """The State as named tensors, on the CPU: `trunk.*`, `momentum.*` where there is any, `pseudo_labels` int32."""
     tensors = {f"trunk.{name}": value for name, value in state.trunk.state_dict().items()}
     for name, parameter in state.trunk.named_parameters():
-        buffer = state.optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = buffer
+        if parameter in state.optimizer.velocity:
+            tensors[f"momentum.{name}"] = state.optimizer.velocity[parameter]
     if state.pseudo_labels is not None:
         tensors["pseudo_labels"] = state.pseudo_labels.int()
     return {name: value.detach().cpu() for name, value in tensors.items()}
@@ -212,8 +211,7 @@ def restore(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: str)
     state.trunk.load_state_dict(trunk)
     for name, parameter in state.trunk.named_parameters():
         if f"momentum.{name}" in tensors:
-            buffer = tensors[f"momentum.{name}"].to(parameter.device, copy=True)
-            state.optimizer.state[parameter] = {"momentum_buffer": buffer}
+            state.optimizer.velocity[parameter] = tensors[f"momentum.{name}"].to(parameter.device, copy=True)
     if "pseudo_labels" in tensors:
         device = next(state.trunk.parameters()).device
         state.pseudo_labels = tensors["pseudo_labels"].long().to(device)
@@ -223,11 +221,6 @@ def restore(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: str)
 def next_cycle(state: State) -> int:
     """The cycle that the next phase belongs to."""
     return state.cycle + 1 if state.phase == "trained" else state.cycle
-
-
-def _sgd(module: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
 
 def _required(views: Views | None) -> Views:

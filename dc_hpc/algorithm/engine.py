@@ -79,6 +79,8 @@ def evaluation(trunk: nn.Sequential, layers: Sequence[str]) -> Callable[[Tensor]
 def _compiled(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
     """The trunk through torch.compile, once in the trunk's life: what it compiled serves all epochs."""
     if trunk not in _COMPILED:
+        # the compiler keeps a setting of its own, which torch's short way to say so (experiment/run.py) leaves alone
+        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
         _COMPILED[trunk] = torch.compile(trunk, mode="reduce-overhead", dynamic=False)
 
     def compute(batch: Tensor) -> Tensor:

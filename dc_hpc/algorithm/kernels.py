@@ -1,17 +1,20 @@
 """Compiled loops for the parts of a net that torch is slow at on a CPU. They need numba, and the engine does without.
 
 All arrays are float32 with the images of the batch innermost, (c, h, w, n): every inner loop runs over neighbours in
-memory, whatever the size or the stride of a window. A kernel is compiled when a process first needs it (0.2 seconds
-each, 0.5 for the first) and kept in memory only. numba could keep its machine code on disk, but as pickles, and its
-index mixes up the machines of a cluster that share a file system when two kinds of them write at the same time.
+memory, whatever the size or the stride of a window. All kernels are compiled when a user first needs one on a kind of
+machine (2.5 seconds); later processes load them (machine_code.py).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+
+from dc_hpc.algorithm import machine_code
 
 try:
     import llvmlite.binding
@@ -32,10 +35,13 @@ def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
     Sums may be taken in another order (that is what makes them vectors: their bits depend on the width of this
     CPU's, like those of a BLAS), but not-a-number, infinities and comparisons are left as they are.
     """
-    _use_whole_vectors()
-    decorate = numba.njit(f"void({_TYPES[kernel.__name__]})", fastmath={"contract", "reassoc"}, error_model="numpy",
-                          no_cfunc_wrapper=True)  # fmt: skip
-    return decorate(kernel)
+    folder = _folder()
+    try:
+        return _compile(kernel, folder)
+    except Exception:
+        if folder is None:
+            raise
+        return _compile(kernel, None)  # whatever kept code may have against being loaded
 
 
 def moments(x: np.ndarray, found: np.ndarray) -> None:
@@ -217,6 +223,34 @@ def five_wide_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters:
                 f, t = filters[o, c, i], filters[other, c, i]
                 f[0], f[1], f[2], f[3], f[4] = s0, s1, s2, s3, s4
                 t[0], t[1], t[2], t[3], t[4] = t0, t1, t2, t3, t4
+
+
+def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., None]:
+    """Compiled, or loaded from the folder where it has been compiled into it."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+    try:
+        decorate = numba.njit(f"void({_TYPES[kernel.__name__]})", fastmath={"contract", "reassoc"},
+                              error_model="numpy", no_cfunc_wrapper=True, cache=folder is not None)  # fmt: skip
+        return decorate(kernel)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@cache
+def _folder() -> Path | None:
+    """The folder with the machine code of all kernels for this kind of machine."""
+    _use_whole_vectors()
+    source = Path(__file__).stat()
+    kind = [numba.__version__, llvmlite.__version__, machine_code.python(), __file__, source.st_mtime_ns,
+            source.st_size, llvmlite.binding.get_host_cpu_name(), numba.config.CPU_FEATURES,
+            llvmlite.binding.get_host_cpu_features().flatten(),
+            sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))]  # fmt: skip
+
+    def build(folder: Path) -> None:
+        for name in _TYPES:
+            _compile(globals()[name], folder)
+
+    return machine_code.kept(kind, build)
 
 
 def _use_whole_vectors() -> None:

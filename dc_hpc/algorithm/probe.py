@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, linear
 
 from dc_hpc.algorithm.engine import evaluated_at_once, evaluation
+from dc_hpc.algorithm.nets import undrawn_linear
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
+from dc_hpc.algorithm.sgd import SGD
 from dc_hpc.algorithm.views import SeenImages
 
 _TEST_BATCH = 128  # the authors' code: half the training batch; it decides `accuracy_batch_mean`
@@ -85,8 +87,7 @@ def linear_probe(
     lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
     """
     classifier = _new_classifier(train.shape[1], classes, seed).to(train.device)
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay,
-                                fused=True)
+    optimizer = SGD(classifier.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     rng = numpy_generator(seed, 0, "probe")
     values = train if train_mirrored is None else torch.cat([train, train_mirrored])
     accuracies, step, loss = [], 0, math.nan
@@ -94,7 +95,7 @@ def linear_probe(
         order = torch.from_numpy(rng.permutation(len(train))).to(train.device)
         total = 0.0
         for indices in order.split(batch_size):
-            optimizer.param_groups[0]["lr"] = lr / math.sqrt(1 + lr * weight_decay * step)
+            optimizer.lr = lr / math.sqrt(1 + lr * weight_decay * step)
             rows = indices if train_mirrored is None else _some_mirrored(indices, len(train), rng)
             # index_select: a third faster than values[rows] on one core
             batch = values.index_select(0, rows)
@@ -107,7 +108,7 @@ def linear_probe(
     return Probe(float(accuracies[-1]), float(max(accuracies)), float(100 * np.mean(batches)), loss)
 
 
-def _step(classifier: nn.Linear, optimizer: torch.optim.SGD, batch: Tensor, labels: Tensor) -> float:
+def _step(classifier: nn.Linear, optimizer: SGD, batch: Tensor, labels: Tensor) -> float:
     loss = cross_entropy(classifier(batch), labels)
     optimizer.zero_grad()
     loss.backward()
@@ -118,7 +119,7 @@ def _step(classifier: nn.Linear, optimizer: torch.optim.SGD, batch: Tensor, labe
 @torch.no_grad()
 def _new_classifier(values: int, classes: int, seed: int) -> nn.Linear:
     """torch's default initialisation of a Linear layer, which the authors' probe has, from our own key."""
-    classifier = nn.utils.skip_init(nn.Linear, values, classes)
+    classifier = undrawn_linear(values, classes)
     generator, bound = torch_generator(seed, 0, "probe"), 1 / math.sqrt(values)
     for parameter in (classifier.weight, classifier.bias):
         parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))

@@ -24,7 +24,7 @@ def checkpoint(room: Room, folder: Path) -> Stage:
     room.renew()
     for parameter in state.trunk.parameters():
         if room.setting.size.momentum and parameter.requires_grad:
-            state.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            state.optimizer.velocity[parameter] = torch.zeros_like(parameter)
 
     def ours() -> dict[str, np.ndarray]:
         tensors = {name: value.numpy() for name, value in state_tensors(state).items()}

@@ -65,7 +65,7 @@ class Room:
         """Both nets as they were before any training, with the same filters and no momentum."""
         self.state.trunk.load_state_dict(self.first)
         self.plain.load_state_dict(self.first)
-        self.state.optimizer.state.clear()
+        self.state.optimizer.velocity.clear()
         self.state.cycle, self.state.phase, self.state.pseudo_labels = 0, "clustered", self.labels
 
     def layers(self, until: str | None = None) -> list[work.Layer]:

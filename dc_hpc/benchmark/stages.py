@@ -67,13 +67,13 @@ def _built(chosen: Setting, names: Sequence[str], device: str, folder: Path) -> 
 @contextmanager
 def as_in_a_run() -> Iterator[None]:
     """Torch as `experiment/run.py` sets it: no operation whose sums change from one run to the next."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)
 
 
 @contextmanager

@@ -298,10 +298,11 @@ class _threads:
         self.threads = threads
 
     def __enter__(self) -> None:
-        self.before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        self.before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         torch.set_num_threads(self.threads)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        # not torch.use_deterministic_algorithms: it imports torch's compiler, which takes a second
+        torch.set_deterministic_debug_mode("error")
         # Filling new memory is for finding reads of it, and costs time.
         torch.utils.deterministic.fill_uninitialized_memory = False
         self.limits = threadpool_limits(self.threads)
@@ -309,7 +310,7 @@ class _threads:
     def __exit__(self, *_: object) -> None:
         self.limits.unregister()
         torch.set_num_threads(self.before[0])
-        torch.use_deterministic_algorithms(self.before[1])
+        torch.set_deterministic_debug_mode(self.before[1])
 
 
 def main() -> None:

@@ -1,0 +1,100 @@
+"""Where the machine code of the compiled kernels is kept, so that only the first run of a user on a kind of machine
+waits for the compiler.
+
+One folder a kind, in the user's own cache: what could change the code is in its name (numba, Python, the kernels'
+source, the CPU with its vector units), so machines that share a home do not get each other's. A folder is built aside
+and comes in one rename, whole and with a seal over its bytes; after that nobody writes to it. One that is damaged, or
+that somebody else could have written, is not used: a damaged kernel would be a wrong number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_SEAL = "seal.json"
+_KEPT_DAYS = 90
+
+
+def kept(kind: list[object], build: Callable[[Path], None]) -> Path | None:
+    """The folder of this kind of machine, made by `build(folder)` if there is none that is whole.
+
+    kind: all that the code depends on, as JSON can write it. None where nothing can be kept: no home, no space, no
+    permission. Several processes may build the same folder at once: the first one there stays.
+    """
+    try:
+        root = _root()
+        folder = root / f"kernels-{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]}"
+        if not is_whole(folder):
+            _sweep(root)
+            _put(folder, build)
+        return folder if is_whole(folder) else None
+    except (OSError, RuntimeError):  # RuntimeError: pathlib finds no home, numba no place to write
+        return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is this user's alone and has exactly the bytes that it was built with."""
+    try:
+        if not _only_ours(folder):
+            return False
+        sealed = json.loads((folder / _SEAL).read_bytes())
+        return sealed == _digests(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _root() -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dc_hpc"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _only_ours(root):
+        raise OSError(f"{root} can be written by others")
+    return root
+
+
+def _only_ours(folder: Path) -> bool:
+    found = folder.lstat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022 and folder.is_dir() and not folder.is_symlink()
+
+
+def _put(folder: Path, build: Callable[[Path], None]) -> None:
+    building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))  # mode 0700
+    damaged = building.with_name(f"damaged-{building.name}")
+    try:
+        build(building)
+        (building / _SEAL).write_text(json.dumps(_digests(building)))
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists() and not is_whole(folder):
+            folder.rename(damaged)
+        with contextlib.suppress(OSError):  # another process was first
+            building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file below, by its path in the folder; of the seal none."""
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / _SEAL}  # fmt: skip
+
+
+def _sweep(root: Path) -> None:
+    """Take away what was built long ago: mostly for versions that are gone."""
+    for path in root.iterdir():
+        if time.time() - path.lstat().st_mtime > _KEPT_DAYS * 86400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def python() -> str:
+    """The interpreter, as machine code of numba depends on it."""
+    return f"{sys.implementation.cache_tag} {sys.version}"
