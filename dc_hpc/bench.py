@@ -52,8 +52,11 @@ def bench(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="DIR", help="Instead: whole runs against a checkout of the authors' code."),
     ] = None,
+    start: Annotated[bool, typer.Option("--start", help="Instead: from a process's start to its first step.")] = False,
     slots: Annotated[int, typer.Option(min=1, help="--peer: our runs at the same time.")] = cores(),
-    data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help="--peer: folder of the data sets.")] = Path("data"),
+    data: Annotated[
+        Path, typer.Option(envvar="DC_HPC_DATA", help="--peer, --start: folder of the data sets.")
+    ] = Path("data"),
 ) -> None:
     """Time every stage of a run: seconds, work a second, share of this machine's limit, and the peer's time.
 
@@ -70,9 +73,11 @@ def bench(
     wanted_networks = _one_of("--networks", _listed(networks, NETWORKS), NETWORKS)
     wanted_stages = _one_of("--stages", _listed(stages, STAGES), STAGES)
     _check_outlets(json, figure)
-    if growth and peer:
-        raise InputError("--growth and --peer are two benchmarks; give one of them, and the other in a second call")
-    if peer:
+    if growth + bool(peer) + start > 1:
+        raise InputError("--growth, --peer and --start are benchmarks of their own; give one of them in a call")
+    if start:
+        _starts(data, size=size, json=json, figure=figure)
+    elif peer:
         _against_authors(peer, data, size=size, slots=slots, json=json, figure=figure)
     elif growth:
         _growth(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
@@ -163,6 +168,28 @@ def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Pat
         from dc_hpc.report.speed_figures import speed
 
         _draw(lambda: speed(as_json(rows), about.caption(facts)), figure)
+
+
+def _starts(data: Path, *, size: str, json: Path | None, figure: Path | None) -> None:
+    from dc_hpc.benchmark.start import time_starts
+    from dc_hpc.experiment.datasets import verify
+
+    verify("fmnist", data.expanduser())  # before torch is imported
+    from dc_hpc.benchmark import facts as about
+    from dc_hpc.benchmark.tables import print_stages
+    from dc_hpc.benchmark.timing import as_json
+
+    load = about.load_average()
+    with _progress() as report:
+        rows = as_json(time_starts(data.expanduser(), size=size, report=report))
+    facts = {**about.machine(device="cpu", threads=1), "size": size, "load_start": load,
+             "load_end": about.load_average()}  # fmt: skip
+    print_stages(rows, about.caption(facts))
+    _write(rows, facts, json)
+    if figure:
+        from dc_hpc.report.speed_figures import speed
+
+        _draw(lambda: speed(rows, about.caption(facts)), figure)
 
 
 def _listed(text: str | None, known: Sequence[str]) -> list[str]:

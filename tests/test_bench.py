@@ -21,7 +21,7 @@ from dc_hpc.algorithm.deepcluster import fresh
 from dc_hpc.algorithm.nets import NETS as OUR_NETS
 from dc_hpc.algorithm.views import SeenImages, Views
 from dc_hpc.bench import impossible
-from dc_hpc.benchmark import authors, authors_driver, clustering_stages, growth, peers, work
+from dc_hpc.benchmark import authors, authors_driver, clustering_stages, growth, peers, start, work
 from dc_hpc.benchmark.names import NETWORKS, STAGES
 from dc_hpc.benchmark.plain_nets import plain_net
 from dc_hpc.benchmark.sizes import setting
@@ -231,7 +231,9 @@ def test_the_table_and_the_figure_are_there(quick):
     (["--figure", "a.gif"], "allowed: .png, .svg, .pdf"),
     (["--threads", "0"], "--threads"),
     (["--json", "/proc/nowhere/a.json"], "--json /proc/nowhere/a.json cannot be written"),
-    (["--growth", "--peer", "."], "two benchmarks"),
+    (["--growth", "--peer", "."], "benchmarks of their own"),
+    (["--start", "--growth"], "benchmarks of their own"),
+    (["--start", "--data", "/nowhere"], "/nowhere/FashionMNIST/raw/train-images-idx3-ubyte is missing; run: python"),
     (["--peer", "."], "is no checkout of the authors' code"),
 ])  # fmt: skip
 def test_bad_options_are_one_line(words, said):
@@ -330,6 +332,22 @@ def checkout(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path / "theirs"
+
+
+def test_a_start_is_timed_from_a_process_of_its_own(fmnist_root, tmp_path):
+    """The run is Fashion-MNIST's own, up to its first step; the user's first start compiles what the next one loads."""
+    done = bench("--start", "--quick", "--data", str(fmnist_root), "--json", str(tmp_path / "start.json"))
+    rows = json.loads((tmp_path / "start.json").read_text())
+    assert [row["name"] for row in rows] == ["first_start", "start"], done.stderr
+    first, later = (row["seconds"] for row in rows)
+    # a start imports torch, sees 60,000 images and compiles or not: orders, not speeds
+    assert first > later > rows[0]["peer_seconds"] > 0 and set(rows[0]) == set(KEYS)
+    assert "start" in done.stdout and "import torch" in done.stdout
+
+
+def test_a_run_that_does_not_come_to_its_first_step_has_no_time(tmp_path):
+    with pytest.raises(RuntimeError, match="did not come to its first step: .* is missing"):
+        start._start(tmp_path / "outputs", tmp_path / "no_data", {})
 
 
 def test_a_checkout_is_driven_and_its_parts_are_timed(checkout, fmnist_root):

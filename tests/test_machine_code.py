@@ -23,8 +23,9 @@ x, found = np.random.default_rng(0).normal(size=(3, 5, 640)).astype(np.float32),
 kernel = kernels.compiled(kernels.moments)
 kernel(x, found)
 kernels.compiled(kernels.five_wide)
-print(json.dumps({"bits": found.tobytes().hex(), "kept": str(kernels._folder()),
-                  "loaded": sum(kernel.stats.cache_hits.values()), "compiled": sum(kernel.stats.cache_misses.values())}))
+loaded, compiled = sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
+print(json.dumps({"bits": found.tobytes().hex(), "kept": str(kernels._folder()), "loaded": loaded,
+                  "compiled": compiled}))
 """
 
 

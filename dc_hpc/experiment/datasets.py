@@ -190,10 +190,10 @@ def _load_idx(name: str, root: Path) -> Dataset:
 
 def _read_idx(path: Path) -> np.ndarray:
     """The uint8 array of a verified file: the fourth byte is the number of axes, then each length, big-endian."""
-    content = path.read_bytes()
-    axes = content[3]
-    shape = np.frombuffer(content, ">i4", axes, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    content = np.fromfile(path, np.uint8)
+    axes = int(content[3])
+    shape = content[4 : 4 + 4 * axes].view(">i4")
+    return content[4 + 4 * axes :].reshape(shape)
 
 
 def _load_svhn(root: Path) -> Dataset:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -19,6 +21,21 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RE
 CLUSTERS = ("local", "slurm", "debug")
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("torch", "faiss", "sklearn")
+
+
+def import_run() -> Callable[..., str]:
+    """`run` of experiment/run.py, for a process that has not imported torch yet.
+
+    torch brings a few hundred thousand objects that stay. Looking for garbage among them takes a sixth of a second
+    here, and in processes that are forked later it would copy the pages that they share; so nobody looks there.
+    """
+    gc.disable()
+    try:
+        from dc_hpc.experiment.run import run
+    finally:
+        gc.freeze()
+        gc.enable()
+    return run
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from dc_hpc.experiment import store
-from dc_hpc.experiment.execution import Execution, StopSignal
+from dc_hpc.experiment.execution import Execution, StopSignal, import_run
 from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.desks import Desk, choose, family_of
 
@@ -65,8 +65,8 @@ class Work:
 
     def run_function(self) -> Callable[..., str]:
         """What brings one run to its end: it imports torch, once for all desks."""
+        run = import_run()
         from dc_hpc.experiment.memory import Memory
-        from dc_hpc.experiment.run import run
 
         return partial(run, memory=Memory(keep=len(self.directories) > 1))
 
