@@ -92,7 +92,7 @@ def histograms(panel: Panel, rows: Sequence[Row]) -> Figure | None:
         key=lambda value: order(name, value),
     )
     every = [ia for _, cells in groups for cell in cells for ia in cell.values("ia").values()]
-    figure, axes = canvas(len(values), len(groups), width=3.3, height=2.9, share_x=True)
+    figure, axes = canvas(len(values), len(groups), width=3.7, height=2.9, share_x=True)
     columns = group_columns([group for group, _ in groups])
     for (group, cells), row in zip(groups, axes):
         by_value = {cell.settings[name]: cell for cell in cells if cell.values("ia")}
@@ -103,7 +103,8 @@ def histograms(panel: Panel, rows: Sequence[Row]) -> Figure | None:
             else:
                 ax.set_axis_off()
         row[0].set_ylabel("runs")
-        row[0].annotate(name_of(group, columns), (0, 1.24), xycoords="axes fraction", fontweight="bold")
+        # a title may reach over the next axes; other text would push them away
+        row[0].set_title(f"{name_of(group, columns)}\n{row[0].get_title(loc='left')}".rstrip())
     return figure
 
 
