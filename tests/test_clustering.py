@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dc_hpc.algorithm.clustering import ENGINES, _whiten, kmeans, reduce_features
+from dc_hpc.algorithm.clustering import ENGINES, _whiten, kmeans, principal_components, reduce_features
 from dc_hpc.algorithm.seeding import first_centroids
 
 every_engine = pytest.mark.parametrize("engine", ["torch", "faiss", "sklearn"])
@@ -68,7 +68,7 @@ def test_reduction_is_sklearns_up_to_the_sign_of_a_component(features, pca):
 
 def test_each_component_points_along_its_largest_loading():
     features = digits()
-    whitened = _whiten(features, 20)
+    whitened = _whiten(features, 20, principal_components(features))
     loadings = (features - features.mean(0)).T @ whitened  # proportional to the components
     assert (loadings.gather(0, loadings.abs().argmax(0, keepdim=True)) > 0).all()
 
@@ -77,12 +77,22 @@ def test_each_component_points_along_its_largest_loading():
 @given(n=st.integers(60, 1500), d=st.integers(1, 30), seed=st.integers(0, 99), data=st.data())
 def test_whitening_gives_unit_covariance_and_then_rows_have_norm_one(n, d, seed, data):
     q = data.draw(st.integers(1, d))
-    whitened = _whiten(gaussian(n, d, seed) * torch.linspace(1, 30, d) + 3, q).double()
+    features = gaussian(n, d, seed) * torch.linspace(1, 30, d) + 3
+    whitened = _whiten(features, q, principal_components(features)).double()
     assert whitened.mean(0).abs().max() < 1e-4
     torch.testing.assert_close(torch.atleast_2d(whitened.T.cov()), torch.eye(q).double(), atol=1e-4, rtol=0)
     for pca in (q, None):
         norms = reduce_features(gaussian(n, d, seed), pca=pca).norm(dim=1)
         torch.testing.assert_close(norms, torch.ones(n), atol=1e-5, rtol=0)
+
+
+def test_components_serve_reductions_to_any_number_of_them():
+    features = gaussian(3000, 30) @ gaussian(30, 30, 1)
+    components = principal_components(features)
+    assert (components.variances.diff() <= 0).all()
+    for pca in (1, 7, 30):
+        known = reduce_features(features, pca=pca, components=components)
+        assert torch.equal(known, reduce_features(features, pca=pca))
 
 
 def test_without_pca_rows_are_only_divided_by_their_norm():

@@ -159,6 +159,7 @@ MAY_WRITE = {
     "dc_hpc.algorithm.machine_code": {"mkdir", "mkdtemp", "write_text", "rename"},
     "dc_hpc.experiment.datasets": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
     "dc_hpc.benchmark.stages": {"TemporaryDirectory"},
+    "dc_hpc.benchmark.start": {"TemporaryDirectory"},
     "dc_hpc.benchmark.authors": {"TemporaryDirectory"},
     "dc_hpc.benchmark.growth_point": {"TemporaryDirectory", "open", "write"},
 }

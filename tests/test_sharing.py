@@ -33,12 +33,14 @@ def alone(tmp_path, digits_root):
 def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_root, alone, monkeypatch):
     passes, true_forward = [], memory_room.forward
     monkeypatch.setattr(memory_room, "forward", lambda *args: passes.append(1) or true_forward(*args))
+    decomposed, true_components = [], memory_room.principal_components
+    monkeypatch.setattr(memory_room, "principal_components", lambda one: decomposed.append(1) or true_components(one))
     points = [{"k": k, "pca": pca, "seed": seed, "cycles": 0, "probe": ()}
-              for seed in (1, 2) for k in (4, 6) for pca in (None, 8)]  # fmt: skip
+              for seed in (1, 2) for k in (4, 6) for pca in (None, 8, 5)]  # fmt: skip
     memory, execution = Memory(keep=True), Execution(str(digits_root))
     directories = [new_run(tmp_path, digits_root, **point) for point in points]
-    assert [run(one, execution, memory=memory) for one in directories] == ["done"] * 8
-    assert len(passes) == 2
+    assert [run(one, execution, memory=memory) for one in directories] == ["done"] * 12
+    assert (len(passes), len(decomposed)) == (2, 2)
     assert [results(one) for one in directories] == [alone(**point) for point in points]
 
 

@@ -38,11 +38,35 @@ class Clusters(NamedTuple):
     iterations: int
 
 
+class Components(NamedTuple):
+    """All principal components of features (n, d).
+
+    mean: float32 (d,). variances: float64 (d,), falling. directions: float64 (d, d), a column each.
+    """
+
+    mean: Tensor
+    variances: Tensor
+    directions: Tensor
+
+
 @torch.no_grad()
-def reduce_features(features: Tensor, *, pca: int | None) -> Tensor:
+def principal_components(features: Tensor) -> Components:
+    """The principal components, for several reductions of the same features to different numbers of them.
+
+    features: as in `reduce_features`, which raises the same errors.
+    """
+    features = _matrix(features, "features")
+    mean = _mean(features, "features")
+    variances, directions = torch.linalg.eigh(_covariance(features, mean))  # ascending
+    return Components(mean, variances.flip(0), directions.flip(1))
+
+
+@torch.no_grad()
+def reduce_features(features: Tensor, *, pca: int | None, components: Components | None = None) -> Tensor:
     """PCA to `pca` whitened components, then every row divided by its L2 norm (section 3.1).
 
     features: (n, d), any floating dtype and device. pca: 1..min(n, d) components, or None for L2 alone.
+    components: the `principal_components` of these features where they are known; the result is the same.
     Returns float32 (n, pca) or (n, d) on the same device; the input is left as it is.
 
     Components come by falling variance, each with its largest loading positive, so that a rerun gives the
@@ -58,7 +82,7 @@ def reduce_features(features: Tensor, *, pca: int | None) -> Tensor:
     n, d = features.shape
     if not 1 <= pca <= min(n, d):
         raise ValueError(f"pca {pca} is not between 1 and {min(n, d)}: the features are {n} x {d}")
-    reduced = _whiten(features, pca)
+    reduced = _whiten(features, pca, components or principal_components(features))
     return _unit_rows(reduced, reduced)
 
 
@@ -79,17 +103,15 @@ def _mean(values: Tensor, name: str) -> Tensor:
     return (total / len(values)).float()
 
 
-def _whiten(features: Tensor, pca: int) -> Tensor:
+def _whiten(features: Tensor, pca: int, components: Components) -> Tensor:
     """The `pca` leading principal components, each of unit variance (or 0, see reduce_features)."""
-    mean = _mean(features, "features")
-    variances, components = torch.linalg.eigh(_covariance(features, mean))  # ascending
-    variances, components = variances.flip(0)[:pca], components.flip(1)[:, :pca]
-    largest = components.gather(0, components.abs().argmax(0, keepdim=True))
+    variances, directions = components.variances[:pca], components.directions[:, :pca]
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     alive = variances > ZERO_VARIANCE * variances[0]
     scale = torch.where(alive, variances.clamp(min=0).rsqrt(), 0.0)
-    projection = (components * largest.sign() * scale).float()
+    projection = (directions * largest.sign() * scale).float()
     reduced = torch.empty(len(features), pca, device=features.device)
-    for rows, out in zip(_centred(features, mean), reduced.split(ROWS), strict=True):
+    for rows, out in zip(_centred(features, components.mean), reduced.split(ROWS), strict=True):
         torch.mm(rows, projection, out=out)
     return reduced
 

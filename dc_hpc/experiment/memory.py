@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dc_hpc.algorithm.clustering import reduce_features
+from dc_hpc.algorithm.clustering import principal_components, reduce_features
 from dc_hpc.algorithm.deepcluster import forward
 from dc_hpc.algorithm.views import SeenImages, Views
 from dc_hpc.experiment.config import RunConfig
@@ -40,8 +40,15 @@ class Memory:
     def first_features(self, config: RunConfig, trunk: nn.Sequential, seen: SeenImages) -> torch.Tensor:
         """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
         name = (first_pass(config), str(seen.images.device))
-        return self._remember("reduced", (name, config.pca), lambda: reduce_features(
-            self._remember("features", name, lambda: forward(trunk, seen)), pca=config.pca))  # fmt: skip
+
+        def reduced() -> torch.Tensor:
+            features = self._remember("features", name, lambda: forward(trunk, seen))
+            if config.pca is None:
+                return reduce_features(features, pca=None)
+            components = self._remember("components", name, lambda: principal_components(features))
+            return reduce_features(features, pca=config.pca, components=components)
+
+        return self._remember("reduced", (name, config.pca), reduced)
 
     def _remember(self, kind: str, name: Any, make: Any) -> Any:
         known = self._known.get(kind)
