@@ -36,8 +36,10 @@ def aggregate(
         Path, typer.Option(envvar="DC_HPC_DATA", help="Folder of the data sets (labels of Figure 2).")
     ] = Path("data"),
     runs: Annotated[
-        Optional[Path],  # noqa: UP045  typer reads it at run time, on python 3.10 too
-        typer.Option(help="A runs.csv (with its cycles.csv) to aggregate instead of the run directories."),
+        Optional[list[Path]],  # noqa: UP045  typer reads it at run time, on python 3.10 too
+        typer.Option(
+            help="A runs.csv (with its cycles.csv) to aggregate instead of the run directories; several are joined."
+        ),
     ] = None,
     document: Annotated[
         Optional[Path],  # noqa: UP045
@@ -83,14 +85,14 @@ def aggregate(
     raise typer.Exit(1 if errors else 0)
 
 
-def _read(outputs: Path, runs: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs and the cycles: of the folder, or of a runs.csv and the cycles.csv beside it, if there is one."""
+def _read(outputs: Path, runs: Sequence[Path] | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs and the cycles: of the folder, or of one or more runs.csv and the cycles.csv beside them."""
     from dc_hpc.experiment import store
-    from dc_hpc.report.table_files import read_cycles_csv, read_runs_csv
+    from dc_hpc.report.table_files import read_tables
     from dc_hpc.report.tables import load
 
-    if runs is not None:
-        return read_runs_csv(runs), read_cycles_csv(runs.with_name("cycles.csv"))
+    if runs:
+        return read_tables(runs)
     if not outputs.is_dir():
         raise InputError(
             f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to"

@@ -81,10 +81,31 @@ def test_a_second_time_gives_the_same_bytes(tree):
 def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatch):
     collect(tree)
     monkeypatch.setattr(door, "_draw", lambda *arguments, **more: 0)
-    assert collect(tmp_path / "again", runs=tree / "tables" / "runs.csv") == 0
+    assert collect(tmp_path / "again", runs=[tree / "tables" / "runs.csv"]) == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()}
     kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}
     assert made == kept
+
+
+def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatch):
+    """As of two clusters; a run that both have counts once, and as done where one of them has it done."""
+    collect(tree)
+    monkeypatch.setattr(door, "_draw", lambda *arguments, **more: 0)
+    kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}
+    header, *runs = kept["runs.csv"].decode().splitlines(keepends=True)
+    above, *cycles = kept["cycles.csv"].decode().splitlines(keepends=True)
+    done = next(line for line in runs if ",done," in line)
+    early = done.replace(",done,", ",running,", 1)
+    rest = [line for line in runs if line != done]
+    parts = [[early, *rest[::2]], rest[1::2] + rest[:1], [done]]
+    for place, part in enumerate(parts):
+        (tmp_path / str(place)).mkdir()
+        names = {line.split(",")[0] for line in part}
+        mine = [line for line in cycles if line.split(",")[0] in names]
+        (tmp_path / str(place) / "runs.csv").write_text(header + "".join(part))
+        (tmp_path / str(place) / "cycles.csv").write_text(above + "".join(mine))
+    assert collect(tmp_path / "again", runs=[tmp_path / str(place) / "runs.csv" for place in range(3)]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()} == kept
 
 
 def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
@@ -100,7 +121,7 @@ def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
 
 def test_a_document_that_is_not_there_is_said_before_anything_is_written(tree, tmp_path):
     with pytest.raises(InputError, match="cannot be read .No such file or directory."):
-        run_door(tmp_path / "new", runs=tree / "tables" / "runs.csv", document=tmp_path / "none.md")
+        run_door(tmp_path / "new", runs=[tree / "tables" / "runs.csv"], document=tmp_path / "none.md")
     assert not (tmp_path / "new").exists()
 
 
@@ -150,7 +171,7 @@ def test_a_failing_figure_loses_no_table_and_no_page(tree, tmp_path, monkeypatch
         (lambda path: None, {}, "is not there"),
         (lambda path: (path / "runs").mkdir(parents=True), {}, "submit some first"),
         (lambda path: path.mkdir(), {"only": ["fig_44"]}, "did you mean|allowed: table_1"),
-        (lambda path: path.mkdir(), {"runs": Path("/nonexistent/runs.csv")}, "cannot be read"),
+        (lambda path: path.mkdir(), {"runs": [Path("/nonexistent/runs.csv")]}, "cannot be read"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, make, options, words):

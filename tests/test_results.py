@@ -26,7 +26,7 @@ def again(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
         patch.setattr(door, "_draw", lambda *arguments, **more: 0)
         door.aggregate(outputs=outputs, jobs=ROOT / "jobs", data=ROOT / "nowhere", only=None,
-                       runs=RESULTS / "tables" / "runs.csv", document=outputs / "RESULTS.md")  # fmt: skip
+                       runs=[RESULTS / "tables" / "runs.csv"], document=outputs / "RESULTS.md")  # fmt: skip
     assert ended.value.exit_code == 0
     return outputs
 
@@ -62,7 +62,7 @@ def test_a_changed_run_would_be_seen(again, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit):
         patch.setattr(door, "_draw", lambda *arguments, **more: 0)
         door.aggregate(outputs=tmp_path / "again", jobs=ROOT / "jobs", data=ROOT / "nowhere", only=None,
-                       runs=tables / "runs.csv", document=None)  # fmt: skip
+                       runs=[tables / "runs.csv"], document=None)  # fmt: skip
     names = [path.name for path in (again / "tables").glob("*.md")]
     assert any((tmp_path / "again" / "tables" / name).read_bytes() != (again / "tables" / name).read_bytes()
                for name in names)  # fmt: skip

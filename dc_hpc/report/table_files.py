@@ -13,7 +13,24 @@ from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.yaml_reader import short
 from dc_hpc.report.columns import column, kind_in_cycles, kind_of, setting_cell
-from dc_hpc.report.tables import frame_of, no_cycles
+from dc_hpc.report.tables import frame_of, no_cycles, records
+
+
+def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of one or more runs.csv, and the cycles of the cycles.csv beside each, both sorted by run_id.
+
+    A run that several tables hold counts once, with its cycles: as done where one has it done, then as the table
+    that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree.
+    """
+    tables = [(records(read_runs_csv(path)), read_cycles_csv(path.with_name("cycles.csv"))) for path in paths]
+    rows = [(row["state"] != "done", place, row) for place, (found, _) in enumerate(tables) for row in found]
+    chosen: dict[str, tuple[int, dict[str, Any]]] = {}
+    for _, place, row in sorted(rows, key=lambda one: one[:2]):
+        chosen.setdefault(row["run_id"], (place, row))
+    source = {name: place for name, (place, _) in chosen.items()}
+    cycles = pd.concat(frame[frame["run_id"].map(source) == place] for place, (_, frame) in enumerate(tables))
+    runs = frame_of([chosen[name][1] for name in sorted(chosen)])
+    return runs, cycles.sort_values("run_id", kind="stable").reset_index(drop=True)
 
 
 def read_runs_csv(path: Path) -> pd.DataFrame:
