@@ -80,6 +80,7 @@ def _until_first_step(directory: Path, data: str) -> None:
 
     SGD.step = step_and_leave
     run(directory, Execution(data, "cpu"))
+    sys.exit(f"it ended as {store.state_of(directory).name} ({store.state_of(directory).reason})")
 
 
 if __name__ == "__main__":
