@@ -16,6 +16,8 @@ INITS = ("k-means++", "random")
 GATHERED_SHARE = 0.3  # gathering a point costs two to three times as much as passing by it
 FIRST_SIEVED = 8  # the first centroids are the nearest so far of almost every point
 
+_ROWS = 1024
+
 # candidates (c,), squared distance of each point to its nearest centroid (n,) -> int64 indices of the points that
 # one of the candidates may be nearer to; no other point is.
 Reach = Callable[[Tensor, Tensor], Tensor]
@@ -48,12 +50,12 @@ def _plusplus(points: Tensor, k: int, rng: np.random.RandomState) -> Tensor:
     chosen = torch.empty(k, dtype=torch.int64, device=points.device)
     chosen[0] = int(rng.uniform() * n)
     draws = torch.from_numpy(rng.uniform(size=(k - 1, trials))).to(points.device)
-    norms = points.square().sum(1)
+    norms = torch.cat([rows.square().sum(1) for rows in points.split(_ROWS)])  # squares that stay in a core's cache
     columns = points.T.contiguous()  # a GEMM with this few rows is twice as fast on it
     buffer = torch.empty(trials, n, device=points.device)
     nearest = _squared(points, norms, chosen[:1], columns, norms, buffer[:1])[0].clone()
     unit = _unit(nearest)
-    reach = _reach(points, norms)
+    reach = _reach(points, norms) if k > FIRST_SIEVED else None
 
     for step, draw in enumerate(draws, 1):
         cumulative = (nearest.double() * unit).long().cumsum(0)
