@@ -53,6 +53,11 @@ def test_the_door_writes_tables_figures_and_a_page(tree, capsys):
         "fig_4a.md",
         "fig_4a.tex",
     } <= tables
+    shown = [[cell.strip() for cell in line.strip("|\n").split("|")]
+             for line in (tree / "tables" / "fig_4a.md").read_text().splitlines() if line.startswith("|")]  # fmt: skip
+    place, best = shown[0].index("accuracy %"), shown[0].index("best epoch %")
+    assert [(line[0], line[place], line[best]) for line in shown[2:]] == [
+        ("5", "83.50", "84.00"), ("20", "80.50", "81.00"), ("200", "9.50", "10.00")]  # fmt: skip
     assert {"fig_4a.png", "fig_4a.pdf", "nmi_fmnist.png"} <= {
         path.name for path in (tree / "figures").iterdir()
     }

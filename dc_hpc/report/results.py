@@ -71,10 +71,10 @@ def _along_axis(panel: Panel, rows: list[Row]) -> list[Table]:
         if value == "ia":
             line += _medians(cell, {"ia_ami": "AMI", "ia_chance": "chance"})
         else:
-            line += [
-                Item(f"{name}_median", median(cell.values(name).values()))
-                for name in ("accuracy_best", "accuracy_batch_mean")
-            ]
+            # beside the last epoch's: that one swings by as much as many figures show
+            best, batches = (median(cell.values(name).values()) for name in ("accuracy_best", "accuracy_batch_mean"))
+            line.append(Item("accuracy_best_median", best, "best epoch %", number(best, _POINTS)))
+            line.append(Item("accuracy_batch_mean_median", batches))
             printed = panel.paper.get(cell.settings[panel.axis[0]])
             line.append(Item("paper", printed, "paper", number(printed, _POINTS)))
         table.append([*line, *_missing(cell, value)])
