@@ -54,6 +54,18 @@ def test_ia_alone_shows_its_distribution_alone():
     assert len(figure.axes) == 1 and "n = 2" in figure.axes[0].get_title(loc="left")
 
 
+def test_a_profile_over_layers_says_how_few_runs_a_layer_has():
+    rows = [row_of(config_of("fmnist", seed=seed, probe=("conv2",)), accuracy=80.0 + seed, accuracy_conv2=80.0 + seed)
+            for seed in range(4)]  # fmt: skip
+    rows.append(row_of(config_of("fmnist", seed=9, probe=("conv2", "fc1")), accuracy=81.0, accuracy_conv2=81.0,
+                       accuracy_fc1=70.0))  # fmt: skip
+    with style():
+        figure = figure_of(PANELS["probe_layers_fmnist"], records(frame(rows)), no_cycles(), outputs=NOWHERE,
+                           labels_of=lambda name: None)  # fmt: skip
+    (legend,) = figure.legends
+    assert [text.get_text().rpartition(", ")[2] for text in legend.get_texts()] == ["n = 1 to 5"]
+
+
 def test_equal_figures_have_equal_bytes(figure_runs):
     made = []
     for _ in range(2):

@@ -112,11 +112,12 @@ def layers(panel: Panel, rows: Sequence[Row]) -> Figure | None:
             for place, layer in enumerate(names)
             if (values := cell.values(f"accuracy_{layer}"))
         }
+        counts = sorted({len(values) for values in found.values()})
         words = [
             cell.settings["training"],
             f"{cell.settings['cycles']} cycles",
             name,
-            f"n = {max(len(values) for values in found.values())}",
+            f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
         ]
         _profile(axes[0][0], found, colour or PALETTE[index % len(PALETTE)], dashes, index, words)
     axes[0][0].set_xticks(range(len(names)), names)
