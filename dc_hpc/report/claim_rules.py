@@ -64,11 +64,11 @@ class Judged:
 def judge(measured: Measured, window: Window) -> Judged:
     """supported: the whole interval lies in the window. contradicted: none of it does. undecided: it crosses
     an end of
-    the window, or n < 3. not run: there is nothing to measure."""
+    the window, or n is too small for one. not run: there is nothing to measure."""
     if measured.lacks:
         return Judged("not run", measured.lacks)
     if measured.n < FEWEST or measured.interval is None:
-        return Judged("undecided", f"n = {measured.n}; at least {FEWEST} are needed")
+        return Judged("undecided", f"n = {measured.n}: too few for an interval")
     low, high = measured.interval
     if window.low < low and high < window.high:
         return Judged("supported")

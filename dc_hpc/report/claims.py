@@ -1,12 +1,13 @@
 """The paper's claims in words, put to the runs.
 
 THE RULE. A claim puts one statistic into a window (above 0, between 30 and 50, ...). The statistic has a 95 %
-interval over runs or, where a seed was run at several values, over seeds as blocks: percentile bootstrap,
-10,000 resamples, fixed seed. For a share of seeds it is Wilson's interval. The verdict:
+interval over runs or, where a seed was run at several values, over seeds as blocks: of a mean, Student's; of a
+share of seeds, Wilson's; of Spearman's rho over runs, Fisher's z with the variance of Bonett and Wright; of a median
+or a difference of two, the percentile bootstrap, 10,000 resamples, fixed seed. The verdict:
 
     supported      the whole interval lies inside the window
     contradicted   the whole interval lies outside
-    undecided      the interval crosses an end of the window, or n < 3
+    undecided      the interval crosses an end of the window, or there is none: n < 3, and n < 5 for medians and rho
     not run        there is nothing to measure
 
 Each data set, protocol, Sobel filter and whatever else differs is judged by itself. Where the paper gives a

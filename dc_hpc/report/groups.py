@@ -147,7 +147,7 @@ def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence
 
     Columns: the settings that vary, data set and protocol (and `axis`) always; n, median, q25, q75, iqr, min,
     max, mean, sd; low and high, the 95 % bootstrap interval of the median (10,000 resamples, fixed seed,
-    percentile; none for n < 3); missing, the seeds whose run is there but not done. Other settings are never
+    percentile; none for n < 5); missing, the seeds whose run is there but not done. Other settings are never
     pooled.
     """
     rows = [row for row in records(runs) if row["state"] != "damaged" and row["seed"] is not None]

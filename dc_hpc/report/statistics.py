@@ -1,4 +1,4 @@
-"""Statistics of few runs: quantiles, the bootstrap, Spearman's rho. Numbers in, numbers out."""
+"""Statistics of few runs: quantiles, intervals, Spearman's rho. Numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 RESAMPLES = 10_000
 _DRAWS_AT_ONCE = 2_000_000
 LEVEL = 0.95
-# Of fewer runs an interval says nothing, so none is given.
-FEWEST = 3
+# Of fewer runs an interval says nothing, so none is given. The range of five holds the median with 94 %, that of four
+# with 88 %; five pairs in perfect order are chance with 2 %, four with 8 %.
+FEWEST, FEWEST_RANKED = 3, 5
+_NORMAL = 1.959963984540054  # the normal distribution holds LEVEL between this and its negative
 _SEED = 0  # the same resamples every time, so that the same runs give the same table
 _QUANTITIES = ("n", "median", "q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
 
@@ -49,12 +51,12 @@ def describe(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def bootstrap(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval | None:
-    """Percentile interval of a statistic of n runs; None for fewer than three, or where it is never defined.
+    """Percentile interval of a statistic of n runs; None for fewer than five, or where it is never defined.
 
     statistic: int64 (m, n), the runs of m samples with replacement -> float64 (m,), NaN where undefined.
     The 10,000 samples are always the same ones, drawn in blocks, so that many runs do not fill the memory.
     """
-    if n < FEWEST:
+    if n < FEWEST_RANKED:
         return None
     rng, block = np.random.default_rng(_SEED), max(1, min(RESAMPLES, _DRAWS_AT_ONCE // n))
     drawn = [
@@ -70,15 +72,22 @@ def bootstrap(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval
 
 
 def median_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
-    """Bootstrap interval of the median; None for fewer than three values."""
+    """Bootstrap interval of the median; None for fewer than five values."""
     numbers = np.asarray(values, dtype=np.float64)
     return bootstrap(len(numbers), lambda chosen: np.median(numbers[chosen], axis=1))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
-    """Bootstrap interval of the mean; None for fewer than three values."""
+    """Student's interval of the mean; None for fewer than three values.
+
+    Not the bootstrap: of five normal values it holds the mean with 84 % only.
+    """
+    n = len(values)
+    if n < FEWEST:
+        return None
     numbers = np.asarray(values, dtype=np.float64)
-    return bootstrap(len(numbers), lambda chosen: numbers[chosen].mean(axis=1))
+    mean, reach = float(numbers.mean()), float(t.ppf((1 + LEVEL) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
+    return Interval(mean - reach, mean + reach)
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -90,9 +99,19 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 
 def spearman_interval(x: Sequence[float], y: Sequence[float]) -> Interval | None:
-    """Bootstrap interval of Spearman's rho over pairs; None for fewer than three pairs."""
-    x, y = np.asarray(x), np.asarray(y)
-    return bootstrap(len(x), lambda chosen: _correlation(_ranks(x[chosen]), _ranks(y[chosen])))
+    """Interval of Spearman's rho: Fisher's z with the variance of Bonett and Wright (2000); None for fewer than five
+    pairs, or where one side is constant.
+
+    Not the bootstrap: of pairs in perfect order it resamples nothing but order and claims certainty. Such pairs count
+    as half a step from it, the step being the exchange of two neighbours.
+    """
+    n, rho = len(x), spearman(x, y)
+    if n < FEWEST_RANKED or rho is None:
+        return None
+    most = 1 - 6 / (n * (n**2 - 1))
+    inside = min(max(rho, -most), most)
+    z, reach = math.atanh(inside), _NORMAL * math.sqrt((1 + inside**2 / 2) / (n - 3))
+    return Interval(-1.0 if rho < -most else math.tanh(z - reach), 1.0 if rho > most else math.tanh(z + reach))
 
 
 def share_interval(hits: int, n: int) -> Interval | None:
@@ -102,7 +121,7 @@ def share_interval(hits: int, n: int) -> Interval | None:
     """
     if n < FEWEST:
         return None
-    z, share = 1.959963984540054, hits / n
+    z, share = _NORMAL, hits / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     # none and all of n: the ends are exact, and float arithmetic would miss them by a hair
