@@ -115,6 +115,14 @@ def k_rows(base: str, ks, trend: float, seeds: int = 5, noise: float = 0.1, **se
     ]
 
 
+def test_the_mean_of_correlations_has_an_interval_of_correlations():
+    rows = [row_of(config_of("fmnist", k=k, seed=seed), accuracy=accuracy, ia=0.4)
+            for seed, found in enumerate([(9, 8, 7), (9, 7, 8), (7, 9, 8)]) for k, accuracy in zip((5, 7, 10), found)]
+    (one,) = verdicts(rows, "k_accuracy", "fig_4a")
+    assert (one["value"], one["low"]) == (pytest.approx(-1 / 3), -1) and 0 < one["high"] <= 1
+    assert one["verdict"] == "undecided"
+
+
 @pytest.mark.parametrize("trend, expected", [(-1, "supported"), (1, "contradicted")])
 def test_accuracy_falls_with_k_on_fashion_mnist(trend, expected):
     assert verdict(k_rows("fmnist", (5, 7, 10, 20), trend), "k_accuracy", "fig_4a") == expected

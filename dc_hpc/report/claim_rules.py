@@ -97,7 +97,10 @@ def trend(axis: str) -> Measure:
     def measure(group: Cell) -> Measured:
         blocks = _blocks(group, axis, "accuracy")
         within = [spearman(list(block), list(block.values())) for block in blocks.values() if len(block) > 1]
-        return _mean([rho for rho in within if rho is not None], f"no seed with two values of {axis}")
+        found = _mean([rho for rho in within if rho is not None], f"no seed with two values of {axis}")
+        if found.interval is None:
+            return found
+        return found._replace(interval=Interval(max(found.interval.low, -1.0), min(found.interval.high, 1.0)))
 
     return measure
 
