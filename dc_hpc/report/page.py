@@ -87,7 +87,8 @@ def _claims(claims: pd.DataFrame) -> str:
     ]
     rule = (
         "Supported: the whole 95 % interval lies where the paper says. Contradicted: none of it does. "
-        "Undecided: it crosses an end, or there are too few runs for one. Grey lines have other settings than the paper's."
+        "Undecided: it crosses an end, or there are too few runs for one. Grey lines have other settings than the "
+        "paper's."
     )
     inner = f'<p class="soft small">{escape(rule)}</p>'
     if put:
