@@ -113,6 +113,13 @@ def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatc
     assert {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()} == kept
 
 
+def test_a_run_without_a_name_is_one_line(tree, tmp_path):
+    collect(tree)
+    (tmp_path / "runs.csv").write_text("run_id,state,dataset,k,seed\n,done,svhn,5,1\nx,done,svhn,5,2\n")
+    with pytest.raises(InputError, match="a run has no run_id"):
+        run_door(tmp_path / "again", runs=[tree / "tables" / "runs.csv", tmp_path / "runs.csv"])
+
+
 def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
     document = tmp_path / "RESULTS.md"
     document.write_text("Ours.\n\n<!-- fig_4a -->\nold\n<!-- end -->\n\nAnd <!-- claims -->\n<!-- end --> more.\n")

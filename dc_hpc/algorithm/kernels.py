@@ -8,6 +8,7 @@ machine (2.5 seconds); later processes load them (machine_code.py).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -241,7 +242,7 @@ def _folder() -> Path | None:
     """The folder with the machine code of all kernels for this kind of machine."""
     _use_whole_vectors()
     source = Path(__file__).stat()
-    kind = [numba.__version__, llvmlite.__version__, machine_code.python(), __file__, source.st_mtime_ns,
+    kind = [numba.__version__, llvmlite.__version__, sys.version, __file__, source.st_mtime_ns,
             source.st_size, llvmlite.binding.get_host_cpu_name(), numba.config.CPU_FEATURES,
             llvmlite.binding.get_host_cpu_features().flatten(),
             sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))]  # fmt: skip

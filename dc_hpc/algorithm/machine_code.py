@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -93,8 +92,3 @@ def _sweep(root: Path) -> None:
     for path in root.iterdir():
         if time.time() - path.lstat().st_mtime > _KEPT_DAYS * 86400:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def python() -> str:
-    """The interpreter, as machine code of numba depends on it."""
-    return f"{sys.implementation.cache_tag} {sys.version}"

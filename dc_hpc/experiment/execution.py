@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -24,15 +25,17 @@ ENGINES = ("torch", "faiss", "sklearn")
 
 
 def import_run() -> Callable[..., str]:
-    """`run` of experiment/run.py, for a process that has not imported torch yet.
+    """`run` of experiment/run.py, which imports torch.
 
     torch brings a few hundred thousand objects that stay. Looking for garbage among them takes a sixth of a second
     here, and in processes that are forked later it would copy the pages that they share; so nobody looks there.
     """
-    gc.disable()
-    try:
-        from dc_hpc.experiment.run import run
-    finally:
+    alone = "torch" not in sys.modules and gc.isenabled()  # else what is frozen could be a caller's garbage
+    if alone:
+        gc.disable()
+    from dc_hpc.experiment.run import run
+
+    if alone:
         gc.freeze()
         gc.enable()
     return run

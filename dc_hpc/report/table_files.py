@@ -20,9 +20,13 @@ def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs of one or more runs.csv, and the cycles of the cycles.csv beside each, both sorted by run_id.
 
     A run that several tables hold counts once, with its cycles: as done where one has it done, then as the table
-    that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree.
+    that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree. InputError where a
+    file is no such table, or a run in it has no name.
     """
     tables = [(records(read_runs_csv(path)), read_cycles_csv(path.with_name("cycles.csv"))) for path in paths]
+    for path, (found, _) in zip(paths, tables):
+        if any(row["run_id"] is None for row in found):
+            raise InputError(f"--runs {path}: a run has no run_id; write the file again")
     rows = [(row["state"] != "done", place, row) for place, (found, _) in enumerate(tables) for row in found]
     chosen: dict[str, tuple[int, dict[str, Any]]] = {}
     for _, place, row in sorted(rows, key=lambda one: one[:2]):
