@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -77,6 +78,40 @@ class SignalledWhileSaving(Work):
 
     def run_function(self):
         return _signalled
+
+
+class Held(Work):
+    """Runs of which those that `hold` names stay in sight of their end until SLURM has restarted their task.
+
+    Without it a fast machine ends a small run before the preemption of a slow queue arrives.
+    """
+
+    def run_function(self):
+        return _held
+
+
+def hold(directories, *, restarts=1, cycles=15):
+    """Let these runs not go on from `cycles` before so many restarts of their task; for the Work `Held`."""
+    for directory in directories:
+        _order(directory).write_text(json.dumps({"restarts": restarts, "cycles": cycles}))
+
+
+def _order(directory):
+    return Path(directory).parents[1] / f"{Path(directory).name}.held"
+
+
+def _held(directory, execution, stop):
+    from dc_hpc.experiment.run import run
+
+    order = json.loads(_order(directory).read_text()) if _order(directory).exists() else {"restarts": 0, "cycles": 0}
+    waits = int(os.environ.get("SLURM_RESTART_COUNT", "0")) < order["restarts"]
+
+    def asked():
+        while waits and store.state_of(directory).cycles_done >= order["cycles"] and not stop():
+            time.sleep(0.05)
+        return stop()
+
+    return run(directory, execution, stop=asked)
 
 
 def _signalled(directory, execution, stop):

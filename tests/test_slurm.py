@@ -67,7 +67,9 @@ def test_preempted_twice_and_the_same_bytes(queue, digits_root, tmp_path, quiet,
     queue.write_config(queue.state, user_signal=user_signal)
     subprocess.run(["scontrol", "reconfigure"], check=True)
     directories = runs(tmp_path, digits_root, 2)
-    (job,) = sc.submit(directories, digits_root, partition=partition, node="n1", minutes=5, save_seconds=1)
+    sc.hold(directories[:1], restarts=2)
+    (job,) = sc.submit(directories, digits_root, partition=partition, node="n1", minutes=5, save_seconds=1,
+                       work=sc.Held)  # fmt: skip
     for number in (1, 2):
         sc.wait_until(lambda: sc.started(directories[0], 2), f"start {number}")
         sc.preempt()
@@ -94,7 +96,8 @@ def test_the_time_limit_requeues_and_goes_on(queue, digits_root, tmp_path, quiet
 
 def test_a_cancelled_task_saves_and_does_not_come_back(queue, digits_root, tmp_path, quiet):
     directories = runs(tmp_path, digits_root, 2)
-    (job,) = sc.submit(directories, digits_root)
+    sc.hold(directories[:1])
+    (job,) = sc.submit(directories, digits_root, work=sc.Held)
     sc.wait_until(lambda: all(map(sc.started, directories)), "both started")
     cancelled = door("status", "cancel", directories[0].name, "--outputs", tmp_path, cwd=tmp_path, check=0)
     assert f"cancelled {job.task_id(0)}, which was running" in cancelled.stdout
@@ -114,7 +117,8 @@ def test_a_cancelled_task_saves_and_does_not_come_back(queue, digits_root, tmp_p
 def test_where_preemption_cancels(queue, digits_root, tmp_path, quiet, requeue):
     """The worker puts its task back; where the site forbids that, submitting again is the recovery."""
     directories = runs(tmp_path, digits_root, 1)
-    sc.submit(directories, digits_root, partition="lowc", node="n1", save_seconds=0, requeue=requeue)
+    sc.hold(directories)
+    sc.submit(directories, digits_root, partition="lowc", node="n1", save_seconds=0, requeue=requeue, work=sc.Held)
     sc.wait_until(lambda: sc.started(directories[0], 3), "started")
     sc.preempt()
     if not requeue:
@@ -155,8 +159,9 @@ def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
 
 def test_a_pack_of_four_resumes_its_unfinished_runs(queue, digits_root, tmp_path, quiet):
     directories = runs(tmp_path, digits_root, 4)
+    sc.hold(directories[2:])
     (job,) = sc.submit(directories, digits_root, partition="low0", node="n1", cpus=2, save_seconds=0,
-                       runs_per_task=4, parallel_runs=2)  # fmt: skip
+                       runs_per_task=4, parallel_runs=2, work=sc.Held)  # fmt: skip
     assert len(job.runs) == 1 and "_" not in job.task_id(0)
     sc.wait_until(lambda: sum(store.state_of(one).name == "done" for one in directories) >= 2, "half of them")
     sc.wait_until(lambda: any(map(sc.started, directories)), "a third")
@@ -234,7 +239,8 @@ def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
 
 def test_the_aggregator_waits_for_a_requeued_task(queue, digits_root, tmp_path):
     directories = runs(tmp_path, digits_root, 1)
-    made = sc.submit(directories, digits_root, partition="low0", node="n1", save_seconds=0)
+    sc.hold(directories)
+    made = sc.submit(directories, digits_root, partition="low0", node="n1", save_seconds=0, work=sc.Held)
     arguments = ["--outputs", str(tmp_path), "--data", str(digits_root)]
     launch.submit_aggregator(made, arguments, site=Site(partition="low", cpus=1), name="grid", outputs=tmp_path)
     sc.wait_until(lambda: sc.started(directories[0], 3), "started")
