@@ -16,6 +16,7 @@ from dc_hpc.experiment.grid import read_grid
 
 if TYPE_CHECKING:
     from dc_hpc.scheduler.overview import Overview, RunView
+    from dc_hpc.scheduler.times import Estimate, Length, Times
 
 _LISTED, _WATCH_SECONDS = 20, 5.0
 
@@ -45,10 +46,7 @@ def status(
     names = _names(grid, outputs, data)
     while True:
         seen = overview.look(outputs, names)
-        if as_json:
-            print(overview.as_json(seen, overview.measure(outputs, seen)))
-        else:
-            _print(seen, outputs)
+        _print(seen, outputs, as_json=as_json)
         if not watch or not any(run.lives for run in seen.runs.values()):
             return
         sys.stdout.flush()
@@ -147,32 +145,49 @@ def _one_run(text: str, outputs: Path) -> str:
     return found[0]
 
 
-def _print(seen: Overview, outputs: Path) -> None:
-    from dc_hpc.scheduler.overview import cycles_of, measure
+def _print(seen: Overview, outputs: Path, *, as_json: bool) -> None:
+    from dc_hpc.scheduler import times
 
-    if not seen.runs:
+    lengths = {name: times.read_length(store.runs_folder(outputs) / name) for name in seen.runs}
+    took = times.measure(outputs, seen, lengths)
+    unfinished = [run for run in seen.runs.values() if run.state != "done" and lengths[run.name]]
+    left = times.estimate(took, [(lengths[run.name], run.cycles_done) for run in unfinished])
+    if as_json:
+        print(times.as_json(seen, took, left))
+    elif not seen.runs:
         print(f"no run in {store.runs_folder(outputs)}; submit some: python -m dc_hpc.submit --grid "
               "jobs/fmnist_demo.yaml")  # fmt: skip
-        return
+    else:
+        _print_counts(seen, lengths, took, left)
+        _print_runs(seen, lengths)
+
+
+def _print_counts(seen: Overview, lengths: dict[str, Length | None], took: Times, left: Estimate) -> None:
     where = "" if seen.cluster or not seen.submissions else " (no SLURM answers here; from the run directories alone)"
     print(", ".join(f"{count} {name}" for name, count in seen.counts().items()) + f" of {len(seen.runs)} runs{where}")
     for line in seen.complaints:
         print(f"! {line}; what it says of its job is lost, the runs are not")
-    lengths = {name: cycles_of(store.runs_folder(outputs) / name) for name in seen.runs}
-    times = measure(outputs, seen)
     unknown = [f"{name}/config.json: its settings cannot be read" for name, length in lengths.items()
                if not length and seen.runs[name].state != "new"]  # fmt: skip
-    _print_damaged([*unknown, *times.complaints])
-    done = sum(lengths[name] if run.state == "done" else run.cycles_done for name, run in seen.runs.items())
-    left, running = sum(lengths.values()) - done, sum(run.state == "running" for run in seen.runs.values())
-    gpu = f", {times.gpu_hours:.2f} GPU-hours" if times.gpu_hours else ""
-    print(f"{done} of {sum(lengths.values())} cycles; {_long(times.hours)} computed{gpu}")
-    if times.cycle_seconds and left:
-        hours = left * times.cycle_seconds / 3600
-        ready = f"; ready in about {_long(hours / running)} with {running} running" if running else ""
-        # as many GPUs to an hour as so far
-        gpu = f" ({hours * times.gpu_hours / times.hours:.2f} GPU-hours)" if times.gpu_hours else ""
-        print(f"left: {_long(hours)} of computing{gpu}, {times.cycle_seconds:.2g} s a cycle{ready}")
+    _print_damaged([*unknown, *took.complaints])
+    cycles = sum(length.cycles for length in lengths.values() if length)
+    gpu = f", {took.gpu_hours:.2f} GPU-hours" if took.gpu_hours else ""
+    print(f"{cycles - left.cycles} of {cycles} cycles; {_long(took.hours)} computed{gpu}")
+    if left.cycles and (took.training or took.clustering):
+        print(_left_in_words(left, took, running=seen.counts()["running"]))
+
+
+def _left_in_words(left: Estimate, took: Times, *, running: int) -> str:
+    hours, doubts = left.seconds / 3600, left.doubts()
+    said = f"left: {_long(hours)} of computing"
+    if took.gpu_hours:  # as many GPUs to an hour as so far
+        said += f" ({hours * took.gpu_hours / took.hours:.2f} GPU-hours)"
+    if running:
+        said += f"; ready in about {_long(max(hours / running, left.longest / 3600))} with {running} running"
+    return f"{said}; {doubts}" if doubts else said
+
+
+def _print_runs(seen: Overview, lengths: dict[str, Length | None]) -> None:
     for state in ("running", "resumable", "failed"):
         _print_some([run for run in seen.runs.values() if run.state == state], lengths)
     waiting = Counter(run.reason for run in seen.runs.values() if run.state == "queued")
@@ -196,9 +211,11 @@ def _long(hours: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.1f} hours"
 
 
-def _print_some(runs: list[RunView], lengths: dict[str, int]) -> None:
+def _print_some(runs: list[RunView], lengths: dict[str, Length | None]) -> None:
     for run in runs[:_LISTED]:
-        print(f"  {run.state:<9}  {run.name}  {run.cycles_done}/{lengths[run.name]}  {run.reason}".rstrip())
+        length = lengths[run.name]
+        cycles = f"{run.cycles_done}/{length.cycles if length else '?'}"
+        print(f"  {run.state:<9}  {run.name}  {cycles}  {run.reason}".rstrip())
     if len(runs) > _LISTED:
         print(f"  and {len(runs) - _LISTED} more {runs[0].state}")
 

@@ -24,7 +24,7 @@ from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.grid import SETTINGS, Resources, parse_override, read_grid
 from dc_hpc.report.table_files import read_runs_csv
 from dc_hpc.report.tables import records
-from dc_hpc.scheduler import overview, slurm, submissions
+from dc_hpc.scheduler import overview, slurm, submissions, times
 from dc_hpc.scheduler.launch import sbatch_text
 from dc_hpc.scheduler.site import Site, read_site
 from dc_hpc.scheduler.submissions import Submission
@@ -331,7 +331,7 @@ def test_any_submission_is_whole_or_left_out(tmp_path_factory, changes, lost, pl
         known = submissions.read_all(outputs)
         assert "sound-0123abcd" in [one.name for one in known]
         seen = overview.look(outputs, ["a", "b", "c"], tasks=[], known=known)
-        overview.as_json(seen, overview.measure(outputs, seen))
+        times.as_json(seen, times.measure(outputs, seen, {}), times.estimate(times.Times(), []))
         for one in known:
             assert one.folder.startswith("/") and all(
                 "/" not in run and run not in ("", ".", "..") for pack in one.runs for run in pack

@@ -109,16 +109,17 @@ def test_without_a_database_the_log_names_it(digits_root, tmp_path, no_cluster):
 
 
 def test_gpu_hours_used_and_left(digits_root, tmp_path, no_cluster):
-    """One hour of one of two runs that shared a GPU, for two of three cycles: a quarter of a GPU-hour is left."""
+    """One hour of one of two runs that shared a GPU; two clusterings and a training are left, and no third training."""
     outputs = tmp_path / "outputs"
     directory = new_run(outputs, digits_root)
-    seconds = [{"stage": "trained", "cycle": cycle, "seconds": 1800.0} for cycle in (0, 1)]
-    store.start_attempt(directory, {"started": 0.0, "finished": 3600.0, "ended": "stopped", "cycles_done": 2,
+    took = {"clustered": 600.0, "trained": 1200.0}
+    seconds = [{"stage": stage, "cycle": 0, "seconds": value} for stage, value in took.items()]
+    store.start_attempt(directory, {"started": 0.0, "finished": 3600.0, "ended": "stopped", "cycles_done": 1,
                                     "seconds": seconds})  # fmt: skip
     submissions.write(outputs, Submission("grid-ab", str(outputs), ((directory.name,),), minutes=10, job="12", gpus=1,
                                           parallel_runs=2))  # fmt: skip
     out = door("status", cwd=tmp_path, check=0).stdout
-    assert "60 min computed, 0.50 GPU-hours" in out and "left: 30 min of computing (0.25 GPU-hours)" in out
+    assert "60 min computed, 0.50 GPU-hours" in out and "left: 40 min of computing (0.33 GPU-hours)" in out
 
 
 def test_a_waiting_task_is_queued_and_not_submitted_again(digits_root, tmp_path, no_cluster):

@@ -23,7 +23,7 @@ from dc_hpc.experiment import store
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.report.columns import kind_of
-from dc_hpc.report.table_files import read_cycles_csv, read_runs_csv
+from dc_hpc.report.table_files import read_cycles_csv, read_runs_csv, read_tables
 from dc_hpc.report.tables import (
     cycles_csv,
     load,
@@ -224,6 +224,19 @@ def test_a_running_run_is_running(tmp_path):
     store.start_attempt(directory, FACTS | {"cycles_done": 1})
     row = records(load_runs(tmp_path))[0]
     assert (row["state"], row["cycles_done"], row["accuracy"]) == ("running", 1, None)
+
+
+def test_a_table_cannot_say_what_runs_now(tmp_path):
+    """What was running when it was written is resumable, and stays so when the table is written again."""
+    path = tmp_path / "runs.csv"
+    directory = store.create(tmp_path, config_of("fmnist", seed=2, cycles=2))
+    store.start_attempt(directory, FACTS | {"cycles_done": 1})
+    path.write_text(runs_csv(load_runs(tmp_path)))
+    again, _ = read_tables([path])
+    (row,) = records(again)
+    assert (row["state"], row["state_reason"]) == ("resumable", "running when its table was written")
+    path.write_text(runs_csv(again))
+    assert runs_csv(read_tables([path])[0]) == path.read_text()
 
 
 texts = st.none() | st.text(

@@ -53,17 +53,22 @@ def halted_twins(config: RunConfig, cycle: int) -> Iterator[str]:
 
 def saved(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
     """(first forward passes, whole cycles) that the runs of these tasks need not compute, each task by itself."""
-    passes = cycles = 0
+    clustering = [[one for one in pack if not one.labels] for pack in packs]
+    passes = sum(len(runs) - len(set(map(first_pass, runs))) for runs in clustering)
+    return passes, sum(given_cycles(packs).values())
+
+
+def given_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
+    """Halted run -> the whole cycles that another run of its task gives it."""
+    given: dict[str, int] = {}
     for pack in packs:
-        clustering = [one for one in pack if not one.labels]
-        passes += len(clustering) - len({first_pass(one) for one in clustering})
         longest: dict[str, int] = {}
-        for one in clustering:
-            name = _unhalted(one)
-            longest[name] = max(longest.get(name, 0), _last_clustering(one))
-        cycles += sum(one.halt_cycle - 1 for one in clustering if _may_receive(one)
-                      and one.halt_cycle < longest[_unhalted(one)])  # fmt: skip
-    return passes, cycles
+        for one in pack:
+            if not one.labels:
+                longest[_unhalted(one)] = max(longest.get(_unhalted(one), 0), _last_clustering(one))
+        given |= {run_id(one): one.halt_cycle - 1 for one in pack
+                  if not one.labels and _may_receive(one) and one.halt_cycle < longest[_unhalted(one)]}  # fmt: skip
+    return given
 
 
 def _last_clustering(config: RunConfig) -> int:

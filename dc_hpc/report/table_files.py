@@ -20,8 +20,9 @@ def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs of one or more runs.csv, and the cycles of the cycles.csv beside each, both sorted by run_id.
 
     A run that several tables hold counts once, with its cycles: as done where one has it done, then as the table
-    that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree. InputError where a
-    file is no such table, or a run in it has no name.
+    that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree. What was running
+    when its table was written is resumable: a table cannot tell what runs now. InputError where a file is no such
+    table, or a run in it has no name.
     """
     tables = [(records(read_runs_csv(path)), read_cycles_csv(path.with_name("cycles.csv"))) for path in paths]
     for path, (found, _) in zip(paths, tables):
@@ -33,8 +34,14 @@ def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         chosen.setdefault(row["run_id"], (place, row))
     source = {name: place for name, (place, _) in chosen.items()}
     cycles = pd.concat(frame[frame["run_id"].map(source) == place] for place, (_, frame) in enumerate(tables))
-    runs = frame_of([chosen[name][1] for name in sorted(chosen)])
+    runs = frame_of([_at_rest(chosen[name][1]) for name in sorted(chosen)])
     return runs, cycles.sort_values("run_id", kind="stable").reset_index(drop=True)
+
+
+def _at_rest(row: dict[str, Any]) -> dict[str, Any]:
+    if row["state"] != "running":
+        return row
+    return row | {"state": "resumable", "state_reason": "running when its table was written"}
 
 
 def read_runs_csv(path: Path) -> pd.DataFrame:

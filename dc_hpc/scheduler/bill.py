@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dc_hpc.experiment import sharing
+from dc_hpc.experiment import sharing, store
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.grid import Grid, Resources
-from dc_hpc.scheduler.overview import Overview, measure
+from dc_hpc.scheduler.overview import Overview
 from dc_hpc.scheduler.site import Site
+from dc_hpc.scheduler.times import estimate, length_of, measure, read_length
 
 
 def runs_bill(grids: Sequence[Grid], seen: Overview, missing: Sequence[str], outputs: Path) -> str:
@@ -55,10 +56,13 @@ def cluster_bill(missing: Sequence[RunConfig], seen: Overview, *, resources: Res
 
 def _estimate(packs: Sequence[Sequence[RunConfig]], seen: Overview, outputs: Path, share: float, unit: str) -> str:
     """share: cores or GPUs that one run has for itself."""
-    seconds = measure(outputs, seen).cycle_seconds
-    if seconds is None:
+    lengths = {name: read_length(store.runs_folder(outputs) / name) for name, run in seen.runs.items()
+               if run.state != "new"}  # fmt: skip
+    given = sharing.given_cycles(packs)
+    runs = [(one, max(seen.runs[run_id(one)].cycles_done, given.get(run_id(one), 0))) for pack in packs for one in pack]
+    left = estimate(measure(outputs, seen, lengths), [(length_of(one.model_dump()), done) for one, done in runs])
+    if left.unmeasured == len(runs):
         return "estimate: no run of this grid was measured yet; try --limit 1 first"
-    runs = [one for pack in packs for one in pack]
-    left = sum(max(one.cycles, 1) - seen.runs[run_id(one)].cycles_done for one in runs) - sharing.saved(packs)[1]
-    return (f"estimate: {left} cycles of {seconds:.2g} s (median so far): {left * seconds / 3600 * share:.2g} {unit}, "
-            "without loading and probes")
+    doubts = left.doubts()
+    return (f"estimate: {left.seconds / 3600 * share:.2g} {unit} for {left.cycles} cycles, by what such cycles took so "
+            f"far, without loading and probes{'; ' if doubts else ''}{doubts}")

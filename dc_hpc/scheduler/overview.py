@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-from dc_hpc.experiment import files, store
-from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.experiment import store
 from dc_hpc.experiment.store import RunState
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.slurm import Task
@@ -19,8 +15,6 @@ from dc_hpc.scheduler.submissions import Submission
 STATES = ("done", "running", "queued", "resumable", "failed", "new")
 _WAITING = {"BeginTime": "comes back in about 2 minutes (requeued)", "None": "", "JobArrayTaskLimit": "array throttle"}
 _LOG_TAIL = 1 << 14
-# Measured times of this many runs say how long a cycle takes; more would only cost time.
-_MEASURED_RUNS = 200
 
 
 @dataclass(frozen=True)
@@ -146,56 +140,3 @@ def _tail(path: Path) -> str:
             return stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-@dataclass(frozen=True)
-class Times:
-    """Measured: seconds of a cycle (median over runs; None when nothing ran yet) and hours that runs have computed.
-
-    complaints: a line for each record that is damaged and therefore not counted.
-    """
-
-    cycle_seconds: float | None
-    hours: float
-    gpu_hours: float
-    complaints: tuple[str, ...] = ()
-
-
-def measure(outputs: Path, overview: Overview) -> Times:
-    """What the attempts of these runs took."""
-    gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
-    seconds, hours, gpu_hours, complaints = [], 0.0, 0.0, []
-    for name, run in overview.runs.items():
-        if run.state == "new":
-            continue
-        records, damaged = store.look_at_attempts(store.runs_folder(outputs) / name)
-        complaints += [f"{name}/{line}" for line in damaged]
-        if len(seconds) < _MEASURED_RUNS:
-            seconds += [value for value in (_cycle_seconds(record) for record in records) if value]
-        spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
-        hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
-    return Times(median(seconds) if seconds else None, hours, gpu_hours, tuple(complaints))
-
-
-def _cycle_seconds(record: dict[str, Any]) -> float | None:
-    rows = [row for row in record["seconds"] if row["stage"] in ("clustered", "trained")]
-    cycles = len({row["cycle"] for row in rows})
-    return sum(row["seconds"] for row in rows) / cycles if cycles else None
-
-
-def cycles_of(directory: Path) -> int:
-    """How many cycles a run has; 1 for a run that only measures IA, 0 when its config cannot be read."""
-    try:
-        return max(int(files.read_sealed(directory / "config.json")["config"]["cycles"]), 1)
-    except (DamagedFile, OSError, KeyError, TypeError, ValueError):
-        return 0
-
-
-def as_json(overview: Overview, times: Times) -> str:
-    """The overview for other programs."""
-    runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
-             "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
-    facts = {"cluster": overview.cluster, "counts": overview.counts(), "cycle_seconds": times.cycle_seconds,
-             "complaints": [*overview.complaints, *times.complaints],
-             "hours": round(times.hours, 4), "gpu_hours": round(times.gpu_hours, 4), "runs": runs}  # fmt: skip
-    return json.dumps(facts, indent=1)

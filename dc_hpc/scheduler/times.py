@@ -1,0 +1,170 @@
+"""What runs took, and what the rest of them will take: the measured seconds of each stage of runs of their kind."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dc_hpc.experiment import files, store
+from dc_hpc.experiment.files import DamagedFile
+from dc_hpc.scheduler.overview import Overview
+
+
+@dataclass(frozen=True)
+class Length:
+    """How much a run has to do: the kind of its cycles, how many there are, how many train, and which of them cluster.
+
+    Every `reassign`-th cycle before `until` clusters. A run that only measures IA counts as one cycle; it clusters
+    once and trains nothing.
+    """
+
+    dataset: str
+    net: str
+    k: int
+    cycles: int
+    trainings: int
+    until: int
+    reassign: int = 1
+
+    def clusterings(self, cycles_done: int = 0) -> int:
+        """How many are left."""
+        return len([cycle for cycle in range(cycles_done, self.until) if cycle % self.reassign == 0])
+
+
+def length_of(settings: Mapping[str, Any]) -> Length:
+    """The length of a run by its settings; KeyError, TypeError or ValueError where they are none."""
+    cycles, halt = int(settings["cycles"]), settings.get("halt_cycle")
+    until = 0 if settings.get("labels") else max(cycles if halt is None else min(int(halt), cycles), 1)
+    trainings = cycles - 1 if settings.get("last_cycle") == "skip" and cycles else cycles
+    reassign = int(settings.get("reassign") or 1)
+    kind = (str(settings["dataset"]), str(settings["net"]), int(settings["k"]))
+    return Length(*kind, max(cycles, 1), trainings, until, reassign)
+
+
+def read_length(directory: Path) -> Length | None:
+    """The length of the run of a directory; None where its config cannot be read."""
+    try:
+        return length_of(files.read_sealed(directory / "config.json")["config"])
+    except (DamagedFile, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Times:
+    """What the attempts of some runs took.
+
+    training: (dataset, net) -> seconds of a training epoch; clustering: (dataset, net) -> k -> seconds of features,
+    clustering and its metrics; medians over cycles of whatever machines they ran on. hours, gpu_hours: computed so
+    far. complaints: a line for each record that is damaged and therefore not counted.
+    """
+
+    training: dict[tuple[str, str], float] = field(default_factory=dict)
+    clustering: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
+    hours: float = 0.0
+    gpu_hours: float = 0.0
+    complaints: tuple[str, ...] = ()
+
+    def left(self, length: Length, cycles_done: int) -> float | None:
+        """Seconds that a run still needs, without its start and probe; None where its net and data were not measured.
+
+        A k that was not measured counts like the nearest one, by ratio.
+        """
+        kind = (length.dataset, length.net)
+        clusterings, trainings = length.clusterings(cycles_done), max(length.trainings - cycles_done, 0)
+        if (clusterings and kind not in self.clustering) or (trainings and kind not in self.training):
+            return None
+        seconds = trainings * self.training[kind] if trainings else 0.0
+        if clusterings:
+            by_k = self.clustering[kind]
+            seconds += clusterings * by_k[min(by_k, key=lambda k: (abs(math.log(k / length.k)), k))]
+        return seconds
+
+    def has(self, length: Length) -> bool:
+        """Whether clustering was measured at this very k, or is not needed."""
+        return not length.clusterings() or length.k in self.clustering.get((length.dataset, length.net), {})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What some runs still need: cycles, seconds of computing in all and of the longest run, and how sure that is.
+
+    unmeasured: runs of no measured kind, which are not in the seconds; other_k: runs that count like another k.
+    """
+
+    cycles: int
+    seconds: float
+    longest: float
+    unmeasured: int
+    other_k: int
+
+    def doubts(self) -> str:
+        """In words, what the estimate leaves out or guesses; "" where nothing."""
+        said = []
+        if self.unmeasured:
+            said.append(f"without {_runs(self.unmeasured)} whose net and data were not measured yet")
+        if self.other_k:
+            said.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
+        return "; ".join(said)
+
+
+def estimate(times: Times, runs: Iterable[tuple[Length, int]]) -> Estimate:
+    """What runs still need, each given by its length and the cycles it has done."""
+    runs = [(length, done) for length, done in runs if done < length.cycles]
+    measured = [(length, times.left(length, done)) for length, done in runs]
+    seconds = [value for _, value in measured if value is not None]
+    other_k = sum(value is not None and not times.has(length) for length, value in measured)
+    cycles = sum(length.cycles - done for length, done in runs)
+    return Estimate(cycles, sum(seconds), max(seconds, default=0.0), len(runs) - len(seconds), other_k)
+
+
+def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | None]) -> Times:
+    """What the attempts of these runs took; a run without a length adds its hours only."""
+    gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
+    seconds: dict[tuple, list[float]] = defaultdict(list)
+    hours, gpu_hours, complaints = 0.0, 0.0, []
+    for name, run in overview.runs.items():
+        if run.state == "new":
+            continue
+        records, damaged = store.look_at_attempts(store.runs_folder(outputs) / name)
+        complaints += [f"{name}/{line}" for line in damaged]
+        for record in records:
+            _collect(seconds, lengths.get(name), record)
+        spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
+        hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
+    training, clustering = {}, defaultdict(dict)
+    for (stage, kind, k), values in seconds.items():
+        if stage == "trained":
+            training[kind] = median(values)
+        else:
+            clustering[kind][k] = median(values)
+    return Times(training, dict(clustering), hours, gpu_hours, tuple(complaints))
+
+
+def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: dict[str, Any]) -> None:
+    if length is None:
+        return
+    for row in record["seconds"]:
+        if row["stage"] in ("clustered", "trained"):
+            k = length.k if row["stage"] == "clustered" else None  # training hardly depends on it
+            seconds[row["stage"], (length.dataset, length.net), k].append(row["seconds"])
+
+
+def as_json(overview: Overview, times: Times, left: Estimate) -> str:
+    """Where the runs stand, what they took and what they need, for other programs."""
+    runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
+             "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
+    facts = {"cluster": overview.cluster, "counts": overview.counts(), "hours": round(times.hours, 4),
+             "gpu_hours": round(times.gpu_hours, 4), "hours_left": round(left.seconds / 3600, 4),
+             "runs_not_estimated": left.unmeasured, "complaints": [*overview.complaints, *times.complaints],
+             "runs": runs}  # fmt: skip
+    return json.dumps(facts, indent=1)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count > 1 else ''}"

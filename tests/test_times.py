@@ -1,0 +1,103 @@
+"""What runs took and what the rest will take: counted against what real runs did, then as sums."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import new_run, small_config
+from test_submit import GRID, door
+
+from dc_hpc.experiment import store
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.run import run
+from dc_hpc.scheduler import overview
+from dc_hpc.scheduler.times import Estimate, Length, Times, estimate, length_of, measure, read_length
+
+LENET = ("fmnist", "lenet5")
+TIMES = Times(training={LENET: 3.0}, clustering={LENET: {5: 1.0, 500: 5.0}})
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"halt_cycle": 1}, {"halt_cycle": 2, "resume_leak": 3}, {"reassign": 2}, {"reassign": 2, "halt_cycle": 2},
+    {"cycles": 0}, {"labels": True}, {"last_cycle": "train"}, {"protocol": "text"},
+], ids=str)  # fmt: skip
+def test_a_length_counts_what_a_run_does(digits_root, tmp_path, settings):
+    """Stage by stage, what the length of a real run says and what its record holds."""
+    directory = new_run(tmp_path, digits_root, **{"cycles": 4, "probe": (), "features": "none", **settings})
+    assert run(directory, Execution(str(digits_root))) == "done"
+    stages = [row["stage"] for row in store.attempts(directory)[-1]["seconds"]]
+    length = read_length(directory)
+    assert length == length_of(store.read_config(directory).model_dump())
+    assert (length.clusterings(), length.trainings) == (stages.count("clustered"), stages.count("trained"))
+    assert length.cycles == max(store.read_config(directory).cycles, 1)
+
+
+def test_seconds_left_by_hand():
+    halted = Length(*LENET, k=5, cycles=50, trainings=50, until=10)
+    assert TIMES.left(halted, 0) == 50 * 3 + 10 * 1
+    assert TIMES.left(halted, 4) == 46 * 3 + 6 * 1
+    assert TIMES.left(halted, 20) == 30 * 3
+    assert TIMES.left(Length(*LENET, k=500, cycles=1, trainings=0, until=1), 0) == 5
+    assert TIMES.left(Length(*LENET, k=40, cycles=1, trainings=0, until=1), 0) == 1, "by ratio nearer to 5"
+    assert TIMES.left(Length(*LENET, k=60, cycles=1, trainings=0, until=1), 0) == 5
+    assert TIMES.left(Length("svhn", "alexnet_small", 5, 50, 50, 50), 0) is None
+    assert Times(training={LENET: 3.0}).left(halted, 10) == 120 and Times(training={LENET: 3.0}).left(halted, 9) is None
+
+
+def test_an_estimate_says_what_it_leaves_out_and_guesses():
+    runs = [(Length(*LENET, 5, 50, 50, 50), 40), (Length(*LENET, 500, 50, 50, 1), 0), (Length(*LENET, 10, 2, 2, 2), 0),
+            (Length(*LENET, 5, 50, 50, 50), 50), (Length("svhn", "alexnet_small", 5, 100, 100, 100), 10)]  # fmt: skip
+    left = estimate(TIMES, runs)
+    assert left == Estimate(cycles=10 + 50 + 2 + 90, seconds=40 + 155 + 8, longest=155, unmeasured=1, other_k=1)
+    assert left.doubts() == ("without 1 run whose net and data were not measured yet; 1 run counted like the nearest k "
+                             "that was measured")  # fmt: skip
+    assert estimate(TIMES, runs[:2]).doubts() == ""
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 7), st.integers(0, 60))
+def test_what_is_done_and_what_is_left_are_the_whole(trainings, until, reassign, done):
+    length = Length(*LENET, 5, max(trainings, 1), trainings, until, reassign)
+    before = len([cycle for cycle in range(min(done, until)) if cycle % reassign == 0])
+    assert before + length.clusterings(done) == length.clusterings()
+    assert TIMES.left(length, done) <= TIMES.left(length, 0)
+
+
+def test_medians_of_each_kind(digits_root, tmp_path):
+    """Two data sets and two k; a run that is new, and one whose config cannot be read, which adds its hours only."""
+    def recorded(name_of, seconds, **settings):
+        directory = new_run(tmp_path, digits_root, **settings)
+        rows = [{"stage": name_of, "cycle": cycle, "seconds": value} for cycle, value in enumerate(seconds)]
+        store.start_attempt(directory, {"started": 0.0, "finished": 360.0, "seconds": rows})
+        return directory
+
+    one = recorded("clustered", [1.0, 9.0, 2.0], k=5)
+    two = recorded("clustered", [4.0], k=6)
+    three = recorded("trained", [7.0, 8.0, 100.0], k=6, seed=2)
+    broken = recorded("trained", [1e6], k=6, seed=3)
+    (broken / "config.json").write_text("{")
+    new_run(tmp_path, digits_root, seed=4)
+    names = [path.name for path in store.run_directories(tmp_path)]
+    lengths = {name: read_length(store.runs_folder(tmp_path) / name) for name in names}
+    assert lengths[broken.name] is None and len(names) == 5
+    took = measure(tmp_path, overview.look(tmp_path, names), lengths)
+    kind = ("digits", "lenet5")
+    assert took.training == {kind: 8.0} and took.clustering == {kind: {5: 2.0, 6: 4.0}}
+    assert took.hours == pytest.approx(0.4) and {one, two, three}
+
+
+def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
+    """A grid over k of which one run was computed: the bill counts the other k like it, and says so."""
+    (tmp_path / "grid.yaml").write_text(GRID)
+    (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
+    arguments = ["submit", "--grid", "grid.yaml", "--data", digits_root]
+    door(*arguments, "--limit", 1, cwd=tmp_path, check=0)
+    cluster = ["--cluster", "slurm", "--site", "site.yaml", "--dry-run"]
+    bill = door(*arguments, *cluster, "--set", "k=[6,9]", cwd=tmp_path, check=0).stdout
+    assert "estimate: " in bill and "core-hours for" in bill and "counted like the nearest k" in bill
+    status = door("status", "--json", cwd=tmp_path, check=0).stdout
+    assert '"hours_left": ' in status and '"runs_not_estimated": 0' in status
+
+
+def test_a_config_of_a_small_run_has_its_length(digits_root):
+    assert length_of(small_config(digits_root).model_dump()) == Length("digits", "lenet5", 6, 3, 2, 3)
+    with pytest.raises(KeyError):
+        length_of({})
