@@ -97,6 +97,19 @@ def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
     assert '"hours_left": ' in status and '"runs_not_estimated": 0' in status
 
 
+def test_the_estimate_leaves_out_what_another_run_gives(digits_root, tmp_path):
+    """Never halted gives the halted ones 1 and 3 cycles; where it is done already, halted at 4 gives halted at 2 one."""
+    (tmp_path / "grid.yaml").write_text(
+        "base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 6, probe: off}\n"
+        "sweep: {seed: [1, 2], halt_cycle: [2, 4, 6]}\nresources: {runs_per_task: 6}\n"
+    )
+    (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
+    arguments = ["submit", "--grid", "grid.yaml", "--data", digits_root]
+    door(*arguments, "--limit", 1, cwd=tmp_path, check=0)
+    out = door(*arguments, "--cluster", "slurm", "--site", "site.yaml", "--dry-run", cwd=tmp_path, check=0).stdout
+    assert f"core-hours for {(5 + 6) + (5 + 3 + 6)} cycles" in out, out
+
+
 def test_a_config_of_a_small_run_has_its_length(digits_root):
     assert length_of(small_config(digits_root).model_dump()) == Length("digits", "lenet5", 6, 3, 2, 3)
     with pytest.raises(KeyError):
