@@ -98,7 +98,7 @@ def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
 
 
 def test_the_estimate_leaves_out_what_another_run_gives(digits_root, tmp_path):
-    """Never halted gives the halted ones 1 and 3 cycles; where it is done already, halted at 4 gives halted at 2 one."""
+    """Never halted gives the halted ones 1 and 3 cycles; where it is done, halted at 4 gives halted at 2 one."""
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 6, probe: off}\n"
         "sweep: {seed: [1, 2], halt_cycle: [2, 4, 6]}\nresources: {runs_per_task: 6}\n"
