@@ -96,6 +96,11 @@ def hold(directories, *, restarts=1, cycles=15):
         _order(directory).write_text(json.dumps({"restarts": restarts, "cycles": cycles}))
 
 
+def release(directory):
+    """Let a held run go on."""
+    _order(directory).unlink()
+
+
 def _order(directory):
     return Path(directory).parents[1] / f"{Path(directory).name}.held"
 
@@ -103,11 +108,12 @@ def _order(directory):
 def _held(directory, execution, stop):
     from dc_hpc.experiment.run import run
 
-    order = json.loads(_order(directory).read_text()) if _order(directory).exists() else {"restarts": 0, "cycles": 0}
-    waits = int(os.environ.get("SLURM_RESTART_COUNT", "0")) < order["restarts"]
+    order = _order(directory)
+    limits = json.loads(order.read_text()) if order.exists() else {"restarts": 0, "cycles": 0}
+    waits = int(os.environ.get("SLURM_RESTART_COUNT", "0")) < limits["restarts"]
 
     def asked():
-        while waits and store.state_of(directory).cycles_done >= order["cycles"] and not stop():
+        while waits and store.state_of(directory).cycles_done >= limits["cycles"] and order.exists() and not stop():
             time.sleep(0.05)
         return stop()
 

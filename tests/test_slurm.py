@@ -86,7 +86,8 @@ def test_preempted_twice_and_the_same_bytes(queue, digits_root, tmp_path, quiet,
 def test_the_time_limit_requeues_and_goes_on(queue, digits_root, tmp_path, quiet):
     """A limit of one minute with a warning 20 s before it; SLURM looks for warnings once a minute or so."""
     directories = [new_run(tmp_path, digits_root, seed=1, cycles=400)]
-    (job,) = sc.submit(directories, digits_root, minutes=1)
+    sc.hold(directories, cycles=300)
+    (job,) = sc.submit(directories, digits_root, minutes=1, work=sc.Held)
     sc.wait_until(lambda: len(store.attempts(directories[0])) >= 2 or store.state_of(directories[0]).name == "done",
                   "a second attempt", 170)  # fmt: skip
     assert "told to stop: time limit; everything is saved" in sc.log_of(directories[0], job)
@@ -135,10 +136,11 @@ def test_where_preemption_cancels(queue, digits_root, tmp_path, quiet, requeue):
 def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
     """Two attempts of one run are alive at once: the lost node's daemon is dead, its process is not.
 
-    The run is long enough to outlive the wait of its requeued task.
+    The run outlives the wait of its requeued task.
     """
-    directories = runs(tmp_path, digits_root, 1, cycles=150)
-    (job,) = sc.submit(directories, digits_root, save_seconds=0)
+    directories = runs(tmp_path, digits_root, 1, cycles=60)
+    sc.hold(directories, cycles=40)
+    (job,) = sc.submit(directories, digits_root, save_seconds=0, work=sc.Held)
     sc.wait_until(lambda: sc.started(directories[0]), "started")
     first = store.attempts(directories[0])[0]["pid"]
     node = next(task.node for task in slurm.tasks() if task.name == job.name)
@@ -147,12 +149,13 @@ def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
     try:
         sc.wait_until(lambda: len(store.attempts(directories[0])) == 2, "a second attempt")
         assert os.path.exists(f"/proc/{first}"), "the first attempt had ended before the second began"
+        sc.release(directories[0])
         sc.wait_for_end(directories)
         sc.wait_until(lambda: not os.path.exists(f"/proc/{first}"), "the old process ended")
     finally:
         queue.start_node(queue.state, node)
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
-    reference = new_run(tmp_path / "quiet", digits_root, seed=1, cycles=150)
+    reference = new_run(tmp_path / "quiet", digits_root, seed=1, cycles=60)
     run(reference, Execution(str(digits_root)))
     assert results(directories[0]) == results(reference)
 
