@@ -201,8 +201,9 @@ def _print_findings(findings: Sequence[Finding], verdicts: pd.DataFrame, outputs
 
 
 def _print_claims(verdicts: pd.DataFrame) -> None:
-    counts = verdicts["verdict"].value_counts()
-    print("claims: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    from dc_hpc.report.claims import count_verdicts
+
+    print(f"claims: {count_verdicts(verdicts)}")
     for claim in verdicts.to_dict("records"):
         if claim["verdict"] == "not run":
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from recorded_runs import config_of, frame, row_of
 
 from dc_hpc.report import claims as claims_module
-from dc_hpc.report.claim_rules import Measured, Window, above, below, judge
-from dc_hpc.report.claims import CLAIMS, COLUMNS, claims
+from dc_hpc.report.claim_rules import VERDICTS, Measured, Window, above, below, judge
+from dc_hpc.report.claims import CLAIMS, COLUMNS, claims, count_verdicts
 from dc_hpc.report.findings import claims_table
 from dc_hpc.report.statistics import Interval
 from dc_hpc.report.texttables import csv_of, markdown_of
@@ -262,6 +263,40 @@ def test_the_appendix_has_one_seed_so_it_is_undecided():
         for halt, gain in ((15, 0.0), (100, 5.0))
     ]
     assert verdict(more, "halting_gain", "table_a1") == "supported"
+
+
+# The other reading of accuracy.
+
+
+def test_a_verdict_of_the_last_epoch_only_is_seen():
+    """Accuracy falls with k in the last epoch; in the best one it rises, does neither, or was not recorded."""
+    rows = k_rows("fmnist", (5, 10, 20), -1)
+    places = {5: 0, 10: 1, 20: 2}
+    rising = [row | {"accuracy_best": 80.0 + places[row["k"]] + row["seed"] / 10} for row in rows]
+    flat = [row | {"accuracy_best": 80.0 + (places[row["k"]] * 2 + row["seed"]) % 3} for row in rows]
+    unknown = [row | {"accuracy_best": None} for row in rows]
+    for changed, expected in ((rising, "contradicted"), (flat, "undecided"), (unknown, None)):
+        (one,) = verdicts(changed, "k_accuracy", "fig_4a")
+        assert (one["verdict"], one["best_epoch"]) == ("supported", expected)
+        assert (one["best_epoch_value"] is None) == (expected is None)
+    (one,) = verdicts(rising, "k_accuracy", "fig_4a")
+    assert one["best_epoch_value"] == pytest.approx(1.0) and one["best_epoch_low"] == pytest.approx(1.0)
+    assert "contradicted: 1.00 (1.00 to 1.00)" in markdown_of(claims_table(claims(frame(rising))))
+
+
+def test_the_ia_has_no_epochs():
+    found = claims(frame([row_of(config_of("fmnist", seed=seed, cycles=0), ia=0.39) for seed in range(9)]))
+    assert set(found[found.claim == "ia_range"].best_epoch) == {None}
+
+
+def test_the_papers_settings_are_counted_apart():
+    rows = [*k_rows("svhn", (10, 50, 100, 500), 1), *k_rows("svhn", (10, 50, 100, 500), -1, cycles=2)]
+    found = claims(frame(rows))
+    paper, other = (Counter(found[found.unlike_paper.ne("") == unlike].verdict) for unlike in (False, True))
+    assert other["supported"] and other["contradicted"] and paper["not run"] > paper["undecided"] > 0
+    apart = [", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name]) for counts in (paper, other)]
+    assert count_verdicts(found) == "at the paper's settings {}; at other settings {}".format(*apart)
+    assert "at other settings" not in count_verdicts(claims(frame([])))
 
 
 # Groups, and nothing at all.

@@ -12,6 +12,7 @@ import pandas as pd
 from dc_hpc.experiment.errors import InputError
 from dc_hpc.experiment.yaml_reader import nearest
 from dc_hpc.report.cells import axis_groups, relation_cells, search_cells
+from dc_hpc.report.claims import count_verdicts
 from dc_hpc.report.groups import ACCURACY, Row, group_columns, label, median, shown, split, varying_settings
 from dc_hpc.report.paper import ENTRIES, Panel
 from dc_hpc.report.results import tables_of
@@ -147,6 +148,7 @@ def claims_table(claims: pd.DataFrame) -> Table:
                 Item(None, head="runs", text=_which(claim)),
                 Item(None, head="found (95 % interval)", text=_found(claim)),
                 Item(None, head="n", text=str(claim["n"])),
+                Item(None, head="by the best epoch", text=_by_the_best_epoch(claim)),
                 Item(
                     None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"
                 ),
@@ -157,11 +159,7 @@ def claims_table(claims: pd.DataFrame) -> Table:
                 ),
             ]
         )
-    counts = claims["verdict"].value_counts().to_dict()
-    words = ", ".join(
-        f"{counts.get(name, 0)} {name}" for name in ("supported", "contradicted", "undecided", "not run")
-    )
-    return table_of("claims", f"The paper's claims: {words}.", rows)
+    return table_of("claims", f"The paper's claims: {count_verdicts(claims)}.", rows)
 
 
 def provenance_table(rows: Sequence[Row]) -> Table:
@@ -235,12 +233,22 @@ def _which(claim: dict[str, Any]) -> str:
 
 
 def _found(claim: dict[str, Any]) -> str:
-    """The statistic and its interval, as exact as is worth reading."""
-    if claim["value"] is None:
+    return _measured(claim["statistic"], claim["value"], claim["low"], claim["high"])
+
+
+def _by_the_best_epoch(claim: dict[str, Any]) -> str:
+    if claim["best_epoch"] is None:
         return ""
-    digits = 2 if max(abs(claim["value"]), abs(claim["low"] or 0)) >= 1 or "rho" in claim["statistic"] else 3
-    interval = "" if claim["low"] is None else f" ({span(claim['low'], claim['high'], digits)})"
-    return number(claim["value"], digits) + interval
+    numbers = (claim[f"best_epoch_{name}"] for name in ("value", "low", "high"))
+    return f"{claim['best_epoch']}: {_measured(claim['statistic'], *numbers)}"
+
+
+def _measured(statistic: str, value: float | None, low: float | None, high: float | None) -> str:
+    """A statistic and its interval, as exact as is worth reading."""
+    if value is None:
+        return ""
+    digits = 2 if max(abs(value), abs(low or 0)) >= 1 or "rho" in statistic else 3
+    return number(value, digits) + ("" if low is None else f" ({span(low, high, digits)})")
 
 
 def _made_with(name: str, value: object) -> str:
