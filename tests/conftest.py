@@ -14,10 +14,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from dc_hpc.experiment.datasets import fetch  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
+
+# How long an example takes says something about the other work on the machine. (In CI hypothesis knows by itself.)
+settings.register_profile("here", deadline=None)
+if not os.environ.get("CI"):
+    settings.load_profile("here")
 
 
 @pytest.fixture(scope="session")

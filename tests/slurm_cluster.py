@@ -33,7 +33,13 @@ def preempt(seconds=3, node="n1"):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def wait_until(condition, what, seconds=150):
+def queue_is_empty(name=""):
+    """Whether no task lives whose name begins so; False where squeue does not answer, for then nobody knows."""
+    found = slurm.tasks()
+    return found is not None and not any(task.lives and task.name.startswith(name) for task in found)
+
+
+def wait_until(condition, what, seconds=400):
     """Wait for something to become true; the queue is shown when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -42,7 +48,7 @@ def wait_until(condition, what, seconds=150):
         time.sleep(0.1)
 
 
-def wait_for_end(directories, seconds=150):
+def wait_for_end(directories, seconds=400):
     """Wait until all these runs are done and have tidied up, which comes a moment later."""
     wait_until(lambda: all(store.state_of(one).name == "done" and not list(one.glob("checkpoints/c*"))
                            for one in directories), "all runs done", seconds)  # fmt: skip

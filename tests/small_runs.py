@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from dc_hpc.experiment import store
@@ -26,3 +27,9 @@ def results(directory: Path) -> dict[str, bytes]:
     """Every file of a run that says what came out, by name: all but where and when it was computed."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*"))
             if path.is_file() and "attempts" not in path.parts}  # fmt: skip
+
+
+def children_seconds() -> float:
+    """Seconds that the ended children of this process have computed; other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

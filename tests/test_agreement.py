@@ -155,9 +155,9 @@ def test_nmi_of_many_images_is_sklearns_to_twelve_digits(k):
 def test_five_thousand_clusters_need_neither_the_table_nor_long():
     rng = np.random.default_rng(0)
     a, b = rng.integers(5000, size=73_257), rng.integers(5000, size=73_257)
-    start = time.perf_counter()
+    start = time.process_time()
     agreement(a, b)
-    assert time.perf_counter() - start < 1  # milliseconds; scikit-learn needs more than ten seconds
+    assert time.process_time() - start < 1  # milliseconds; scikit-learn needs more than ten seconds
     tracemalloc.start()
     agreement(a, b)
     peak = tracemalloc.get_traced_memory()[1]

@@ -4,11 +4,10 @@ import ast
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from small_runs import new_run
+from small_runs import children_seconds, new_run
 
 PACKAGE = Path(__file__).parents[1] / "dc_hpc"
 FLOORS = {"algorithm": 0, "experiment": 1, "scheduler": 2, "report": 2, "benchmark": 2}
@@ -89,7 +88,7 @@ def test_no_torch_on_a_login_node(module):
     ["submit", "--grid", "jobs/fmnist_k.yaml", "--dry-run"],
 ], ids=" ".join)  # fmt: skip
 def test_answers_come_at_once_and_without_torch(arguments, tmp_path):
-    """A second on a warm and idle machine; the best of three, and twice that here, where tests share two cores."""
+    """A second on a warm and idle machine; two seconds of computing here, whatever else has the cores meanwhile."""
     door, rest = arguments[0], arguments[1:]
     code = ("import runpy, sys; sys.argv[0] = 'x'\n"
             f"try: runpy.run_module('dc_hpc.{door}', run_name='__main__')\n"
@@ -97,10 +96,10 @@ def test_answers_come_at_once_and_without_torch(arguments, tmp_path):
             "assert 'torch' not in sys.modules")  # fmt: skip
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = children_seconds()
         subprocess.run([sys.executable, "-c", code, *rest, *(["--outputs", tmp_path] if rest[0] == "--grid" else [])],
-                       check=True, capture_output=True, cwd=PACKAGE.parent)  # fmt: skip
-        seconds.append(time.perf_counter() - started)
+                       check=True, capture_output=True, cwd=PACKAGE.parent, timeout=60)  # fmt: skip
+        seconds.append(children_seconds() - started)
     assert min(seconds) < 2
 
 

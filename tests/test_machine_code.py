@@ -28,6 +28,17 @@ print(json.dumps({"bits": found.tobytes().hex(), "kept": str(kernels._folder()),
                   "compiled": compiled}))
 """
 
+# The second kernel of a build is never ready.
+STUCK = """
+import time
+from dc_hpc.algorithm import kernels
+true_compile, calls = kernels._compile, []
+def compile_and_wait(*arguments, **named):
+    calls.append(1)
+    return true_compile(*arguments, **named) if len(calls) == 1 else time.sleep(600)
+kernels._compile = compile_and_wait
+"""
+
 
 def process(cache):
     """What a fresh process says that has `cache` for its user's cache."""
@@ -127,7 +138,7 @@ def test_many_that_build_at_once_leave_one_whole_folder(tmp_path, plain_bits):
 
 def test_a_process_killed_while_it_builds_is_no_harm(tmp_path, plain_bits):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    one = subprocess.Popen([sys.executable, "-c", PROCESS], env=environment, stdout=subprocess.PIPE)
+    one = subprocess.Popen([sys.executable, "-c", STUCK + PROCESS], env=environment, stdout=subprocess.PIPE)
     while not list(tmp_path.rglob("*.nbc")):
         assert one.poll() is None, "it had finished before a file was seen"
         time.sleep(0.002)

@@ -181,7 +181,7 @@ def test_a_signal_saves_ends_and_the_next_start_goes_on(digits_root, tmp_path, r
 
 
 def test_a_living_run_is_running_and_a_dead_one_resumable(digits_root, tmp_path):
-    directory = new_run(tmp_path, digits_root, cycles=40)
+    directory = new_run(tmp_path, digits_root, cycles=4000)
     process = start(directory, digits_root)
     wait_for_attempt(directory, process, 1)
     assert store.state_of(directory).name == "running"

@@ -72,7 +72,7 @@ def heard():
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
-    arguments = ["--grid", "grid.yaml", "--data", str(digits_root), "--set", "cycles=12"]
+    arguments = ["--grid", "grid.yaml", "--data", str(digits_root), "--set", "cycles=40"]
     process = subprocess.Popen([sys.executable, "-m", "dc_hpc.submit", *arguments], cwd=place, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                                preexec_fn=heard)  # fmt: skip

@@ -160,11 +160,11 @@ def one_line(error: InputError) -> str:
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refusals_name_the_line(kind: str) -> None:
     text, line, words = REFUSED[kind]
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=words) as caught:
         parse_yaml(text, "jobs/a.yaml")
     assert one_line(caught.value).startswith("jobs/a.yaml:" if line is None else f"jobs/a.yaml:{line}: ")
-    assert time.monotonic() - started < 5.0
+    assert time.process_time() - started < 5.0
 
 
 def test_an_alias_bomb_costs_nothing() -> None:
