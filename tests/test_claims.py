@@ -281,7 +281,9 @@ def test_a_verdict_of_the_last_epoch_only_is_seen():
         assert (one["best_epoch_value"] is None) == (expected is None)
     (one,) = verdicts(rising, "k_accuracy", "fig_4a")
     assert one["best_epoch_value"] == pytest.approx(1.0) and one["best_epoch_low"] == pytest.approx(1.0)
-    assert "contradicted: 1.00 (1.00 to 1.00)" in markdown_of(claims_table(claims(frame(rising))))
+    assert "by the best epoch contradicted: 1.00 (1.00 to 1.00)" in markdown_of(claims_table(claims(frame(rising))))
+    same = [row | {"accuracy_best": row["accuracy"]} for row in rows]
+    assert "by the best epoch" not in markdown_of(claims_table(claims(frame(same))))
 
 
 def test_the_ia_has_no_epochs():

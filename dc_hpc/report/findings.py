@@ -148,14 +148,13 @@ def claims_table(claims: pd.DataFrame) -> Table:
                 Item(None, head="runs", text=_which(claim)),
                 Item(None, head="found (95 % interval)", text=_found(claim)),
                 Item(None, head="n", text=str(claim["n"])),
-                Item(None, head="by the best epoch", text=_by_the_best_epoch(claim)),
                 Item(
                     None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"
                 ),
                 Item(
                     None,
                     head="why",
-                    text="; ".join(part for part in (claim["reason"], claim["unlike_paper"]) if part),
+                    text="; ".join(filter(None, (claim["reason"], _best_epoch(claim), claim["unlike_paper"]))),
                 ),
             ]
         )
@@ -236,11 +235,12 @@ def _found(claim: dict[str, Any]) -> str:
     return _measured(claim["statistic"], claim["value"], claim["low"], claim["high"])
 
 
-def _by_the_best_epoch(claim: dict[str, Any]) -> str:
-    if claim["best_epoch"] is None:
+def _best_epoch(claim: dict[str, Any]) -> str:
+    """What the probe's best epoch says, where that is another verdict."""
+    if claim["best_epoch"] in (None, claim["verdict"]):
         return ""
     numbers = (claim[f"best_epoch_{name}"] for name in ("value", "low", "high"))
-    return f"{claim['best_epoch']}: {_measured(claim['statistic'], *numbers)}"
+    return f"by the best epoch {claim['best_epoch']}: {_measured(claim['statistic'], *numbers)}"
 
 
 def _measured(statistic: str, value: float | None, low: float | None, high: float | None) -> str:

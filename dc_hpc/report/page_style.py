@@ -60,6 +60,8 @@ tbody tr:hover { background: var(--quote); }
   font-size: .82rem;
   font-weight: 600; white-space: nowrap; }
 .supported { color: var(--good); } .contradicted { color: var(--bad); } .undecided { color: var(--open); }
+#claims td, #claims th button { padding-inline: .4rem; white-space: normal; } #claims td.wide { min-width: 8rem; }
+#claims td.n, #claims .badge { white-space: nowrap; }
 .idle { color: var(--idle); } tr.unlike td { color: var(--soft); }
 ul.notes { margin: .8rem 0 0; padding-left: 1.1rem; font-size: .9rem; } .flag { color: var(--open); }
 code { font: .86em ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; background: var(--quote);
