@@ -50,6 +50,8 @@ def test_every_grid_belongs_to_a_panel_and_is_there():
 def test_every_run_of_its_grids_is_in_the_panel(name):
     panel = PANELS[name]
     rows = rows_of(*grid_rows(*panel.grids))
+    if panel.kind == "curves":  # they show what clustering becomes where it is never halted
+        rows = [row for row in rows if row["halt_cycle"] is None]
     ids = {row["run_id"] for row in rows}
     wanted = select(panel, rows)
     if panel.kind in ("relation", "both"):  # the grids of IA alone count for IA, not for accuracy

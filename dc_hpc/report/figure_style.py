@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -84,9 +84,13 @@ def drawable(groups: list[tuple[Cell, list[Cell]]], value: str) -> list[tuple[Ce
     return [pair for pair in found if pair in kept]
 
 
-def parted(groups: Sequence[Cell], skip: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """What the groups share, for the title, and what each has of its own, for the legend."""
-    columns = [name for name in group_columns(groups) if name not in skip]
+def parted(
+    groups: Sequence[Cell], skip: Sequence[str] = (), also: Iterable[str] = ()
+) -> tuple[str, list[str]]:
+    """What the groups share, for the title, and what each has of its own, for the legend. also: settings to
+    name in any case.
+    """
+    columns = [name for name in dict.fromkeys((*group_columns(groups), *also)) if name not in skip]
     varying = varying_settings(groups, columns)
     title = name_of(groups[0], [name for name in columns if name not in varying])
     own = [[name for name in varying if group.settings.get(name) is not None] for group in groups]

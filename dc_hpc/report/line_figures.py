@@ -43,7 +43,7 @@ def halting(panel: Panel, rows: Sequence[Row]) -> Figure | None:
     )
     figure, axes = canvas(1, width=6.2, height=4.2)
     ax = axes[0][0]
-    title, own = parted([group for group, _ in groups])
+    title, own = parted([group for group, _ in groups], also=panel.fixed)
     for index, ((_, cells), name) in enumerate(zip(groups, own)):
         for leaked in (False, True):
             series = [cell for cell in cells if (cell.settings.get("resume_leak") is not None) == leaked]
@@ -158,7 +158,7 @@ def curves(panel: Panel, rows: Sequence[Row], cycles: pd.DataFrame) -> Figure | 
         return None
     found = found[:MOST_GROUPS]
     figure, axes = canvas(2, width=5, height=3.9)
-    title, own = parted([group for group, _ in found])
+    title, own = parted([group for group, _ in found], also=panel.fixed)
     for index, ((_, table), name) in enumerate(zip(found, own)):
         words = ", ".join(word for word in (name, f"n = {table['run_id'].nunique()}") if word)
         _band(axes[0][0], table, "nmi_true", PALETTE[index], words)

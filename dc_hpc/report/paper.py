@@ -216,6 +216,9 @@ _ENTRIES = (
               "If the model converges, NMI with the cycle before rises and settles; if it learns, so "
               "does NMI with the truth.",
               grids=("svhn_ia_accuracy",)),
+        Panel("nmi_svhn_k500", "svhn", "curves",
+              "The never halted run of Figure 5b. The paper sees accuracy fall and rise again along the halts.",
+              fixed={"k": 500}, grids=("svhn_halt",)),
         Panel("nmi_cifar10", "cifar10", "curves",
               "If the model converges, NMI with the cycle before rises and settles; if it learns, so "
               "does NMI with the truth.",

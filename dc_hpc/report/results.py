@@ -309,7 +309,8 @@ def _caption(panel: Panel, what: str, cells: Sequence[Cell], columns: Sequence[s
     if not cells:
         return title_of(panel)
     varies = varying_settings(cells, columns)
-    shared = [name for name in columns if name in cells[0].settings and name not in (*varies, *panel.axis)]
+    named = dict.fromkeys((*columns, *panel.fixed))
+    shared = [name for name in named if name in cells[0].settings and name not in (*varies, *panel.axis)]
     varying = [name for name in ("dataset", "protocol") if name in varies]
     sets = ", ".join(dict.fromkeys(str(cell.settings[name]) for name in varying for cell in cells))
     counts = [len(cell.values(value)) for cell in cells]
