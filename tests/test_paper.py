@@ -68,6 +68,14 @@ def test_every_run_of_its_grids_is_in_the_panel(name):
     assert max(map(len, markdown_of(table, width=110).splitlines())) <= 110
 
 
+def test_what_a_panel_fixes_is_named():
+    for name in ("fig_5b", "leak_svhn", "nmi_svhn_k500", "fig_4c"):
+        panel = PANELS[name]
+        caption = tables_of(panel, rows_of(*grid_rows(*panel.grids)))[0].caption
+        words = caption.replace("batch_size", "batch size")
+        assert all(f"{key.replace('_', ' ')} {value}" in words for key, value in panel.fixed.items()), caption
+
+
 def test_the_search_of_table_1_finds_the_best_setting():
     rows = grid_rows("cifar10_table_1_stage_1")
     for row in rows:

@@ -1,5 +1,7 @@
 """What runs took and what the rest will take: counted against what real runs did, then as sums."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,3 +116,15 @@ def test_a_config_of_a_small_run_has_its_length(digits_root):
     assert length_of(small_config(digits_root).model_dump()) == Length("digits", "lenet5", 6, 3, 2, 3)
     with pytest.raises(KeyError):
         length_of({})
+
+
+WRONG = [{"k": 0}, {"cycles": -1}, {"reassign": -2}, {"k": "many"}, {"cycles": None}]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_config_edited_into_nonsense_has_none(digits_root, tmp_path, wrong):
+    directory = new_run(tmp_path, digits_root)
+    record = json.loads((directory / "config.json").read_text())
+    record.pop("sha256", None)
+    (directory / "config.json").write_text(json.dumps(record | {"config": record["config"] | wrong}))
+    assert read_length(directory) is None

@@ -34,7 +34,7 @@ class Length:
 
     def clusterings(self, cycles_done: int = 0) -> int:
         """How many are left."""
-        return len([cycle for cycle in range(cycles_done, self.until) if cycle % self.reassign == 0])
+        return max(-(-self.until // self.reassign) - -(-cycles_done // self.reassign), 0)
 
 
 def length_of(settings: Mapping[str, Any]) -> Length:
@@ -44,6 +44,8 @@ def length_of(settings: Mapping[str, Any]) -> Length:
     trainings = cycles - 1 if settings.get("last_cycle") == "skip" and cycles else cycles
     reassign = int(settings.get("reassign") or 1)
     kind = (str(settings["dataset"]), str(settings["net"]), int(settings["k"]))
+    if min(kind[2], reassign) < 1 or cycles < 0:
+        raise ValueError(f"k {kind[2]}, reassign {reassign}, cycles {cycles}")
     return Length(*kind, max(cycles, 1), trainings, until, reassign)
 
 
