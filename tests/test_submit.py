@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from small_runs import results
 
 from dc_hpc.experiment import store
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.scheduler import launch
 
 REPOSITORY = Path(__file__).parents[1]
 GRID = """base: fmnist
@@ -103,6 +106,16 @@ def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root)
             return
         time.sleep(0.3)
     pytest.fail(f"states after two minutes: {states}")
+
+
+@pytest.mark.parametrize("cards", [None, "1,3", "MIG-41b3"])
+def test_a_local_job_sees_the_cards_of_its_submitter(tmp_path, monkeypatch, cards):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if cards is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+    monkeypatch.setattr(launch, "Work", lambda *_, **__: partial(os.getenv, "CUDA_VISIBLE_DEVICES"))
+    job = launch.submit_local([], Execution("data"), slots=1, folder=tmp_path / "job", survive_logout=False)
+    assert job.result() == cards
 
 
 def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):

@@ -31,15 +31,17 @@ from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, Work
 # submitit ends a local job after this; a laptop has no queue to be fair to.
 _LOCAL_MINUTES = 60 * 24 * 30
 _AGGREGATE_MINUTES = 30
+_CARDS = "CUDA_VISIBLE_DEVICES"  # numbers, or names of cards and of parts of them; not set, all are seen
 
 
 def submit_local(directories: Sequence[Path], execution: Execution, *, slots: int, folder: Path,
                  survive_logout: bool) -> submitit.Job:
     """One job in the background that does all runs, `slots` at a time."""
     executor = _executor(folder, "local")
-    executor.update_parameters(timeout_min=_LOCAL_MINUTES, gpus_per_node=_gpus_here())
+    executor.update_parameters(timeout_min=_LOCAL_MINUTES)
+    work = Work(_paths(directories), execution, parallel_runs=slots)
     with _ignored_by_children(survive_logout):
-        return executor.submit(Work(_paths(directories), execution, parallel_runs=slots))
+        return executor.submit(_with_the_cards_seen_here, os.environ.get(_CARDS), work)
 
 
 def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Site, resources: Resources, name: str,
@@ -144,6 +146,9 @@ def _ignored_by_children(survive_logout: bool) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _gpus_here() -> int:
-    """The number of NVIDIA cards, without asking torch; submitit hides them all unless told."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+def _with_the_cards_seen_here(cards: str | None, work: Work) -> dict[str, str]:
+    """Do the work with the GPUs that its submitter saw; submitit hides all cards from a local job."""
+    os.environ.pop(_CARDS, None)
+    if cards is not None:
+        os.environ[_CARDS] = cards
+    return work()
