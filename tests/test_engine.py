@@ -2,7 +2,6 @@
 
 import copy
 import os
-import shutil
 import subprocess
 import sys
 
@@ -257,27 +256,13 @@ def test_vectors_are_as_wide_as_the_cpu_has_them():
                           env=asked, capture_output=True, text=True).stdout == "True\n"  # fmt: skip
 
 
-@pytest.mark.skipif(not shutil.which("g++") and "CI" not in os.environ, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_trunk_trains_like_a_plain_one(monkeypatch):
-    """Through torch's own compiler, where the blocks are not used; two epochs share what it compiled."""
-    monkeypatch.setattr(kernels, "available", lambda: False)
-    plain, compiled_ = copy.deepcopy(drawn("lenet5")[0]), drawn("lenet5")[0]
-    images = torch.randn(40, 1, 32, 32)
-    for net, compile_ in ((plain, False), (compiled_, True)):
-        for _ in range(2):
-            function = engine.training(net, compile=compile_)
-            for batch in images.split(16):  # the last is smaller
-                net.zero_grad()
-                function(batch).square().mean().backward()
-                with torch.no_grad():
-                    for p in net.parameters():
-                        p -= 0.1 * p.grad
-    assert compiled_ in engine._COMPILED and plain not in engine._COMPILED
-    for a, b in zip(plain.state_dict().values(), compiled_.state_dict().values()):
-        close(b, a, 1e-4)
+def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for():
+    def settings():
+        return (torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32,
+                torch.utils.deterministic.fill_uninitialized_memory)  # fmt: skip
 
-
-def test_blocks_need_no_compiler():
-    trunk = drawn("lenet5")[0]
-    engine.training(trunk, compile=True)(torch.randn(4, 1, 32, 32))
-    assert trunk not in engine._COMPILED
+    before = settings()
+    with pytest.raises(ValueError), engine.exact():
+        assert settings() == (2, False, False) != before
+        raise ValueError
+    assert settings() == before

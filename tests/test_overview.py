@@ -159,3 +159,13 @@ def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
             seconds.append(children_seconds() - begun)
         print(command[0], seconds)
         assert "5000 done" in out and min(seconds) < 5
+
+
+def test_a_submission_of_another_version_is_read(tmp_path):
+    """What it knows of ways to compute that this version does not know is left out."""
+    made = Submission("grid-ab", str(tmp_path / "slurm" / "grid"), (("one",),), minutes=10, job="7",
+                      execution={"data": "data", "threads": 2, "compile": True})  # fmt: skip
+    submissions.write(tmp_path, made)
+    complaints = []
+    (read,) = submissions.read_all(tmp_path, complaints)
+    assert complaints == [] and (read.job, read.execution) == ("7", {"data": "data", "threads": 2})

@@ -97,8 +97,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
 
 
 def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root):
-    started = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--no-wait", cwd=place, check=0)
+    """Whoever reads its output has all of it at once, and need not wait for the runs."""
+    started = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "cycles=40", "--no-wait", cwd=place,
+                   check=0)  # fmt: skip
     assert "started" in started.stdout
+    assert not all(store.state_of(one).name == "done" for one in store.run_directories(place / "outputs"))
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         states = [store.state_of(directory).name for directory in store.run_directories(place / "outputs")]

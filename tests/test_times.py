@@ -12,7 +12,7 @@ from dc_hpc.experiment import store
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 from dc_hpc.scheduler import overview
-from dc_hpc.scheduler.times import Estimate, Length, Times, estimate, length_of, measure, read_length
+from dc_hpc.scheduler.times import Estimate, Length, Times, estimate, length_of, measure, read_length, typical
 
 LENET = ("fmnist", "lenet5")
 TIMES = Times(training={LENET: 3.0}, clustering={LENET: {5: 1.0, 500: 5.0}})
@@ -84,6 +84,8 @@ def test_medians_of_each_kind(digits_root, tmp_path):
     kind = ("digits", "lenet5")
     assert took.training == {kind: 8.0} and took.clustering == {kind: {5: 2.0, 6: 4.0}}
     assert took.hours == pytest.approx(0.4) and {one, two, three}
+    assert typical(tmp_path, {"digits"}) == Times(took.training, took.clustering)
+    assert typical(tmp_path, {"digit", "fmnist"}) == typical(tmp_path / "none", {"digits"}) == Times()
 
 
 def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
@@ -95,6 +97,10 @@ def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
     cluster = ["--cluster", "slurm", "--site", "site.yaml", "--dry-run"]
     bill = door(*arguments, *cluster, "--set", "k=[6,9]", cwd=tmp_path, check=0).stdout
     assert "estimate: " in bill and "core-hours for" in bill and "counted like the nearest k" in bill
+    other = door(*arguments, *cluster, "--set", "seed=[8,9]", cwd=tmp_path, check=0).stdout
+    assert "core-hours for 6 cycles" in other and "nearest" not in other, "no run of this grid, but one like them"
+    unlike = door(*arguments, *cluster, "--set", "dataset=fmnist", cwd=tmp_path, check=0).stdout
+    assert "estimate: no run like these was measured yet in outputs; try --limit 1 first" in unlike
     status = door("status", "--json", cwd=tmp_path, check=0).stdout
     assert '"hours_left": ' in status and '"runs_not_estimated": 0' in status
 

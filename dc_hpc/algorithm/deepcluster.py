@@ -20,6 +20,7 @@ from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
 from dc_hpc.algorithm.engine import evaluated_at_once, evaluation, training
 from dc_hpc.algorithm.nets import feature_dimension, initialise, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
+from dc_hpc.algorithm.replay import Replayed, Step
 from dc_hpc.algorithm.sgd import SGD
 from dc_hpc.algorithm.views import SeenImages, Views
 
@@ -87,7 +88,7 @@ def deep_cluster(
     kmeans_init: str = "k-means++",
     kmeans_iterations: int = 20,
     engine: str = "torch",
-    compile: bool = False,
+    replay: bool = False,
     first_features: Tensor | None = None,
     first_clusters: Clusters | None = None,
 ) -> Iterator[Cycle]:
@@ -98,9 +99,9 @@ def deep_cluster(
     the Initial Alignment is computed from (section 4.1.1). halt_cycle: number of clusterings done (section 4.2):
     clustering happens in cycles 0 .. halt_cycle - 1 and their last pseudo-labels serve from then on; None clusters in
     every cycle. reassign: cluster in every reassign-th cycle. epochs_per_cycle: N_e. last_cycle: "skip" leaves out
-    the training of the last cycle, as the authors' loop does. engine: of k-means. compile: the net, for training, by
-    torch.compile where torch computes it. first_features, first_clusters: what another run has
-    computed of cycle 0 already: the reduced features, float32 (n, q), and their clusters; they are taken as they are.
+    the training of the last cycle, as the authors' loop does. engine: of k-means. replay: on a GPU, steps of training
+    as CUDA graphs. first_features, first_clusters: what another run has computed of cycle 0 already: the reduced
+    features, float32 (n, q), and their clusters; they are taken as they are.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
@@ -119,7 +120,7 @@ def deep_cluster(
                            clusters=first_clusters if cycle == 0 else None)
         if cycle < trained_cycles:
             yield _train(state, seen, cycle, k=k, batch_size=batch_size, seed=seed, epochs=epochs_per_cycle,
-                         compile=compile)  # fmt: skip
+                         replay=replay)  # fmt: skip
 
 
 def _cluster(state: State, seen: SeenImages, cycle: int, *, k: int, pca: int | None, seed: int, init: str,
@@ -135,7 +136,7 @@ def _cluster(state: State, seen: SeenImages, cycle: int, *, k: int, pca: int | N
 
 
 def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: int, seed: int, epochs: int,
-           compile: bool) -> Cycle:  # fmt: skip
+           replay: bool) -> Cycle:  # fmt: skip
     """(B): a fresh head, then epochs of SGD on (image, pseudo-label)."""
     # k outputs; more only when a caller put labels of its own into the state, as the leak experiment does
     outputs = max(k, int(state.pseudo_labels.max()) + 1)
@@ -144,28 +145,37 @@ def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: in
                          weight_decay=state.optimizer.weight_decay)
     sampling = numpy_generator(seed, cycle, "sampling")
     augmentation = numpy_generator(seed, cycle, "augmentation")
-    losses, trunk = [], training(state.trunk, compile=compile)
+    losses, step = [], _step(state, training(state.trunk), head, head_optimizer)
+    step = Replayed(step) if replay and seen.images.is_cuda else step
     with torch.random.fork_rng(devices=_cuda_devices(seen)):
         torch.manual_seed(key(seed, cycle, "dropout"))  # dropout only knows the global generator
         for _ in range(epochs):
             order = balanced_order(state.pseudo_labels.cpu().numpy(), sampling)
-            losses.append(_epoch(state, trunk, head, head_optimizer, seen, order, batch_size, augmentation))
+            losses.append(_epoch(step, seen, state.pseudo_labels, order, batch_size, augmentation))
     state.cycle, state.phase = cycle, "trained"
     return Cycle(cycle, "trained", state.pseudo_labels, loss=float(np.mean(losses)))
 
 
-def _epoch(state: State, trunk: Callable[[Tensor], Tensor], head: nn.Module, head_optimizer: SGD,
-           seen: SeenImages, order: np.ndarray, batch_size: int, augmentation: np.random.Generator) -> float:
-    total = torch.zeros((), dtype=torch.float64, device=seen.images.device)
-    for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
-        batch = seen.training(indices, augmentation)
-        loss = cross_entropy(head(trunk(batch)), state.pseudo_labels[indices])
+def _step(state: State, trunk: Callable[[Tensor], Tensor], head: nn.Module, head_optimizer: SGD) -> Step:
+    """A step of SGD on a batch (b, c, h, w) and its pseudo-labels (b,); it returns the loss before it."""
+
+    def step(batch: Tensor, labels: Tensor) -> Tensor:
+        loss = cross_entropy(head(trunk(batch)), labels)
         state.optimizer.zero_grad()
         head_optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()
         head_optimizer.step()
-        total += loss.detach() * len(indices)
+        return loss.detach()
+
+    return step
+
+
+def _epoch(step: Step, seen: SeenImages, labels: Tensor, order: np.ndarray, batch_size: int,
+           augmentation: np.random.Generator) -> float:  # fmt: skip
+    total = torch.zeros((), dtype=torch.float64, device=seen.images.device)
+    for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
+        total += step(seen.training(indices, augmentation), labels[indices]) * len(indices)
     return total.item() / len(order)
 
 

@@ -10,9 +10,9 @@ last bits of float32, as they do between two numbers of threads. The same machin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,27 @@ from dc_hpc.algorithm.convolutions import Room
 
 # Images at once in eval mode. Blocks: few enough that what a layer reads and writes stays in the cache of a core.
 _EVALUATED_AT_ONCE = {"torch": 256, "numba": 128}
-_COMPILED: WeakKeyDictionary[nn.Sequential, Callable[[Tensor], Tensor]] = WeakKeyDictionary()
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Torch as a run wants it: no operation whose sums change from one time to the next, and float32 means float32.
+
+    On a GPU torch's convolutions are in TF32 by themselves, whose factors have 10 bits where float32 has 23.
+    """
+    mode, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    tf32 = torch.backends.cudnn.allow_tf32
+    # not torch.use_deterministic_algorithms: it imports torch's compiler, which takes a second
+    torch.set_deterministic_debug_mode("error")
+    # Filling new memory is for finding reads of it, and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
+        torch.backends.cudnn.allow_tf32 = tf32
 
 
 def kernels_of(trunk: nn.Sequential) -> str:
@@ -36,16 +56,15 @@ def evaluated_at_once(trunk: nn.Sequential) -> int:
     return _EVALUATED_AT_ONCE[kernels_of(trunk)]
 
 
-def training(trunk: nn.Sequential, *, compile: bool = False) -> Callable[[Tensor], Tensor]:
+def training(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D), in train mode, through which autograd goes back.
 
-    Go back through a batch before the next, and only to the parameters: images get no gradient. compile: by
-    torch.compile where torch computes the trunk, on a GPU as CUDA graphs; dropout then has draws of its own.
+    Go back through a batch before the next, and only to the parameters: images get no gradient.
     """
     trunk.train()
     blocks = _blocks(trunk)
     if not blocks:
-        return _compiled(trunk) if compile else trunk
+        return trunk
     stack = _Stack(blocks)
     parameters = [p for block in blocks for p in block.parameters()]
     rest = nn.Sequential(*[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer
@@ -74,20 +93,6 @@ def evaluation(trunk: nn.Sequential, layers: Sequence[str]) -> Callable[[Tensor]
         return found
 
     return evaluate
-
-
-def _compiled(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
-    """The trunk through torch.compile, once in the trunk's life: what it compiled serves all epochs."""
-    if trunk not in _COMPILED:
-        # the compiler keeps a setting of its own, which torch's short way to say so (experiment/run.py) leaves alone
-        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
-        _COMPILED[trunk] = torch.compile(trunk, mode="reduce-overhead", dynamic=False)
-
-    def compute(batch: Tensor) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()  # what the step before left in a graph's memory is free
-        return _COMPILED[trunk](batch)
-
-    return compute
 
 
 def _blocks(trunk: nn.Sequential) -> list[Block | SobelBlock]:

@@ -69,6 +69,8 @@ class SeenImages:
         shape = (1, len(views.mean), 1, 1)
         self._mean = torch.tensor(views.mean, device=images.device).view(shape)
         self._std = torch.tensor(views.std, device=images.device).view(shape)
+        # a tensor: by a number CUDA divides as it likes, which is to multiply by the rounded inverse
+        self._white = torch.tensor(255.0, device=images.device)
         seen_bytes = len(images) * images.shape[1] * views.crop**2
         self._kept = _in_blocks(self._resize_and_crop, images) if seen_bytes <= _KEPT_BYTES else None
 
@@ -77,7 +79,7 @@ class SeenImages:
 
     def clustering(self, indices: slice | Tensor) -> Tensor:
         """Resized, cut from the centre, normalised."""
-        return self._normalise(self._centre(indices).float().div_(255))
+        return self._normalise(self._centre(indices).float().div_(self._white))
 
     def training(self, indices: Tensor, rng: np.random.Generator) -> Tensor:
         """One random draw of the training view; rng decides every mirror and every box."""
@@ -85,7 +87,7 @@ class SeenImages:
             return self.clustering(indices)
         if self.views.training == "flip":
             return mirror(self.clustering(indices), rng)
-        batch = self.images[indices].float().div_(255)
+        batch = self.images[indices].float().div_(self._white)
         if self.views.training == "box_per_batch":
             return self._normalise(self._cut(batch, rng))
         cut = torch.cat([self._cut(image, rng) for image in batch.split(1)])

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
+from dc_hpc.algorithm.engine import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.image_stages import Room
 from dc_hpc.benchmark.limits import settled
 from dc_hpc.benchmark.names import GROWTH_IMAGES
 from dc_hpc.benchmark.sizes import Setting, Size, setting
-from dc_hpc.benchmark.stages import as_in_a_run, computing
+from dc_hpc.benchmark.stages import computing
 from dc_hpc.benchmark.timing import Stage
 from dc_hpc.experiment import files, store
 from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS
@@ -44,7 +45,7 @@ def point(name: str, variable: str, value: int, *, quick: bool, threads: int, de
     with tempfile.TemporaryDirectory(prefix="dc-hpc-growth-") as folder, computing(threads):
         wait = settled(device)
         if name != "run":  # first calls are slow; a run is a first call itself
-            with as_in_a_run():
+            with exact():
                 _stage(name, "k", _WARM_UP["k"], quick=True, device=device, folder=Path(folder) / "warm").ours()
         empty = _resident()
         stage = _stage(name, variable, value, quick=quick, device=device, folder=Path(folder) / "point")
@@ -54,7 +55,7 @@ def point(name: str, variable: str, value: int, *, quick: bool, threads: int, de
             stage.before()
             wait()
             started = time.perf_counter()
-            with as_in_a_run():
+            with exact():
                 stage.ours()
             wait()
             seconds.append(time.perf_counter() - started)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from dc_hpc.algorithm.engine import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.image_stages import Room
 from dc_hpc.benchmark.limits import Limits, measure_limits, settled
@@ -42,7 +43,7 @@ def run_stages(networks: Sequence[str], stages: Sequence[str], *, size: str, dev
             for stage, budget in _built(setting(network, size), stages, device, Path(folder) / network):
                 report(f"{network}: {stage.name}")
                 rows = measure(stage, budget=budget, fewest=2 if quick else FEWEST, settled=settled(device),
-                               as_in_a_run=as_in_a_run)  # fmt: skip
+                               as_in_a_run=exact)  # fmt: skip
                 found += [(stage, row) for row in rows]
             limits = limits.better(measure_limits(device, quick=quick))
     return [row if stage.floor else against(row, limits.of(stage.place, stage.unit)) for stage, row in found], limits
@@ -62,18 +63,6 @@ def _built(chosen: Setting, names: Sequence[str], device: str, folder: Path) -> 
             yield file_stages.checkpoint(room, folder), chosen.size.budget
         else:
             yield file_stages.dump(chosen, folder), chosen.size.budget
-
-
-@contextmanager
-def as_in_a_run() -> Iterator[None]:
-    """Torch as `experiment/run.py` sets it: no operation whose sums change from one run to the next."""
-    before = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("error")
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from dc_hpc.algorithm.clustering import Clusters
 from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, fresh, next_cycle, restore, state_tensors
-from dc_hpc.algorithm.engine import kernels_of
+from dc_hpc.algorithm.engine import exact, kernels_of
 from dc_hpc.algorithm.nets import NETS
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.views import SeenImages
@@ -57,7 +58,7 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
         return _unrecorded(directory, error)
     try:
         config = store.read_config(directory)
-        with _threads(execution.threads):
+        with _computing(execution.threads):
             ended = _Attempt(directory, number, config, execution, stop, memory or Memory()).go()
         store.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     except Exception as error:
@@ -189,7 +190,7 @@ class _Attempt:
             state, seen, k=c.k, cycles=c.cycles, batch_size=c.batch_size, seed=c.seed, pca=c.pca,
             halt_cycle=1 if c.labels else c.halt_cycle, reassign=c.reassign, epochs_per_cycle=c.epochs_per_cycle,
             last_cycle=c.last_cycle, kmeans_init=c.kmeans_init, kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.engine, compile=self.execution.compile, **self._first(state, seen),
+            engine=self.execution.engine, replay=self.execution.replay, **self._first(state, seen),
         )  # fmt: skip
         self._let_truth_in(state, truth)
         for cycle in phases:
@@ -291,26 +292,17 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
-class _threads:
-    """Threads of torch and of every BLAS for the length of a run, and no operation whose sums change by the run."""
-
-    def __init__(self, threads: int):
-        self.threads = threads
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-        torch.set_num_threads(self.threads)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # not torch.use_deterministic_algorithms: it imports torch's compiler, which takes a second
-        torch.set_deterministic_debug_mode("error")
-        # Filling new memory is for finding reads of it, and costs time.
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        self.limits = threadpool_limits(self.threads)
-
-    def __exit__(self, *_: object) -> None:
-        self.limits.unregister()
-        torch.set_num_threads(self.before[0])
-        torch.set_deterministic_debug_mode(self.before[1])
+@contextmanager
+def _computing(threads: int) -> Iterator[None]:
+    """So many threads of torch and of every BLAS, and exact arithmetic, for the length of a run."""
+    before = torch.get_num_threads()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    try:
+        with exact(), threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def main() -> None:
@@ -322,12 +314,12 @@ def main() -> None:
     parser.add_argument("--engine", default="torch", choices=ENGINES, help="k-means engine")
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
-    parser.add_argument("--compile", action="store_true", help="GPU: train through torch.compile and CUDA graphs")
+    parser.add_argument("--replay", action="store_true", help="GPU: replay training steps as CUDA graphs")
     given = parser.parse_args()
     os.umask(0o077)
     try:
         execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds,
-                              given.compile)  # fmt: skip
+                              given.replay)  # fmt: skip
         ended = run(given.directory, execution, stop=StopSignal())
     except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dc_hpc.experiment import sharing, store
+from dc_hpc.experiment import sharing
 from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.grid import Grid, Resources
 from dc_hpc.scheduler.overview import Overview
 from dc_hpc.scheduler.site import Site
-from dc_hpc.scheduler.times import estimate, length_of, measure, read_length
+from dc_hpc.scheduler.times import estimate, length_of, typical
 
 
 def runs_bill(grids: Sequence[Grid], seen: Overview, missing: Sequence[str], outputs: Path) -> str:
@@ -56,13 +56,12 @@ def cluster_bill(missing: Sequence[RunConfig], seen: Overview, *, resources: Res
 
 def _estimate(packs: Sequence[Sequence[RunConfig]], seen: Overview, outputs: Path, share: float, unit: str) -> str:
     """share: cores or GPUs that one run has for itself."""
-    lengths = {name: read_length(store.runs_folder(outputs) / name) for name, run in seen.runs.items()
-               if run.state != "new"}  # fmt: skip
     given = sharing.given_cycles(packs)
     runs = [(one, max(seen.runs[run_id(one)].cycles_done, given.get(run_id(one), 0))) for pack in packs for one in pack]
-    left = estimate(measure(outputs, seen, lengths), [(length_of(one.model_dump()), done) for one, done in runs])
+    took = typical(outputs, {one.dataset for one, _ in runs})
+    left = estimate(took, [(length_of(one.model_dump()), done) for one, done in runs])
     if left.unmeasured == len(runs):
-        return "estimate: no run of this grid was measured yet; try --limit 1 first"
+        return f"estimate: no run like these was measured yet in {outputs}; try --limit 1 first"
     doubts = left.doubts()
     return (f"estimate: {left.seconds / 3600 * share:.2g} {unit} for {left.cycles} cycles, by what such cycles took so "
             f"far, without loading and probes{'; ' if doubts else ''}{doubts}")

@@ -135,15 +135,35 @@ def _ignored_by_children(survive_logout: bool) -> Iterator[None]:
     """Children started in here never see a terminal's Ctrl-C: the person's door tells them to save instead.
 
     A signal that is ignored stays ignored in a child; submitit's controller would kill its work one second after a
-    Ctrl-C.
+    Ctrl-C. They do not hold the person's streams either: `submit --no-wait | tee log` ends when submit does.
     """
     numbers = [signal.SIGINT, signal.SIGHUP] if survive_logout else [signal.SIGINT]
     before: dict[int, Any] = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
-        yield
+        with _streams_elsewhere():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _streams_elsewhere() -> Iterator[None]:
+    """Standard input, output and error are /dev/null; what submitit's job prints has files of its own."""
+    kept = {}
+    for number in (0, 1, 2):
+        with suppress(OSError):  # a stream may be closed
+            kept[number] = os.dup(number)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        for number in kept:
+            os.dup2(nothing, number)
+        yield
+    finally:
+        os.close(nothing)
+        for number, stream in kept.items():
+            os.dup2(stream, number)
+            os.close(stream)
 
 
 def _with_the_cards_seen_here(cards: str | None, work: Work) -> dict[str, str]:

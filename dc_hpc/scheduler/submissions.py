@@ -74,7 +74,7 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
             if record["name"] != path.stem:
                 raise DamagedFile(path, f"it is of job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
-            one = Submission(runs=runs, **record)
+            one = _without_unknown_ways(Submission(runs=runs, **record))
             if not _is_sound(one, path):
                 raise DamagedFile(path, "no submission that this program writes")
             found.append(one)
@@ -85,6 +85,14 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
         except (KeyError, TypeError, AttributeError) as error:
             lines.append(str(DamagedFile(path, f"not a submission ({error})")))
     return sorted(found, key=lambda one: one.submitted)
+
+
+def _without_unknown_ways(one: Submission) -> Submission:
+    """Without the settings of Execution that another version had: how a run computes does not change what it is."""
+    if not isinstance(one.execution, dict):
+        return one
+    known = {each.name for each in fields(Execution)}
+    return replace(one, execution={name: value for name, value in one.execution.items() if name in known})
 
 
 def _is_sound(one: Submission, path: Path) -> bool:
@@ -98,7 +106,6 @@ def _is_sound(one: Submission, path: Path) -> bool:
         one.name == path.stem
         and one.folder.startswith("/") and "\0" not in one.folder
         and all(isinstance(run, str) and _is_name(run) for run in runs)
-        and one.execution.keys() <= {each.name for each in fields(Execution)}
         and (one.job is None or re.fullmatch("[0-9]{0,18}", one.job) is not None)
         and math.isfinite(one.submitted) and 0 <= one.gpus < 1e6 and 0 <= one.minutes < 1e9
         and 1 <= one.parallel_runs < 1e6

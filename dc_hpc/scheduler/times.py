@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,8 @@ from typing import Any
 from dc_hpc.experiment import files, store
 from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.scheduler.overview import Overview
+
+_OF_A_SORT = 5
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,32 @@ def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | No
             _collect(seconds, lengths.get(name), record)
         spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
         hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
+    return Times(*_medians(seconds), hours, gpu_hours, tuple(complaints))
+
+
+def typical(outputs: Path, datasets: Collection[str]) -> Times:
+    """What cycles on these data sets took in this folder, by a few runs of each sort, whatever grid they are of."""
+    begun = defaultdict(list)
+    for directory in store.run_directories(outputs):
+        sort = directory.name.partition("-seed")[0]  # data set, k, halt
+        if sort.startswith(tuple(f"{name}-k" for name in datasets)) and len(begun[sort]) < _OF_A_SORT:
+            begun[sort] += [directory] if (directory / "attempts").is_dir() else []
+    seconds: dict[tuple, list[float]] = defaultdict(list)
+    for directory in (one for sort in begun.values() for one in sort):
+        for record in store.look_at_attempts(directory)[0]:
+            _collect(seconds, read_length(directory), record)
+    return Times(*_medians(seconds))
+
+
+def _medians(seconds: Mapping[tuple, list[float]]) -> tuple[dict, dict]:
+    """`training` and `clustering` of Times."""
     training, clustering = {}, defaultdict(dict)
     for (stage, kind, k), values in seconds.items():
         if stage == "trained":
             training[kind] = median(values)
         else:
             clustering[kind][k] = median(values)
-    return Times(training, dict(clustering), hours, gpu_hours, tuple(complaints))
+    return training, dict(clustering)
 
 
 def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: dict[str, Any]) -> None:
