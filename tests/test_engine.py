@@ -256,7 +256,10 @@ def test_vectors_are_as_wide_as_the_cpu_has_them():
                           env=asked, capture_output=True, text=True).stdout == "True\n"  # fmt: skip
 
 
-def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for():
+def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
+    """The setting of cuBLAS stays: it is read when the card is first used, and harms nobody."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
     def settings():
         return (torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32,
                 torch.utils.deterministic.fill_uninitialized_memory)  # fmt: skip
@@ -264,5 +267,6 @@ def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for():
     before = settings()
     with pytest.raises(ValueError), engine.exact():
         assert settings() == (2, False, False) != before
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise ValueError
     assert settings() == before

@@ -23,6 +23,12 @@ pytestmark = pytest.mark.gpu
 COLOUR = {"mean": (0.4, 0.45, 0.5), "std": (0.2, 0.21, 0.22)}
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_run():
+    with engine.exact():
+        yield
+
+
 def images(n: int, channels: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, channels, 32, 32), dtype=np.uint8))
 
@@ -54,12 +60,6 @@ def test_features_and_activations(net):
     layer = {"lenet5": "conv2", "alexnet_small": "relu5"}[net]
     a, b = (activations(*one, [layer])[layer].cpu() for one in ((trunk, seen), (other, there)))
     torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_run():
-    with engine.exact():
-        yield
 
 
 @pytest.mark.parametrize("replay", [False, True])

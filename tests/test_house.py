@@ -153,7 +153,8 @@ def _opens_for_writing(call, owner):
 # fetch writes into a folder of its own in the data root, verifies, then moves it into place: torchvision, gzip and tar
 # cannot write otherwise. The benchmark works in temporary folders and asks the kernel to forget a peak of memory.
 # Compiled kernels are kept in the user's cache, far from outputs, and by a room that nothing of experiment is known to.
-# The streams of a local job lead to /dev/null. What is not ours is apart too: submitit writes its own pickles and logs below outputs/slurm.
+# The streams of a local job lead to /dev/null.
+# What is not ours is apart too: submitit writes its own pickles and logs below outputs/slurm.
 MAY_WRITE = {
     "dc_hpc.algorithm.machine_code": {"mkdir", "mkdtemp", "write_text", "rename"},
     "dc_hpc.experiment.datasets": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},

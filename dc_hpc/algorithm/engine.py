@@ -10,6 +10,7 @@ last bits of float32, as they do between two numbers of threads. The same machin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +34,7 @@ def exact() -> Iterator[None]:
     """
     mode, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
     tf32 = torch.backends.cudnn.allow_tf32
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may not be used in this mode
     # not torch.use_deterministic_algorithms: it imports torch's compiler, which takes a second
     torch.set_deterministic_debug_mode("error")
     # Filling new memory is for finding reads of it, and costs time.

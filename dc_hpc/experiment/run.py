@@ -296,7 +296,6 @@ def _device_name(device: torch.device) -> str:
 def _computing(threads: int) -> Iterator[None]:
     """So many threads of torch and of every BLAS, and exact arithmetic, for the length of a run."""
     before = torch.get_num_threads()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     try:
         with exact(), threadpool_limits(threads):
