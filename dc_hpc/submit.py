@@ -49,7 +49,6 @@ def submit(
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}.")] = "auto",
     engine: Annotated[str, typer.Option(help=f"k-means engine: {', '.join(ENGINES)}.")] = "torch",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
-    replay: Annotated[bool, typer.Option("--replay", help="GPU: replay training steps as CUDA graphs.")] = False,
 ) -> None:
     """Run what is missing of a grid; done and running runs are left alone. Running it again is the recovery."""
     if probe_site:
@@ -75,7 +74,7 @@ def submit(
     check_data(configs, data_root)
     if profile:
         _ask(yes)
-    execution = Execution(str(data_root), device, threads, engine, replay=replay)
+    execution = Execution(str(data_root), device, threads, engine)
     directories = dict(zip(missing, create_runs(outputs, [configs[name] for name in missing])))
     if profile:
         work = [(one.name, one.resources, [directories[name] for name in share]) for one, share in shares]

@@ -19,6 +19,7 @@ from dc_hpc.algorithm.seeding import INITS, first_centroids
 
 ROWS = 1024  # rows per pass: long enough for a GEMM at full speed, short enough to stay in a core's cache
 TILE = 128  # columns per GEMM of the covariance
+_PARTS = 64  # sums per cluster on a GPU, added up at the end
 
 # A component this small beside the largest is rounding: the float32 products of a covariance put its
 # eigenvalues off by up to about 1e-7 of the largest.
@@ -246,7 +247,20 @@ def _update(points: Tensor, labels: Tensor, centroids: Tensor, before: Tensor | 
 
 def _sizes(labels: Tensor, k: int) -> Tensor:
     """Points per cluster, int64 (k,); unlike bincount it does not make a GPU wait for the host."""
-    return labels.new_zeros(k).index_add_(0, labels, torch.ones_like(labels))
+    return _sums(labels.new_zeros(k), labels, torch.ones_like(labels))
+
+
+def _sums(sums: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+    """`sums` (k, ...) plus the values (m, ...) of each label (m,).
+
+    A GPU that is to give the same bits every time adds the values of one label after the other: with few labels most
+    of it waits. There each label's values are summed in _PARTS parts first.
+    """
+    if not labels.is_cuda:
+        return sums.index_add_(0, labels, values)
+    k, part = len(sums), torch.arange(len(labels), device=labels.device) % _PARTS
+    return sums + sums.new_zeros(_PARTS * k, *sums.shape[1:]).index_add_(0, labels + k * part, values).view(
+        _PARTS, *sums.shape).sum(0)  # fmt: skip
 
 
 def _fill_empty(points: Tensor, labels: Tensor, centroids: Tensor, sizes: list[int]) -> Tensor:
@@ -279,7 +293,7 @@ def _means(points: Tensor, labels: Tensor, centroids: Tensor, sizes: Tensor, bef
     for start in range(0, len(points) if rows is None else len(rows), height):
         own = slice(start, start + height)
         own = own if rows is None else rows[own]
-        sums.index_add_(0, labels[own], points[own].double())
+        sums = _sums(sums, labels[own], points[own].double())
     return torch.where(due[:, None], (sums / sizes.clamp(min=1)[:, None]).float(), centroids)
 
 

@@ -47,7 +47,7 @@ class Execution:
 
     data: root of the data sets. device: one of DEVICES. threads: of the CPU; their number decides the last bits of
     sums. engine: of k-means, one of ENGINES. save_seconds: a phase that ends this long after the last checkpoint
-    writes one. replay: steps of training as CUDA graphs, on a GPU.
+    writes one.
     """
 
     data: str
@@ -55,7 +55,6 @@ class Execution:
     threads: int = 1
     engine: str = "torch"
     save_seconds: float = 60.0
-    replay: bool = False
 
 
 def cores() -> int:

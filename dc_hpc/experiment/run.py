@@ -190,7 +190,7 @@ class _Attempt:
             state, seen, k=c.k, cycles=c.cycles, batch_size=c.batch_size, seed=c.seed, pca=c.pca,
             halt_cycle=1 if c.labels else c.halt_cycle, reassign=c.reassign, epochs_per_cycle=c.epochs_per_cycle,
             last_cycle=c.last_cycle, kmeans_init=c.kmeans_init, kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.engine, replay=self.execution.replay, **self._first(state, seen),
+            engine=self.execution.engine, **self._first(state, seen),
         )  # fmt: skip
         self._let_truth_in(state, truth)
         for cycle in phases:
@@ -313,12 +313,10 @@ def main() -> None:
     parser.add_argument("--engine", default="torch", choices=ENGINES, help="k-means engine")
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
-    parser.add_argument("--replay", action="store_true", help="GPU: replay training steps as CUDA graphs")
     given = parser.parse_args()
     os.umask(0o077)
     try:
-        execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds,
-                              given.replay)  # fmt: skip
+        execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds)
         ended = run(given.directory, execution, stop=StopSignal())
     except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")
