@@ -100,8 +100,8 @@ def deep_cluster(
     clustering happens in cycles 0 .. halt_cycle - 1 and their last pseudo-labels serve from then on; None clusters in
     every cycle. reassign: cluster in every reassign-th cycle. epochs_per_cycle: N_e. last_cycle: "skip" leaves out
     the training of the last cycle, as the authors' loop does. engine: of k-means. replay: on a GPU, steps of training
-    as CUDA graphs, which gives the same bits sooner. first_features, first_clusters: what another run has computed of cycle 0 already: the reduced
-    features, float32 (n, q), and their clusters; they are taken as they are.
+    as CUDA graphs, which gives the same bits sooner. first_features, first_clusters: what another run has computed of
+    cycle 0 already: the reduced features, float32 (n, q), and their clusters; they are taken as they are.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.

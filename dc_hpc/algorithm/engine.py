@@ -22,8 +22,8 @@ from dc_hpc.algorithm import kernels
 from dc_hpc.algorithm.blocks import Block, SobelBlock, blocks_of
 from dc_hpc.algorithm.convolutions import Room
 
-# Images at once in eval mode. Blocks: few enough that what a layer reads and writes stays in the cache of a core. A GPU:
-# so many that it has more to compute than the CPU to ask for.
+# Images at once in eval mode. Blocks: few enough that what a layer reads and writes stays in the cache of a core.
+# A GPU: so many that it has more to compute than the CPU to ask for.
 _EVALUATED_AT_ONCE = {"torch": 256, "numba": 128, "cuda": 1024}
 
 
