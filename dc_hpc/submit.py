@@ -14,7 +14,7 @@ import typer
 from dc_hpc.experiment import sharing, store
 from dc_hpc.experiment.config import NETS, RunConfig
 from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, cores
+from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, check_device, cores
 from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def submit(
     check_data(configs, data_root)
     if profile:
         _ask(yes)
+    else:
+        check_device(device)
     execution = Execution(str(data_root), device, threads, engine)
     directories = dict(zip(missing, create_runs(outputs, [configs[name] for name in missing])))
     if profile:

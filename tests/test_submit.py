@@ -159,6 +159,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(place, digits_root, arguments,
     assert not (place / "outputs").exists()
 
 
+def test_a_card_that_is_not_there_is_one_line_and_leaves_nothing(place, digits_root, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on a machine with cards, too
+    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--device", "cuda", cwd=place)
+    assert out.returncode == 2 and out.stderr == (
+        "dc_hpc: device cuda is not available on this machine; allowed: cpu, auto\n"
+    )
+    assert not (place / "outputs").exists()
+
+
 def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",

@@ -15,6 +15,7 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from dc_hpc.experiment.code import commit, versions
+from dc_hpc.experiment.errors import InputError
 
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 
@@ -55,6 +56,16 @@ class Execution:
     threads: int = 1
     engine: str = "torch"
     save_seconds: float = 60.0
+
+
+def check_device(device: str) -> None:
+    """InputError when it is "cuda" and this machine has no card that torch can use."""
+    if device != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("device cuda is not available on this machine; allowed: cpu, auto")
 
 
 def cores() -> int:

@@ -33,8 +33,7 @@ from dc_hpc.algorithm.views import SeenImages
 from dc_hpc.experiment import dumps, metrics_file, sharing, store
 from dc_hpc.experiment.config import RunConfig
 from dc_hpc.experiment.datasets import Dataset
-from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, environment
+from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, check_device, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
 from dc_hpc.experiment.memory import Memory, views_of
 
@@ -283,8 +282,7 @@ def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda is not available on this machine; allowed: cpu, auto")
+    check_device(wanted)
     return wanted
 
 
