@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dc_hpc.algorithm.clustering import ENGINES, _whiten, kmeans, principal_components, reduce_features
+from dc_hpc.algorithm.clustering import ENGINES, _sums_in_parts, _whiten, kmeans, principal_components, reduce_features
 from dc_hpc.algorithm.seeding import first_centroids
 
 every_engine = pytest.mark.parametrize("engine", ["torch", "faiss", "sklearn"])
@@ -366,3 +366,13 @@ def test_the_torch_engine_needs_neither_faiss_nor_sklearn():
         assert not {"faiss", "sklearn"} & set(sys.modules), "imported without need"
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_sums_in_parts_are_the_sums(shape):
+    """What a GPU is given to do; whole numbers, so that the order of a sum is all that may differ."""
+    labels = torch.randint(0, 3, (1000,), generator=torch.Generator().manual_seed(0))
+    values = torch.arange(1000).view(-1, *[1] * len(shape)).expand(-1, *shape)
+    begun = torch.ones(5, *shape, dtype=torch.int64)  # two labels without a value
+    expected = begun.clone().index_add_(0, labels, values)
+    assert torch.equal(_sums_in_parts(begun, labels, values), expected)

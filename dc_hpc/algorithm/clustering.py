@@ -251,16 +251,19 @@ def _sizes(labels: Tensor, k: int) -> Tensor:
 
 
 def _sums(sums: Tensor, labels: Tensor, values: Tensor) -> Tensor:
-    """`sums` (k, ...) plus the values (m, ...) of each label (m,).
+    """`sums` (k, ...) plus the values (m, ...) of each label (m,); `sums` is used up."""
+    return _sums_in_parts(sums, labels, values) if labels.is_cuda else sums.index_add_(0, labels, values)
 
-    A GPU that is to give the same bits every time adds the values of one label after the other: with few labels most
-    of it waits. There each label's values are summed in _PARTS parts first.
+
+def _sums_in_parts(sums: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+    """The same for a GPU: each label's values in _PARTS sums, then those.
+
+    If it is to give the same bits every time it adds the values of one label after the other, and with few labels
+    most of it waits.
     """
-    if not labels.is_cuda:
-        return sums.index_add_(0, labels, values)
     k, part = len(sums), torch.arange(len(labels), device=labels.device) % _PARTS
-    return sums + sums.new_zeros(_PARTS * k, *sums.shape[1:]).index_add_(0, labels + k * part, values).view(
-        _PARTS, *sums.shape).sum(0)  # fmt: skip
+    parts = sums.new_zeros(_PARTS * k, *sums.shape[1:]).index_add_(0, labels + k * part, values)
+    return sums + parts.view(_PARTS, *sums.shape).sum(0)
 
 
 def _fill_empty(points: Tensor, labels: Tensor, centroids: Tensor, sizes: list[int]) -> Tensor:
