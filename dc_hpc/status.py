@@ -151,7 +151,7 @@ def _print(seen: Overview, outputs: Path, *, as_json: bool) -> None:
     lengths = {name: times.read_length(store.runs_folder(outputs) / name) for name in seen.runs}
     took = times.measure(outputs, seen, lengths)
     unfinished = [run for run in seen.runs.values() if run.state != "done" and lengths[run.name]]
-    left = times.estimate(took, [(lengths[run.name], run.cycles_done) for run in unfinished])
+    left = times.estimate(took, [(lengths[run.name], run.cycles_done, took.device_of(run.name)) for run in unfinished])
     if as_json:
         print(times.as_json(seen, took, left))
     elif not seen.runs:

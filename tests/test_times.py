@@ -11,11 +11,13 @@ from test_submit import GRID, door
 from dc_hpc.experiment import store
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
-from dc_hpc.scheduler import overview
-from dc_hpc.scheduler.times import Estimate, Length, Times, estimate, length_of, measure, read_length, typical
+from dc_hpc.scheduler import overview, submissions
+from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.scheduler.times import CPU, GPU, Estimate, Length, Times, estimate, length_of, measure, read_length, typical
 
 LENET = ("fmnist", "lenet5")
-TIMES = Times(training={LENET: 3.0}, clustering={LENET: {5: 1.0, 500: 5.0}})
+ON_CPU, ON_GPU = (*LENET, CPU), (*LENET, GPU)
+TIMES = Times(training={ON_CPU: 3.0, ON_GPU: 0.25}, clustering={ON_CPU: {5: 1.0, 500: 5.0}, ON_GPU: {5: 0.5}})
 
 
 @pytest.mark.parametrize("settings", [
@@ -35,23 +37,29 @@ def test_a_length_counts_what_a_run_does(digits_root, tmp_path, settings):
 
 def test_seconds_left_by_hand():
     halted = Length(*LENET, k=5, cycles=50, trainings=50, until=10)
-    assert TIMES.left(halted, 0) == 50 * 3 + 10 * 1
-    assert TIMES.left(halted, 4) == 46 * 3 + 6 * 1
-    assert TIMES.left(halted, 20) == 30 * 3
-    assert TIMES.left(Length(*LENET, k=500, cycles=1, trainings=0, until=1), 0) == 5
-    assert TIMES.left(Length(*LENET, k=40, cycles=1, trainings=0, until=1), 0) == 1, "by ratio nearer to 5"
-    assert TIMES.left(Length(*LENET, k=60, cycles=1, trainings=0, until=1), 0) == 5
-    assert TIMES.left(Length("svhn", "alexnet_small", 5, 50, 50, 50), 0) is None
-    assert Times(training={LENET: 3.0}).left(halted, 10) == 120 and Times(training={LENET: 3.0}).left(halted, 9) is None
+    assert TIMES.left(halted, 0, CPU) == 50 * 3 + 10 * 1
+    assert TIMES.left(halted, 0, GPU) == 50 * 0.25 + 10 * 0.5
+    assert TIMES.left(halted, 4, CPU) == 46 * 3 + 6 * 1
+    assert TIMES.left(halted, 20, CPU) == 30 * 3
+    assert TIMES.left(Length(*LENET, k=500, cycles=1, trainings=0, until=1), 0, CPU) == 5
+    assert TIMES.left(Length(*LENET, k=40, cycles=1, trainings=0, until=1), 0, CPU) == 1, "by ratio nearer to 5"
+    assert TIMES.left(Length(*LENET, k=60, cycles=1, trainings=0, until=1), 0, CPU) == 5
+    assert TIMES.left(Length("svhn", "alexnet_small", 5, 50, 50, 50), 0, CPU) is None
+    trained = Times(training={ON_CPU: 3.0})
+    assert trained.left(halted, 10, CPU) == 120 and trained.left(halted, 9, CPU) is None
+    assert trained.left(halted, 10, GPU) is None, "a CPU's seconds say nothing of a GPU's"
 
 
 def test_an_estimate_says_what_it_leaves_out_and_guesses():
-    runs = [(Length(*LENET, 5, 50, 50, 50), 40), (Length(*LENET, 500, 50, 50, 1), 0), (Length(*LENET, 10, 2, 2, 2), 0),
-            (Length(*LENET, 5, 50, 50, 50), 50), (Length("svhn", "alexnet_small", 5, 100, 100, 100), 10)]  # fmt: skip
+    runs = [(Length(*LENET, 5, 50, 50, 50), 40, CPU), (Length(*LENET, 500, 50, 50, 1), 0, CPU),
+            (Length(*LENET, 10, 2, 2, 2), 0, CPU), (Length(*LENET, 5, 50, 50, 50), 50, CPU),
+            (Length(*LENET, 5, 50, 50, 50), 46, GPU),
+            (Length("svhn", "alexnet_small", 5, 100, 100, 100), 10, GPU)]  # fmt: skip
     left = estimate(TIMES, runs)
-    assert left == Estimate(cycles=10 + 50 + 2 + 90, seconds=40 + 155 + 8, longest=155, unmeasured=1, other_k=1)
-    assert left.doubts() == ("without 1 run whose net and data were not measured yet; 1 run counted like the nearest k "
-                             "that was measured")  # fmt: skip
+    assert left == Estimate(cycles=10 + 50 + 2 + 4 + 90, seconds=40 + 155 + 8 + 3, longest=155, unmeasured={GPU: 1},
+                            other_k=1)  # fmt: skip
+    assert left.doubts() == ("without 1 run whose net and data were not measured on a GPU yet; 1 run counted like the "
+                             "nearest k that was measured")  # fmt: skip
     assert estimate(TIMES, runs[:2]).doubts() == ""
 
 
@@ -60,7 +68,7 @@ def test_what_is_done_and_what_is_left_are_the_whole(trainings, until, reassign,
     length = Length(*LENET, 5, max(trainings, 1), trainings, until, reassign)
     before = len([cycle for cycle in range(min(done, until)) if cycle % reassign == 0])
     assert before + length.clusterings(done) == length.clusterings()
-    assert TIMES.left(length, done) <= TIMES.left(length, 0)
+    assert TIMES.left(length, done, CPU) <= TIMES.left(length, 0, CPU)
 
 
 def test_medians_of_each_kind(digits_root, tmp_path):
@@ -81,11 +89,33 @@ def test_medians_of_each_kind(digits_root, tmp_path):
     lengths = {name: read_length(store.runs_folder(tmp_path) / name) for name in names}
     assert lengths[broken.name] is None and len(names) == 5
     took = measure(tmp_path, overview.look(tmp_path, names), lengths)
-    kind = ("digits", "lenet5")
+    kind = ("digits", "lenet5", CPU)
     assert took.training == {kind: 8.0} and took.clustering == {kind: {5: 2.0, 6: 4.0}}
     assert took.hours == pytest.approx(0.4) and {one, two, three}
     assert typical(tmp_path, {"digits"}) == Times(took.training, took.clustering)
     assert typical(tmp_path, {"digit", "fmnist"}) == typical(tmp_path / "none", {"digits"}) == Times()
+
+
+def test_a_cycle_on_a_gpu_says_nothing_of_one_on_a_cpu(digits_root, tmp_path):
+    """One run went from a GPU to a CPU, one has a GPU's time only, by a record older than the word for it."""
+    def recorded(directory, seconds, **facts):
+        rows = [{"stage": "trained", "cycle": cycle, "seconds": value} for cycle, value in enumerate(seconds)]
+        store.start_attempt(directory, {"started": 0.0, "finished": 360.0, "seconds": rows, **facts})
+
+    moved, old, new, sent = (new_run(tmp_path, digits_root, seed=seed) for seed in (1, 2, 3, 4))
+    recorded(moved, [0.25, 0.5, 0.25], gpu=True, execution={"device": "auto"})
+    recorded(moved, [5.0, 6.0, 7.0], gpu=False, execution={"device": "auto"})
+    recorded(old, [0.25, 0.25], execution={"device": "cuda"})
+    submission = Submission("big-1", "/", ((sent.name, moved.name),), 60, gpus=1, job="1")
+    submissions.write(tmp_path, submission)
+    names = [one.name for one in (moved, old, new, sent)]
+    lengths = {name: read_length(store.runs_folder(tmp_path) / name) for name in names}
+    took = measure(tmp_path, overview.look(tmp_path, names, tasks=[]), lengths)
+    on_cpu, on_gpu = ("digits", "lenet5", CPU), ("digits", "lenet5", GPU)
+    assert took.training == typical(tmp_path, {"digits"}).training == {on_cpu: 6.0, on_gpu: 0.25}
+    assert [took.device_of(one.name) for one in (moved, old, sent)] == [CPU, GPU, GPU]
+    assert took.device_of(new.name) == GPU, "as most of the others"
+    assert Times().device_of(new.name) == CPU
 
 
 def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
@@ -100,7 +130,7 @@ def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
     other = door(*arguments, *cluster, "--set", "seed=[8,9]", cwd=tmp_path, check=0).stdout
     assert "core-hours for 6 cycles" in other and "nearest" not in other, "no run of this grid, but one like them"
     unlike = door(*arguments, *cluster, "--set", "dataset=fmnist", cwd=tmp_path, check=0).stdout
-    assert "estimate: no run like these was measured yet in outputs; try --limit 1 first" in unlike
+    assert "estimate: no run like these was measured on a CPU yet in outputs; try --limit 1 first" in unlike
     status = door("status", "--json", cwd=tmp_path, check=0).stdout
     assert '"hours_left": ' in status and '"runs_not_estimated": 0' in status
 

@@ -126,8 +126,8 @@ class _Attempt:
         resumed = f"cycle {checkpoint.cycle} {checkpoint.phase}" if checkpoint else None
         if checkpoint and checkpoint.given_by:
             resumed = f"{resumed} of {checkpoint.given_by}"
-        facts = {"device": _device_name(device), "kernels": kernels_of(trunk), "resumed_from": resumed,
-                 "complaints": self.complaints}  # fmt: skip
+        facts = {"device": _device_name(device), "gpu": device.type == "cuda", "kernels": kernels_of(trunk),
+                 "resumed_from": resumed, "complaints": self.complaints}  # fmt: skip
         store.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
         return state
 

@@ -11,7 +11,7 @@ from dc_hpc.experiment.config import RunConfig, run_id
 from dc_hpc.experiment.grid import Grid, Resources
 from dc_hpc.scheduler.overview import Overview
 from dc_hpc.scheduler.site import Site
-from dc_hpc.scheduler.times import estimate, length_of, typical
+from dc_hpc.scheduler.times import CPU, GPU, estimate, length_of, typical
 
 
 def runs_bill(grids: Sequence[Grid], seen: Overview, missing: Sequence[str], outputs: Path) -> str:
@@ -50,18 +50,20 @@ def cluster_bill(missing: Sequence[RunConfig], seen: Overview, *, resources: Res
     most = len(packs) * resources.minutes / 60 * each
     line = (f"tasks: {len(packs)} of {resources.runs_per_task} runs, {resources.parallel_runs} at a time, at most "
             f"{resources.minutes} minutes each: at most {most:.1f} {unit}")  # fmt: skip
-    estimate = _estimate(packs, seen, outputs, each / resources.parallel_runs, unit)
+    device = GPU if site.gpus else CPU
+    estimate = _estimate(packs, seen, outputs, device, each / resources.parallel_runs, unit)
     return "\n".join(filter(None, [line, sharing_bill(packs), estimate]))
 
 
-def _estimate(packs: Sequence[Sequence[RunConfig]], seen: Overview, outputs: Path, share: float, unit: str) -> str:
+def _estimate(packs: Sequence[Sequence[RunConfig]], seen: Overview, outputs: Path, device: str, share: float,
+              unit: str) -> str:
     """share: cores or GPUs that one run has for itself."""
     given = sharing.given_cycles(packs)
     runs = [(one, max(seen.runs[run_id(one)].cycles_done, given.get(run_id(one), 0))) for pack in packs for one in pack]
     took = typical(outputs, {one.dataset for one, _ in runs})
-    left = estimate(took, [(length_of(one.model_dump()), done) for one, done in runs])
-    if left.unmeasured == len(runs):
-        return f"estimate: no run like these was measured yet in {outputs}; try --limit 1 first"
+    left = estimate(took, [(length_of(one.model_dump()), done, device) for one, done in runs])
+    if left.unmeasured.get(device) == len(runs):
+        return f"estimate: no run like these was measured on a {device} yet in {outputs}; try --limit 1 first"
     doubts = left.doubts()
     return (f"estimate: {left.seconds / 3600 * share:.2g} {unit} for {left.cycles} cycles, by what such cycles took so "
             f"far, without loading and probes{'; ' if doubts else ''}{doubts}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from dc_hpc.experiment import files, store
 from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.scheduler.overview import Overview
 
+CPU, GPU = "CPU", "GPU"  # a cycle on the one says nothing of a cycle on the other: they differ by tens of times
 _OF_A_SORT = 5
 
 
@@ -63,23 +64,29 @@ def read_length(directory: Path) -> Length | None:
 class Times:
     """What the attempts of some runs took.
 
-    training: (dataset, net) -> seconds of a training epoch; clustering: (dataset, net) -> k -> seconds of features,
-    clustering and its metrics; medians over cycles of whatever machines they ran on. hours, gpu_hours: computed so
-    far. complaints: a line for each record that is damaged and therefore not counted.
+    training: (dataset, net, device) -> seconds of a training epoch; clustering: (dataset, net, device) -> k -> seconds
+    of features, clustering and its metrics; medians over cycles of whatever CPUs, or GPUs, they ran on. devices: run ->
+    CPU or GPU, where its last attempt computed or its submission will. hours, gpu_hours: computed so far. complaints: a
+    line for each record that is damaged and therefore not counted.
     """
 
-    training: dict[tuple[str, str], float] = field(default_factory=dict)
-    clustering: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
+    training: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    clustering: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
     hours: float = 0.0
     gpu_hours: float = 0.0
     complaints: tuple[str, ...] = ()
 
-    def left(self, length: Length, cycles_done: int) -> float | None:
+    def device_of(self, run: str) -> str:
+        """CPU or GPU; where nothing is known of this run, what most of the others have."""
+        return self.devices.get(run) or next(iter(Counter(self.devices.values()).most_common(1)), (CPU,))[0]
+
+    def left(self, length: Length, cycles_done: int, device: str) -> float | None:
         """Seconds that a run still needs, without its start and probe; None where its net and data were not measured.
 
         A k that was not measured counts like the nearest one, by ratio.
         """
-        kind = (length.dataset, length.net)
+        kind = (length.dataset, length.net, device)
         clusterings, trainings = length.clusterings(cycles_done), max(length.trainings - cycles_done, 0)
         if (clusterings and kind not in self.clustering) or (trainings and kind not in self.training):
             return None
@@ -89,47 +96,51 @@ class Times:
             seconds += clusterings * by_k[min(by_k, key=lambda k: (abs(math.log(k / length.k)), k))]
         return seconds
 
-    def has(self, length: Length) -> bool:
+    def has(self, length: Length, device: str) -> bool:
         """Whether clustering was measured at this very k, or is not needed."""
-        return not length.clusterings() or length.k in self.clustering.get((length.dataset, length.net), {})
+        return not length.clusterings() or length.k in self.clustering.get((length.dataset, length.net, device), {})
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What some runs still need: cycles, seconds of computing in all and of the longest run, and how sure that is.
 
-    unmeasured: runs of no measured kind, which are not in the seconds; other_k: runs that count like another k.
+    unmeasured: runs of no measured kind, which are not in the seconds, by CPU or GPU; other_k: runs that count like
+    another k.
     """
 
     cycles: int
     seconds: float
     longest: float
-    unmeasured: int
+    unmeasured: dict[str, int]
     other_k: int
 
     def doubts(self) -> str:
         """In words, what the estimate leaves out or guesses; "" where nothing."""
         said = []
-        if self.unmeasured:
-            said.append(f"without {_runs(self.unmeasured)} whose net and data were not measured yet")
+        said += [f"without {_runs(count)} whose net and data were not measured on a {device} yet"
+                 for device, count in self.unmeasured.items()]  # fmt: skip
         if self.other_k:
             said.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
         return "; ".join(said)
 
 
-def estimate(times: Times, runs: Iterable[tuple[Length, int]]) -> Estimate:
-    """What runs still need, each given by its length and the cycles it has done."""
-    runs = [(length, done) for length, done in runs if done < length.cycles]
-    measured = [(length, times.left(length, done)) for length, done in runs]
-    seconds = [value for _, value in measured if value is not None]
-    other_k = sum(value is not None and not times.has(length) for length, value in measured)
-    cycles = sum(length.cycles - done for length, done in runs)
-    return Estimate(cycles, sum(seconds), max(seconds, default=0.0), len(runs) - len(seconds), other_k)
+def estimate(times: Times, runs: Iterable[tuple[Length, int, str]]) -> Estimate:
+    """What runs still need, each given by its length, the cycles it has done, and CPU or GPU."""
+    runs = [(length, done, device) for length, done, device in runs if done < length.cycles]
+    measured = [(length, device, times.left(length, done, device)) for length, done, device in runs]
+    seconds = [value for _, _, value in measured if value is not None]
+    other_k = sum(value is not None and not times.has(length, device) for length, device, value in measured)
+    cycles = sum(length.cycles - done for length, done, _ in runs)
+    unmeasured = Counter(device for _, device, value in measured if value is None)
+    return Estimate(cycles, sum(seconds), max(seconds, default=0.0), dict(unmeasured), other_k)
 
 
 def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | None]) -> Times:
     """What the attempts of these runs took; a run without a length adds its hours only."""
     gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
+    devices = {run: _device(one.gpus > 0 or None, one.execution) for one in overview.submissions
+               for pack in one.runs for run in pack if run in overview.runs}  # fmt: skip
     seconds: dict[tuple, list[float]] = defaultdict(list)
     hours, gpu_hours, complaints = 0.0, 0.0, []
     for name, run in overview.runs.items():
@@ -139,9 +150,11 @@ def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | No
         complaints += [f"{name}/{line}" for line in damaged]
         for record in records:
             _collect(seconds, lengths.get(name), record)
+        if records:
+            devices[name] = _device(records[-1].get("gpu"), records[-1].get("execution"))
         spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
         hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
-    return Times(*_medians(seconds), hours, gpu_hours, tuple(complaints))
+    return Times(*_medians(seconds), devices, hours, gpu_hours, tuple(complaints))
 
 
 def typical(outputs: Path, datasets: Collection[str]) -> Times:
@@ -158,6 +171,12 @@ def typical(outputs: Path, datasets: Collection[str]) -> Times:
     return Times(*_medians(seconds))
 
 
+def _device(gpu: bool | None, execution: Any) -> str:
+    """CPU or GPU. gpu: whether it is one, where that is known; else what was asked for decides."""
+    asked = isinstance(execution, Mapping) and execution.get("device") == "cuda"
+    return GPU if gpu or (asked and gpu is None) else CPU
+
+
 def _medians(seconds: Mapping[tuple, list[float]]) -> tuple[dict, dict]:
     """`training` and `clustering` of Times."""
     training, clustering = {}, defaultdict(dict)
@@ -172,10 +191,11 @@ def _medians(seconds: Mapping[tuple, list[float]]) -> tuple[dict, dict]:
 def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: dict[str, Any]) -> None:
     if length is None:
         return
+    kind = (length.dataset, length.net, _device(record.get("gpu"), record.get("execution")))
     for row in record["seconds"]:
         if row["stage"] in ("clustered", "trained"):
             k = length.k if row["stage"] == "clustered" else None  # training hardly depends on it
-            seconds[row["stage"], (length.dataset, length.net), k].append(row["seconds"])
+            seconds[row["stage"], kind, k].append(row["seconds"])
 
 
 def as_json(overview: Overview, times: Times, left: Estimate) -> str:
@@ -184,7 +204,7 @@ def as_json(overview: Overview, times: Times, left: Estimate) -> str:
              "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
     facts = {"cluster": overview.cluster, "counts": overview.counts(), "hours": round(times.hours, 4),
              "gpu_hours": round(times.gpu_hours, 4), "hours_left": round(left.seconds / 3600, 4),
-             "runs_not_estimated": left.unmeasured, "complaints": [*overview.complaints, *times.complaints],
+             "runs_not_estimated": sum(left.unmeasured.values()), "complaints": [*overview.complaints, *times.complaints],
              "runs": runs}  # fmt: skip
     return json.dumps(facts, indent=1)
 
