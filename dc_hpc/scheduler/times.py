@@ -204,8 +204,8 @@ def as_json(overview: Overview, times: Times, left: Estimate) -> str:
              "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
     facts = {"cluster": overview.cluster, "counts": overview.counts(), "hours": round(times.hours, 4),
              "gpu_hours": round(times.gpu_hours, 4), "hours_left": round(left.seconds / 3600, 4),
-             "runs_not_estimated": sum(left.unmeasured.values()), "complaints": [*overview.complaints, *times.complaints],
-             "runs": runs}  # fmt: skip
+             "runs_not_estimated": sum(left.unmeasured.values()),
+             "complaints": [*overview.complaints, *times.complaints], "runs": runs}  # fmt: skip
     return json.dumps(facts, indent=1)
 
 
