@@ -173,7 +173,7 @@ def _print_counts(seen: Overview, lengths: dict[str, Length | None], took: Times
     cycles = sum(length.cycles for length in lengths.values() if length)
     gpu = f", {took.gpu_hours:.2f} GPU-hours" if took.gpu_hours else ""
     print(f"{cycles - left.cycles} of {cycles} cycles; {_long(took.hours)} computed{gpu}")
-    if left.cycles and (took.training or took.clustering):
+    if left.seconds or (left.cycles and (took.training or took.clustering)):
         print(_left_in_words(left, took, running=seen.counts()["running"]))
 
 

@@ -1,6 +1,7 @@
 """What runs took and what the rest will take: counted against what real runs did, then as sums."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ TIMES = Times(training={ON_CPU: 3.0, ON_GPU: 0.25}, clustering={ON_CPU: {5: 1.0,
     {"cycles": 0}, {"labels": True}, {"last_cycle": "train"}, {"protocol": "text"},
 ], ids=str)  # fmt: skip
 def test_a_length_counts_what_a_run_does(digits_root, tmp_path, settings):
-    """Stage by stage, what the length of a real run says and what its record holds."""
+    """Stage by stage, what the length of a real run says and what its record holds; it then needs no more."""
     directory = new_run(tmp_path, digits_root, **{"cycles": 4, "probe": (), "features": "none", **settings})
     assert run(directory, Execution(str(digits_root))) == "done"
     stages = [row["stage"] for row in store.attempts(directory)[-1]["seconds"]]
@@ -50,9 +51,20 @@ def test_seconds_left_by_hand():
     assert trained.left(halted, 10, GPU) is None, "a CPU's seconds say nothing of a GPU's"
 
 
+def test_a_probe_and_the_data_count_too():
+    """A net probed at two layers after its last cycle; one of a net whose probe was not measured."""
+    probed = Length(*LENET, 5, 50, 50, 50, layers=2)
+    times = replace(TIMES, probing={ON_CPU: 8.0}, loading={ON_CPU: 0.5})
+    assert times.left(probed, 50, CPU) == 0.5 + 2 * 8 and times.left(probed, 49, CPU) == 0.5 + 3 + 1 + 2 * 8
+    assert times.left(probed, 50, GPU) == 0
+    left = estimate(times, [(probed, 50, CPU), (probed, 50, GPU), (replace(probed, layers=0), 50, GPU)])
+    assert (left.cycles, left.seconds, left.without_probe) == (0, 16.5, 1)
+    assert left.doubts() == "without the probe of 1 run, not measured yet"
+
+
 def test_an_estimate_says_what_it_leaves_out_and_guesses():
     runs = [(Length(*LENET, 5, 50, 50, 50), 40, CPU), (Length(*LENET, 500, 50, 50, 1), 0, CPU),
-            (Length(*LENET, 10, 2, 2, 2), 0, CPU), (Length(*LENET, 5, 50, 50, 50), 50, CPU),
+            (Length(*LENET, 10, 2, 2, 2), 0, CPU),
             (Length(*LENET, 5, 50, 50, 50), 46, GPU),
             (Length("svhn", "alexnet_small", 5, 100, 100, 100), 10, GPU)]  # fmt: skip
     left = estimate(TIMES, runs)
@@ -82,17 +94,21 @@ def test_medians_of_each_kind(digits_root, tmp_path):
     one = recorded("clustered", [1.0, 9.0, 2.0], k=5)
     two = recorded("clustered", [4.0], k=6)
     three = recorded("trained", [7.0, 8.0, 100.0], k=6, seed=2)
+    recorded("probe", [30.0], seed=5, probe=("pool1", "conv2", "fc1"))
+    recorded("probe", [8.0], seed=6)
+    recorded("load", [0.5], k=5, seed=7)
     broken = recorded("trained", [1e6], k=6, seed=3)
     (broken / "config.json").write_text("{")
     new_run(tmp_path, digits_root, seed=4)
     names = [path.name for path in store.run_directories(tmp_path)]
     lengths = {name: read_length(store.runs_folder(tmp_path) / name) for name in names}
-    assert lengths[broken.name] is None and len(names) == 5
+    assert lengths[broken.name] is None and len(names) == 8
     took = measure(tmp_path, overview.look(tmp_path, names), lengths)
     kind = ("digits", "lenet5", CPU)
     assert took.training == {kind: 8.0} and took.clustering == {kind: {5: 2.0, 6: 4.0}}
-    assert took.hours == pytest.approx(0.4) and {one, two, three}
-    assert typical(tmp_path, {"digits"}) == Times(took.training, took.clustering)
+    assert took.probing == {kind: 9.0} and took.loading == {kind: 0.5}, "a layer of three took 10 seconds"
+    assert took.hours == pytest.approx(0.7) and {one, two, three}
+    assert typical(tmp_path, {"digits"}) == Times(took.training, took.clustering, took.probing, took.loading)
     assert typical(tmp_path, {"digit", "fmnist"}) == typical(tmp_path / "none", {"digits"}) == Times()
 
 
@@ -149,7 +165,7 @@ def test_the_estimate_leaves_out_what_another_run_gives(digits_root, tmp_path):
 
 
 def test_a_config_of_a_small_run_has_its_length(digits_root):
-    assert length_of(small_config(digits_root).model_dump()) == Length("digits", "lenet5", 6, 3, 2, 3)
+    assert length_of(small_config(digits_root).model_dump()) == Length("digits", "lenet5", 6, 3, 2, 3, layers=1)
     with pytest.raises(KeyError):
         length_of({})
 

@@ -65,5 +65,5 @@ def _estimate(packs: Sequence[Sequence[RunConfig]], seen: Overview, outputs: Pat
     if left.unmeasured.get(device) == len(runs):
         return f"estimate: no run like these was measured on a {device} yet in {outputs}; try --limit 1 first"
     doubts = left.doubts()
-    return (f"estimate: {left.seconds / 3600 * share:.2g} {unit} for {left.cycles} cycles, by what such cycles took so "
-            f"far, without loading and probes{'; ' if doubts else ''}{doubts}")
+    return (f"estimate: {left.seconds / 3600 * share:.2g} {unit} for {left.cycles} cycles, by what such runs took so "
+            f"far{'; ' if doubts else ''}{doubts}")

@@ -15,13 +15,15 @@ from dc_hpc.experiment import files, store
 from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.scheduler.overview import Overview
 
+Kind = tuple[str, str, str]  # dataset, net, device
 CPU, GPU = "CPU", "GPU"  # a cycle on the one says nothing of a cycle on the other: they differ by tens of times
 _OF_A_SORT = 5
 
 
 @dataclass(frozen=True)
 class Length:
-    """How much a run has to do: the kind of its cycles, how many there are, how many train, and which of them cluster.
+    """How much a run has to do: the kind of its cycles, how many there are, how many train, which of them cluster, and
+    how many layers are probed at the end.
 
     Every `reassign`-th cycle before `until` clusters. A run that only measures IA counts as one cycle; it clusters
     once and trains nothing.
@@ -34,6 +36,7 @@ class Length:
     trainings: int
     until: int
     reassign: int = 1
+    layers: int = 0
 
     def clusterings(self, cycles_done: int = 0) -> int:
         """How many are left."""
@@ -49,7 +52,7 @@ def length_of(settings: Mapping[str, Any]) -> Length:
     kind = (str(settings["dataset"]), str(settings["net"]), int(settings["k"]))
     if min(kind[2], reassign) < 1 or cycles < 0:
         raise ValueError(f"k {kind[2]}, reassign {reassign}, cycles {cycles}")
-    return Length(*kind, max(cycles, 1), trainings, until, reassign)
+    return Length(*kind, max(cycles, 1), trainings, until, reassign, len(settings.get("probe") or ()))
 
 
 def read_length(directory: Path) -> Length | None:
@@ -64,14 +67,16 @@ def read_length(directory: Path) -> Length | None:
 class Times:
     """What the attempts of some runs took.
 
-    training: (dataset, net, device) -> seconds of a training epoch; clustering: (dataset, net, device) -> k -> seconds
-    of features, clustering and its metrics; medians over cycles of whatever CPUs, or GPUs, they ran on. devices: run ->
-    CPU or GPU, where its last attempt computed or its submission will. hours, gpu_hours: computed so far. complaints: a
-    line for each record that is damaged and therefore not counted.
+    By (dataset, net, device), medians over whatever CPUs, or GPUs, they ran on: training: seconds of an epoch;
+    clustering: k -> seconds of features, clustering and its metrics; probing: seconds a layer; loading: of the data.
+    devices: run -> CPU or GPU, where its last attempt computed or its submission will. hours, gpu_hours: computed so
+    far. complaints: a line for each record that is damaged and therefore not counted.
     """
 
-    training: dict[tuple[str, str, str], float] = field(default_factory=dict)
-    clustering: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)
+    training: dict[Kind, float] = field(default_factory=dict)
+    clustering: dict[Kind, dict[int, float]] = field(default_factory=dict)
+    probing: dict[Kind, float] = field(default_factory=dict)
+    loading: dict[Kind, float] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
     hours: float = 0.0
     gpu_hours: float = 0.0
@@ -82,15 +87,16 @@ class Times:
         return self.devices.get(run) or next(iter(Counter(self.devices.values()).most_common(1)), (CPU,))[0]
 
     def left(self, length: Length, cycles_done: int, device: str) -> float | None:
-        """Seconds that a run still needs, without its start and probe; None where its net and data were not measured.
+        """Seconds that a run still needs; None where its net and data were not measured.
 
-        A k that was not measured counts like the nearest one, by ratio.
+        A k that was not measured counts like the nearest one, by ratio; a probe that was not, nothing.
         """
         kind = (length.dataset, length.net, device)
         clusterings, trainings = length.clusterings(cycles_done), max(length.trainings - cycles_done, 0)
         if (clusterings and kind not in self.clustering) or (trainings and kind not in self.training):
             return None
-        seconds = trainings * self.training[kind] if trainings else 0.0
+        seconds = self.loading.get(kind, 0.0) + length.layers * self.probing.get(kind, 0.0)
+        seconds += trainings * self.training[kind] if trainings else 0.0
         if clusterings:
             by_k = self.clustering[kind]
             seconds += clusterings * by_k[min(by_k, key=lambda k: (abs(math.log(k / length.k)), k))]
@@ -100,13 +106,17 @@ class Times:
         """Whether clustering was measured at this very k, or is not needed."""
         return not length.clusterings() or length.k in self.clustering.get((length.dataset, length.net, device), {})
 
+    def has_probe(self, length: Length, device: str) -> bool:
+        """Whether its probe was measured, or it has none."""
+        return not length.layers or (length.dataset, length.net, device) in self.probing
+
 
 @dataclass(frozen=True)
 class Estimate:
     """What some runs still need: cycles, seconds of computing in all and of the longest run, and how sure that is.
 
     unmeasured: runs of no measured kind, which are not in the seconds, by CPU or GPU; other_k: runs that count like
-    another k.
+    another k; without_probe: runs in the seconds without their probe.
     """
 
     cycles: int
@@ -114,6 +124,7 @@ class Estimate:
     longest: float
     unmeasured: dict[str, int]
     other_k: int
+    without_probe: int = 0
 
     def doubts(self) -> str:
         """In words, what the estimate leaves out or guesses; "" where nothing."""
@@ -122,18 +133,25 @@ class Estimate:
                  for device, count in self.unmeasured.items()]  # fmt: skip
         if self.other_k:
             said.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
+        if self.without_probe:
+            said.append(f"without the probe of {_runs(self.without_probe)}, not measured yet")
         return "; ".join(said)
 
 
 def estimate(times: Times, runs: Iterable[tuple[Length, int, str]]) -> Estimate:
-    """What runs still need, each given by its length, the cycles it has done, and CPU or GPU."""
-    runs = [(length, done, device) for length, done, device in runs if done < length.cycles]
-    measured = [(length, device, times.left(length, done, device)) for length, done, device in runs]
-    seconds = [value for _, _, value in measured if value is not None]
-    other_k = sum(value is not None and not times.has(length, device) for length, device, value in measured)
-    cycles = sum(length.cycles - done for length, done, _ in runs)
-    unmeasured = Counter(device for _, device, value in measured if value is None)
-    return Estimate(cycles, sum(seconds), max(seconds, default=0.0), dict(unmeasured), other_k)
+    """What runs that are not done still need, each given by its length, the cycles it has done, and CPU or GPU."""
+    runs = list(runs)
+    left = [(length, device, times.left(length, done, device)) for length, done, device in runs]
+    measured = [(length, device) for length, device, value in left if value is not None]
+    seconds = [value for _, _, value in left if value is not None]
+    return Estimate(
+        cycles=sum(max(length.cycles - done, 0) for length, done, _ in runs),
+        seconds=sum(seconds),
+        longest=max(seconds, default=0.0),
+        unmeasured=dict(Counter(device for _, device, value in left if value is None)),
+        other_k=sum(not times.has(length, device) for length, device in measured),
+        without_probe=sum(not times.has_probe(length, device) for length, device in measured),
+    )
 
 
 def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | None]) -> Times:
@@ -177,15 +195,15 @@ def _device(gpu: bool | None, execution: Any) -> str:
     return GPU if gpu or (asked and gpu is None) else CPU
 
 
-def _medians(seconds: Mapping[tuple, list[float]]) -> tuple[dict, dict]:
-    """`training` and `clustering` of Times."""
-    training, clustering = {}, defaultdict(dict)
+def _medians(seconds: Mapping[tuple, list[float]]) -> tuple[dict, dict, dict, dict]:
+    """`training`, `clustering`, `probing` and `loading` of Times."""
+    found, clustering = {"trained": {}, "probe": {}, "load": {}}, defaultdict(dict)
     for (stage, kind, k), values in seconds.items():
-        if stage == "trained":
-            training[kind] = median(values)
-        else:
+        if stage == "clustered":
             clustering[kind][k] = median(values)
-    return training, dict(clustering)
+        else:
+            found[stage][kind] = median(values)
+    return found["trained"], dict(clustering), found["probe"], found["load"]
 
 
 def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: dict[str, Any]) -> None:
@@ -193,9 +211,10 @@ def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: d
         return
     kind = (length.dataset, length.net, _device(record.get("gpu"), record.get("execution")))
     for row in record["seconds"]:
-        if row["stage"] in ("clustered", "trained"):
+        if row["stage"] in ("load", "clustered", "trained", "probe"):
             k = length.k if row["stage"] == "clustered" else None  # training hardly depends on it
-            seconds[row["stage"], kind, k].append(row["seconds"])
+            layers = max(length.layers, 1) if row["stage"] == "probe" else 1
+            seconds[row["stage"], kind, k].append(row["seconds"] / layers)
 
 
 def as_json(overview: Overview, times: Times, left: Estimate) -> str:
