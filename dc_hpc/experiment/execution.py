@@ -68,6 +68,17 @@ def check_device(device: str) -> None:
         raise InputError("device cuda is not available on this machine; allowed: cpu, auto")
 
 
+def take_card(device: str, desk: int) -> None:
+    """Let "cuda" mean, in this process, one of the cards that it sees: desk 0 has the first, and so on around."""
+    if device == "cpu":
+        return
+    import torch
+
+    cards = torch.cuda.device_count()
+    if cards > 1:
+        torch.cuda.set_device(desk % cards)
+
+
 def cores() -> int:
     """The CPU cores that this process may use: fewer than the machine has inside a job or a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dc_hpc.experiment import sharing, store
-from dc_hpc.experiment.execution import Execution, StopSignal
+from dc_hpc.experiment.execution import Execution, StopSignal, take_card
 from dc_hpc.experiment.files import DamagedFile
 
 _ORPHAN_SECONDS = 5.0
@@ -23,8 +23,12 @@ _ORPHAN_SECONDS = 5.0
 
 @dataclass
 class Desk:
-    """One child process. directory: of the run it does, None while it is free. family: of the runs it has in mind."""
+    """One child process. number: its place among the desks of a task, which decides its GPU where there are several.
 
+    directory: of the run it does, None while it is free. family: of the runs it has in mind.
+    """
+
+    number: int
     process: BaseProcess
     line: Connection
     directory: str | None = None
@@ -33,15 +37,15 @@ class Desk:
     _answer: str | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, run: Callable[..., str], execution: Execution, stop: StopSignal) -> Desk:
+    def open(cls, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal) -> Desk:
         """A new process that waits for runs."""
         # fork: torch is in memory already and the handlers are set; nothing has computed yet in this process
         context = multiprocessing.get_context("fork")
         mine, its = context.Pipe()
-        process = context.Process(target=_work_at_desk, args=(its, run, execution, stop, os.getpid()))
+        process = context.Process(target=_work_at_desk, args=(its, number, run, execution, stop, os.getpid()))
         process.start()
         its.close()
-        return cls(process, mine)
+        return cls(number, process, mine)
 
     def start(self, directory: str, family: Any) -> None:
         """Give it a run."""
@@ -72,9 +76,10 @@ class Desk:
         self.closed = True
 
 
-def _work_at_desk(line: Connection, run: Callable[..., str], execution: Execution, stop: StopSignal,
+def _work_at_desk(line: Connection, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal,
                   parent: int) -> None:
     faulthandler.enable()
+    take_card(execution.device, number)
     # submitit's SIGCONT handler only talks
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
 

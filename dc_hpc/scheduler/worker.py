@@ -124,7 +124,8 @@ class _Shift:
             if desk.directory is None:
                 self._occupy(desk)
         while self.waiting and not self.stop() and len(self.desks) < self.work.parallel_runs:
-            self.desks.append(Desk.open(self.run, self.work.execution, self.stop))
+            number = min(set(range(self.work.parallel_runs)) - {desk.number for desk in self.desks})
+            self.desks.append(Desk.open(number, self.run, self.work.execution, self.stop))
             self._occupy(self.desks[-1])
         self.desks = [desk for desk in self.desks if not desk.closed]
         return bool(self.desks)
