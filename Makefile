@@ -53,7 +53,7 @@ slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu and not crash"
 
 crash: data
-	$(BIN)/python -m pytest -m "(crash or fuzz) and not gpu" -rA tests/crash tests/test_fuzz.py
+	$(BIN)/python -m pytest -m "(crash or fuzz) and not gpu" -rA tests/crash tests/config/test_fuzz.py
 
 gpu: data
 	$(BIN)/python -m pytest -m gpu
@@ -62,10 +62,10 @@ cluster: data
 	$(BIN)/python -m pytest -m "slurm and slow"
 
 fuzz: env
-	$(BIN)/python -m pytest -m fuzz tests/test_fuzz.py
+	$(BIN)/python -m pytest -m fuzz tests/config/test_fuzz.py
 
 teeth: data
-	$(BIN)/python tests/teeth.py
+	$(BIN)/python tests/mutants/run_mutants.py
 
 slurm-up:
 	@$(PYTHON) slurm/one_machine.py up

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.errors import InputError
 
 # pandas, matplotlib and the report itself are imported where they are used: --help answers at once.
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from dc_hpc.report.findings import Finding
-    from dc_hpc.report.texttables import Table
+    from dc_hpc.report.panels.findings import Finding
+    from dc_hpc.report.text_tables import Table
 
 WIDTH = 110
 _LINES_SHOWN, _NAMES_SHOWN = 10, 20
@@ -53,10 +53,10 @@ def aggregate(
     """Collect all runs into the paper's tables, figures, claims and one page. What is missing is named, not
     averaged away.
     """
-    from dc_hpc.report.claims import claims
+    from dc_hpc.report.claims.catalog import claims
     from dc_hpc.report.document import check, renew
-    from dc_hpc.report.findings import find, panels_of
-    from dc_hpc.report.tables import records
+    from dc_hpc.report.frames.runs import records
+    from dc_hpc.report.panels.findings import find, panels_of
 
     if document:
         check(document)
@@ -87,9 +87,9 @@ def aggregate(
 
 def _read(outputs: Path, runs: Sequence[Path] | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs and the cycles: of the folder, or of one or more runs.csv and the cycles.csv beside them."""
-    from dc_hpc.experiment import store
-    from dc_hpc.report.table_files import read_tables
-    from dc_hpc.report.tables import load
+    from dc_hpc.report.frames.csv_files import read_tables
+    from dc_hpc.report.frames.runs import load
+    from dc_hpc.storage import run_directory
 
     if runs:
         return read_tables(runs)
@@ -103,7 +103,7 @@ def _read(outputs: Path, runs: Sequence[Path] | None) -> tuple[pd.DataFrame, pd.
         raise InputError(f"--outputs {outputs} cannot be read ({error.strerror})") from None
     if read[0].empty:
         raise InputError(
-            f"no run in {store.runs_folder(outputs)}; submit some first: python -m dc_hpc.submit --grid "
+            f"no run in {run_directory.runs_folder(outputs)}; submit some first: python -m dc_hpc.submit --grid "
             "jobs/fmnist_demo.yaml"
         )
     return read
@@ -116,20 +116,20 @@ def _write_tables(
     verdicts: pd.DataFrame,
     findings: Sequence[Finding],
 ) -> None:
-    from dc_hpc.experiment import files
-    from dc_hpc.report.findings import claims_table, settings_table
-    from dc_hpc.report.tables import cycles_csv, records, runs_csv
-    from dc_hpc.report.texttables import csv_of, latex_of, markdown_of
+    from dc_hpc.report.frames.runs import cycles_csv, records, runs_csv
+    from dc_hpc.report.panels.findings import claims_table, settings_table
+    from dc_hpc.report.text_tables import csv_of, latex_of, markdown_of
+    from dc_hpc.storage import atomic_files
 
     folder = outputs / "tables"
-    files.make_directory(folder)
-    files.write_text(folder / "runs.csv", runs_csv(frame))
-    files.write_text(folder / "cycles.csv", cycles_csv(cycles))
+    atomic_files.make_directory(folder)
+    atomic_files.write_text(folder / "runs.csv", runs_csv(frame))
+    atomic_files.write_text(folder / "cycles.csv", cycles_csv(cycles))
     tables: list[Table] = [claims_table(verdicts), settings_table(records(frame))]
     tables += [table for finding in findings for table in finding.tables]
     for table in tables:
         for ending, text in (("csv", csv_of(table)), ("md", markdown_of(table)), ("tex", latex_of(table))):
-            files.write_text(folder / f"{table.name}.{ending}", text)
+            atomic_files.write_text(folder / f"{table.name}.{ending}", text)
 
 
 def _draw(
@@ -141,11 +141,11 @@ def _draw(
     data: Path,
 ) -> int:
     """Draw and write the figures; returns how many could not be drawn. Each costs only itself."""
-    from dc_hpc.experiment import files
-    from dc_hpc.report.figure_style import figure_bytes, style
-    from dc_hpc.report.figures import figure_of
+    from dc_hpc.report.figures.drawing import figure_of
+    from dc_hpc.report.figures.style import figure_bytes, style
+    from dc_hpc.storage import atomic_files
 
-    files.make_directory(outputs / "figures")
+    atomic_files.make_directory(outputs / "figures")
     labels_of, errors = _labels(data), 0
     for finding in findings:
         if not finding.tables:
@@ -161,13 +161,13 @@ def _draw(
             print(f"figure {finding.panel.name} failed: {finding.error}")
             errors += 1
         for ending, content in finding.pictures.items():
-            files.replace_bytes(outputs / "figures" / f"{finding.panel.name}.{ending}", content)
+            atomic_files.replace_bytes(outputs / "figures" / f"{finding.panel.name}.{ending}", content)
     return errors
 
 
 def _labels(data: Path) -> Callable[[str], np.ndarray | None]:
     def labels_of(dataset: str) -> np.ndarray | None:
-        from dc_hpc.experiment.datasets import load  # torch, so only when there are features to show
+        from dc_hpc.data.official import load  # torch, so only when there are features to show
 
         try:
             return load(dataset, data).train_labels.numpy()
@@ -181,15 +181,15 @@ def _labels(data: Path) -> Callable[[str], np.ndarray | None]:
 def _write_page(
     rows: Sequence[dict[str, Any]], findings: Sequence[Finding], verdicts: pd.DataFrame, outputs: Path
 ) -> None:
-    from dc_hpc.experiment import files
     from dc_hpc.report.page import page
+    from dc_hpc.storage import atomic_files
 
-    files.write_text(outputs / "report.html", page(rows, findings, verdicts, outputs=outputs))
+    atomic_files.write_text(outputs / "report.html", page(rows, findings, verdicts, outputs=outputs))
 
 
 def _print_findings(findings: Sequence[Finding], verdicts: pd.DataFrame, outputs: Path) -> None:
     """The tables that have runs, then the claims, then what is missing and the commands."""
-    from dc_hpc.report.texttables import markdown_of
+    from dc_hpc.report.text_tables import markdown_of
 
     for finding in findings:
         if finding.tables:
@@ -201,7 +201,7 @@ def _print_findings(findings: Sequence[Finding], verdicts: pd.DataFrame, outputs
 
 
 def _print_claims(verdicts: pd.DataFrame) -> None:
-    from dc_hpc.report.claims import count_verdicts
+    from dc_hpc.report.claims.catalog import count_verdicts
 
     print(f"claims: {count_verdicts(verdicts)}")
     for claim in verdicts.to_dict("records"):
@@ -219,7 +219,7 @@ def _print_claims(verdicts: pd.DataFrame) -> None:
 
 
 def _print_missing(findings: Sequence[Finding], outputs: Path) -> None:
-    from dc_hpc.report.selection import command, missing_text
+    from dc_hpc.report.panels.matching import command, missing_text
 
     grids = {state.name: state for finding in findings for state in finding.grids}
     for state in grids.values():
@@ -238,8 +238,8 @@ def _print_missing(findings: Sequence[Finding], outputs: Path) -> None:
 
 def _print_runs(rows: Sequence[dict[str, Any]]) -> None:
     """The runs by state; the failed, the damaged and the done with a damaged record by name, with why."""
-    from dc_hpc.report.findings import counts_of
     from dc_hpc.report.page import STATES
+    from dc_hpc.report.panels.findings import counts_of
 
     print("\nruns: " + ", ".join(f"{count} {state}" for state, count in counts_of(rows, STATES).items()))
     for state in ("failed", "damaged", "done"):
@@ -264,6 +264,6 @@ def _say(text: str, hang: int = 4) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.door import run_door
+    from dc_hpc.cli import run_door
 
     run_door(app)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.benchmark.names import NETWORKS, SIZES, STAGES
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.benchmark.constants import NETWORKS, SIZES, STAGES
+from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import DEVICES, cores
 
 # torch, matplotlib and rich are imported where they are used: --help answers at once.
@@ -87,7 +87,7 @@ def bench(
 
 def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, threads: int, device: str,
             json: Path | None, figure: Path | None) -> None:
-    from dc_hpc.benchmark import facts as about
+    from dc_hpc.benchmark import environment as about
     from dc_hpc.benchmark.stages import computing, run_stages
     from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import Invalid, as_json
@@ -106,7 +106,7 @@ def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, thread
         print(f"! {name} is above the limit: its work or the limit is wrong, do not quote it")
     _write(found, facts, json)
     if figure:
-        from dc_hpc.report.speed_figures import speed
+        from dc_hpc.report.figures.speed import speed
 
         _draw(lambda: speed(found, about.caption(facts)), figure)
 
@@ -118,8 +118,8 @@ def impossible(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:
-    from dc_hpc.benchmark import facts as about
-    from dc_hpc.benchmark.growth import TOLERANCE, run_growth, too_fast
+    from dc_hpc.benchmark import environment as about
+    from dc_hpc.benchmark.scaling import TOLERANCE, run_growth, too_fast
     from dc_hpc.benchmark.tables import print_growth
 
     place, load = about.chosen_device(device), about.load_average()
@@ -129,7 +129,7 @@ def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure
     print_growth(rows, about.caption(facts))
     _write(rows, facts, json)
     if figure:
-        from dc_hpc.report.speed_figures import growth
+        from dc_hpc.report.figures.speed import growth
 
         _draw(lambda: growth(rows, about.caption(facts)), figure)
     if quick:
@@ -148,7 +148,7 @@ def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Pat
     from dc_hpc.benchmark.authors import check_checkout, compare
 
     check_checkout(peer)  # before torch is imported
-    from dc_hpc.benchmark import facts as about
+    from dc_hpc.benchmark import environment as about
     from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import as_json
 
@@ -165,17 +165,17 @@ def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Pat
     print("measured: cycles, their parts, probe epochs, starts; extrapolated: the run and the runs an hour")
     _write(as_json(rows), facts, json)
     if figure:
-        from dc_hpc.report.speed_figures import speed
+        from dc_hpc.report.figures.speed import speed
 
         _draw(lambda: speed(as_json(rows), about.caption(facts)), figure)
 
 
 def _starts(data: Path, *, size: str, json: Path | None, figure: Path | None) -> None:
-    from dc_hpc.benchmark.start import time_starts
-    from dc_hpc.experiment.datasets import verify
+    from dc_hpc.benchmark.startup import time_starts
+    from dc_hpc.data.official import verify
 
     verify("fmnist", data.expanduser())  # before torch is imported
-    from dc_hpc.benchmark import facts as about
+    from dc_hpc.benchmark import environment as about
     from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import as_json
 
@@ -187,7 +187,7 @@ def _starts(data: Path, *, size: str, json: Path | None, figure: Path | None) ->
     print_stages(rows, about.caption(facts))
     _write(rows, facts, json)
     if figure:
-        from dc_hpc.report.speed_figures import speed
+        from dc_hpc.report.figures.speed import speed
 
         _draw(lambda: speed(rows, about.caption(facts)), figure)
 
@@ -209,13 +209,13 @@ def _check_outlets(json: Path | None, figure: Path | None) -> None:
     """Refuse, before minutes of timing, files that could not be written at their end."""
     if figure and figure.suffix not in FIGURE_FORMS:
         raise InputError(f"--figure {figure} has no known ending; allowed: {', '.join(FIGURE_FORMS)}")
-    from dc_hpc.experiment import files
+    from dc_hpc.storage import atomic_files
 
     for flag, path in (("--json", json), ("--figure", figure)):
         if path is None:
             continue
         try:
-            files.make_directory(path.parent)
+            atomic_files.make_directory(path.parent)
         except OSError as error:
             raise InputError(f"{flag} {path} cannot be written ({error.strerror}); give a file in a folder of your "
                              "own") from None
@@ -226,21 +226,21 @@ def _check_outlets(json: Path | None, figure: Path | None) -> None:
 def _write(rows: Any, facts: Mapping[str, Any], json: Path | None) -> None:
     if json is None:
         return
-    from dc_hpc.experiment import files
+    from dc_hpc.storage import atomic_files
 
-    files.write_json(json, rows)
-    files.write_json(json.with_name(f"{json.stem}.environment.json"), facts)
+    atomic_files.write_json(json, rows)
+    atomic_files.write_json(json.with_name(f"{json.stem}.environment.json"), facts)
     print(f"wrote {json} and {json.stem}.environment.json")
 
 
 def _draw(make: Callable[[], Figure], path: Path) -> None:
-    from dc_hpc.experiment import files
-    from dc_hpc.report.figure_style import figure_bytes, style
+    from dc_hpc.report.figures.style import figure_bytes, style
+    from dc_hpc.storage import atomic_files
 
     form = path.suffix[1:]
     with style():
         content = figure_bytes(make(), (form,))[form]
-    files.replace_bytes(path, content)
+    atomic_files.replace_bytes(path, content)
     print(f"wrote {path}")
 
 
@@ -258,6 +258,6 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 if __name__ == "__main__":
-    from dc_hpc.door import run_door
+    from dc_hpc.cli import run_door
 
     run_door(app)

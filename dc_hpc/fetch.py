@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.errors import InputError
 
 app = typer.Typer(add_completion=False)
 
@@ -18,7 +18,7 @@ def fetch(
     data: Annotated[Path, typer.Option(metavar="ROOT", envvar="DC_HPC_DATA", help="the data root")] = Path("data"),
 ) -> None:
     """Fetch data sets once, before submitting; files that are there and verify are left alone."""
-    from dc_hpc.experiment.own_data import KNOWN
+    from dc_hpc.data.custom import KNOWN
 
     unknown = [name for name in names if name not in (*KNOWN, "all")]
     if unknown:
@@ -33,7 +33,7 @@ def fetch(
 
 def _fetched(name: str, root: Path, *, alone: bool) -> bool:
     """Fetch one set; of several, a failure is printed at once and does not keep the next from being tried."""
-    from dc_hpc.experiment.datasets import fetch as fetch_one
+    from dc_hpc.data.official import fetch as fetch_one
 
     try:
         fetch_one(name, root, report=typer.echo)
@@ -46,6 +46,6 @@ def _fetched(name: str, root: Path, *, alone: bool) -> bool:
 
 
 if __name__ == "__main__":
-    from dc_hpc.door import run_door
+    from dc_hpc.cli import run_door
 
     run_door(app)

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.experiment import files, sharing
-from dc_hpc.experiment.config import RunConfig, run_id
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
+from dc_hpc.config.run_config import RunConfig, run_id
+from dc_hpc.errors import InputError
+from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import Execution, cores
-from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
+from dc_hpc.storage import atomic_files
 from dc_hpc.submit import (
     check_cluster,
     check_data,
@@ -64,7 +65,7 @@ def select(
 
 
 def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
-    from dc_hpc.report.choice import alignments_by_seed, rewritten, spread_evenly
+    from dc_hpc.report.ia_selection import alignments_by_seed, rewritten, spread_evenly
 
     found = alignments_by_seed(read, outputs)
     if len(found) < span:
@@ -80,7 +81,7 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
 
 
 def _wanted(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
-    from dc_hpc.report.choice import ia_runs
+    from dc_hpc.report.ia_selection import ia_runs
 
     wanted = ia_runs(read, by, seeds)
     if keep >= len(wanted):
@@ -93,7 +94,7 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
     configs = {run_id(config): config for runs in wanted.values() for config in runs}
     check_outputs(outputs)
     seen = look_at(outputs, configs, cluster=cluster).runs
-    missing = [configs[name] for name in sharing.ordered(configs) if seen[name].is_missing]
+    missing = [configs[name] for name in reuse.ordered(configs) if seen[name].is_missing]
     done = sum(one.state == "done" for one in seen.values())
     under_way = len(seen) - done - len(missing)
     print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")
@@ -112,7 +113,7 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
 
 def _select_values(read: Grid, by: str, keep: int, wanted: dict[Any, list[RunConfig]], path: Path,
                    outputs: Path) -> None:
-    from dc_hpc.report.choice import rank, regret, rewritten, saving
+    from dc_hpc.report.ia_selection import rank, regret, rewritten, saving
 
     ranked = rank(read, by, wanted, outputs)
     _print_ranking(by, ranked, keep)
@@ -127,7 +128,7 @@ def _select_values(read: Grid, by: str, keep: int, wanted: dict[Any, list[RunCon
 def _print_ranking(by: str, ranked: list, keep: int) -> None:
     from statistics import median
 
-    from dc_hpc.report.choice import word
+    from dc_hpc.report.ia_selection import word
 
     print(f"{by:>12}  {'n':>4}  {'median IA':>9}  {'above chance (95 %)':>26}  {'median accuracy %':>18}")
     for place, one in enumerate(ranked):
@@ -139,13 +140,13 @@ def _print_ranking(by: str, ranked: list, keep: int) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        files.write_text(path, text)
+        atomic_files.write_text(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); give another file with --write") from None
     print(f"wrote {path}; run it: python -m dc_hpc.submit --grid {path}")
 
 
 if __name__ == "__main__":
-    from dc_hpc.door import run_door
+    from dc_hpc.cli import run_door
 
     run_door(app)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from dc_hpc.experiment import store
-from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.grid import read_grid
+from dc_hpc.config.grid import read_grid
+from dc_hpc.errors import InputError
+from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:
-    from dc_hpc.scheduler.overview import Overview, RunView
-    from dc_hpc.scheduler.times import Estimate, Length, Times
+    from dc_hpc.scheduler.estimates import Estimate, Length, Times
+    from dc_hpc.scheduler.run_status import Overview, RunView
 
 _LISTED, _WATCH_SECONDS = 20, 5.0
 
@@ -41,11 +41,11 @@ def status(
     """Show the runs by state, their progress, and why the failed ones failed. Reads only."""
     if context.invoked_subcommand:
         return
-    from dc_hpc.scheduler import overview
+    from dc_hpc.scheduler import run_status
 
     names = _names(grid, outputs, data)
     while True:
-        seen = overview.look(outputs, names)
+        seen = run_status.look(outputs, names)
         _print(seen, outputs, as_json=as_json)
         if not watch or not any(run.lives for run in seen.runs.values()):
             return
@@ -59,17 +59,17 @@ def logs(
     outputs: OutputsOption = Path("outputs"),
 ) -> None:
     """Print one run's log: what its task said, then the traceback of its last attempt if that failed."""
-    from dc_hpc.scheduler import overview, submissions
+    from dc_hpc.scheduler import run_status, submissions
 
     name = _one_run(run, outputs)
-    found = overview.task_of(name, submissions.read_all(outputs))
+    found = run_status.task_of(name, submissions.read_all(outputs))
     printed = False
     for ending in ("out", "err") if found else ():
-        path = overview.log_of(*found, ending)
+        path = run_status.log_of(*found, ending)
         if path.exists():
             print(f"== {path}\n{path.read_text('utf-8', 'replace')}", end="")
             printed = True
-    for path in sorted((store.runs_folder(outputs) / name / "attempts").glob("*.error"))[-1:]:
+    for path in sorted((run_directory.runs_folder(outputs) / name / "attempts").glob("*.error"))[-1:]:
         print(f"== {path}\n{path.read_text('utf-8', 'replace')}", end="")
         printed = True
     if not printed:
@@ -85,10 +85,10 @@ def check(
     data: DataOption = Path("data"),
 ) -> None:
     """Read every file of these runs, weights and features too, and name each damaged one; then exit with 1."""
-    from dc_hpc.experiment.check import damaged_files, put_aside
+    from dc_hpc.storage.integrity import damaged_files, put_aside
 
     names, count = _names(grid, outputs, data), 0
-    for directory in (store.runs_folder(outputs) / name for name in names):
+    for directory in (run_directory.runs_folder(outputs) / name for name in names):
         damaged = list(damaged_files(directory)) if directory.is_dir() else []
         for error in damaged:
             print(error)
@@ -107,12 +107,12 @@ def cancel(
     data: DataOption = Path("data"),
 ) -> None:
     """Cancel the tasks of these runs, and no others. What is computed stays; submit goes on from it."""
-    from dc_hpc.scheduler import overview, slurm
+    from dc_hpc.scheduler import run_status, slurm
 
     if bool(runs) == bool(grid):
         raise InputError("give either --grid G or the names of runs")
     names = [_one_run(run, outputs) for run in runs] if runs else _names(grid, outputs, data)
-    seen = overview.look(outputs, names)
+    seen = run_status.look(outputs, names)
     if not seen.cluster:
         raise InputError("no SLURM answers here, so nothing can be cancelled; local runs end with Ctrl-C or kill")
     tasks = {run.task.id: run.task for run in seen.runs.values() if run.task and run.task.lives}
@@ -132,12 +132,12 @@ def _others(job: str, index: int, names: list[str], seen: Overview) -> list[str]
 
 def _names(grids: list[Path] | None, outputs: Path, data: Path) -> list[str]:
     if not grids:
-        return [directory.name for directory in store.run_directories(outputs)]
+        return [directory.name for directory in run_directory.run_directories(outputs)]
     return [name for path in grids for name in read_grid(path, data_root=data.expanduser().resolve()).runs]
 
 
 def _one_run(text: str, outputs: Path) -> str:
-    names = [directory.name for directory in store.run_directories(outputs)]
+    names = [directory.name for directory in run_directory.run_directories(outputs)]
     found = [text] if text in names else [name for name in names if name.startswith(text)]
     if len(found) != 1:
         many = f"{len(found)} runs begin so, e.g. {', '.join(found[:3])}" if found else f"none in {outputs} begins so"
@@ -146,16 +146,16 @@ def _one_run(text: str, outputs: Path) -> str:
 
 
 def _print(seen: Overview, outputs: Path, *, as_json: bool) -> None:
-    from dc_hpc.scheduler import times
+    from dc_hpc.scheduler import estimates
 
-    lengths = {name: times.read_length(store.runs_folder(outputs) / name) for name in seen.runs}
-    took = times.measure(outputs, seen, lengths)
+    lengths = {name: estimates.read_length(run_directory.runs_folder(outputs) / name) for name in seen.runs}
+    took = estimates.measure(outputs, seen, lengths)
     unfinished = [run for run in seen.runs.values() if run.state != "done" and lengths[run.name]]
-    left = times.estimate(took, [(lengths[run.name], run.cycles_done, took.device_of(run.name)) for run in unfinished])
+    left = estimates.estimate(took, [(lengths[run.name], run.cycles_done, took.device_of(run.name)) for run in unfinished])
     if as_json:
-        print(times.as_json(seen, took, left))
+        print(estimates.as_json(seen, took, left))
     elif not seen.runs:
-        print(f"no run in {store.runs_folder(outputs)}; submit some: python -m dc_hpc.submit --grid "
+        print(f"no run in {run_directory.runs_folder(outputs)}; submit some: python -m dc_hpc.submit --grid "
               "jobs/fmnist_demo.yaml")  # fmt: skip
     else:
         _print_counts(seen, lengths, took, left)
@@ -221,6 +221,6 @@ def _print_some(runs: list[RunView], lengths: dict[str, Length | None]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.door import run_door
+    from dc_hpc.cli import run_door
 
     run_door(app)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dc_hpc.experiment import sharing, store
-from dc_hpc.experiment.config import NETS, RunConfig
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
+from dc_hpc.config.run_config import NETS, RunConfig
+from dc_hpc.errors import InputError
+from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, check_device, cores
-from dc_hpc.experiment.grid import Grid, Resources, parse_override, read_grid
+from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:
-    from dc_hpc.scheduler.overview import Overview
+    from dc_hpc.scheduler.run_status import Overview
     from dc_hpc.scheduler.site import Site
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -66,7 +67,7 @@ def submit(
     configs = {name: config for one in grids for name, config in one.runs.items()}
     profile = cluster_profile(cluster, site, dry_run=dry_run)
     seen = look_at(outputs, configs, cluster=cluster, dry_run=dry_run)
-    missing = [name for name in sharing.ordered(configs) if seen.runs[name].is_missing][:limit]
+    missing = [name for name in reuse.ordered(configs) if seen.runs[name].is_missing][:limit]
     shares = _shares(grids, missing)
     _print_bill(grids, shares, configs, seen, outputs, profile, whole=dry_run)
     if dry_run or not missing:
@@ -92,20 +93,20 @@ def look_at(outputs: Path, configs: dict[str, RunConfig], *, cluster: str, dry_r
 
     InputError when that, or which runs wait in the queue, cannot be known because SLURM does not answer.
     """
-    from dc_hpc.scheduler import overview, submissions
+    from dc_hpc.scheduler import run_status, submissions
 
     known = submissions.read_all(outputs)
     if dry_run or not known:
-        return overview.look(outputs, configs, known=known)
-    from dc_hpc.scheduler import handover, slurm
+        return run_status.look(outputs, configs, known=known)
+    from dc_hpc.scheduler import sbatch, slurm
 
     tasks, lost = slurm.tasks(), [one.name for one in known if one.job is None]
     if tasks is None and (lost or cluster == "slurm"):
         unknown = f"whether {', '.join(lost)} arrived" if lost else "which runs are in its queue"
         raise InputError(f"SLURM does not answer, and nobody knows {unknown}; try again when squeue works")
     if lost:
-        known = handover.reconcile(outputs, tasks)
-    return overview.look(outputs, configs, tasks, known)
+        known = sbatch.reconcile(outputs, tasks)
+    return run_status.look(outputs, configs, tasks, known)
 
 
 def run_here(directories: list[Path], execution: Execution, *, name: str, cluster: str, outputs: Path, slots: int,
@@ -132,14 +133,14 @@ def send_to_slurm(work: list[tuple[str, Resources, list[Path]]], execution: Exec
 
     aggregate: arguments of the aggregator that is queued after all of them; None for none.
     """
-    from dc_hpc.experiment import code
+    from dc_hpc.experiment import provenance
     from dc_hpc.scheduler import launch
 
     if snapshot:
-        copied = code.snapshot(outputs)
+        copied = provenance.snapshot(outputs)
         site = launch.with_code(site, copied)
         print(f"the runs use the copy of the code in {copied}")
-    facts, made = code.code_facts(), []
+    facts, made = provenance.code_facts(), []
     for name, resources, directories in work:
         arrays = launch.submit_slurm(directories, execution, site=site, resources=resources, name=name,
                                      outputs=outputs, code=facts)  # fmt: skip
@@ -179,20 +180,20 @@ def _shares(grids: list[Grid], missing: list[str]) -> list[tuple[Grid, list[str]
 def _print_bill(grids: list[Grid], shares: list[tuple[Grid, list[str]]], configs: dict[str, RunConfig], seen: Overview,
                 outputs: Path, site: Site | None, *, whole: bool) -> None:
     """whole: print the scripts for sbatch too."""
-    from dc_hpc.scheduler import bill
+    from dc_hpc.scheduler import cost
 
-    print(bill.runs_bill(grids, seen, [name for _, share in shares for name in share], outputs))
+    print(cost.runs_bill(grids, seen, [name for _, share in shares for name in share], outputs))
     if site is None:
-        common = bill.sharing_bill([[configs[name] for _, share in shares for name in share]])
+        common = cost.sharing_bill([[configs[name] for _, share in shares for name in share]])
         print(common, end="\n" if common else "")
         return
     for one, share in shares:
         runs = [configs[name] for name in share]
-        print(bill.cluster_bill(runs, seen, resources=one.resources, site=site, outputs=outputs))
+        print(cost.cluster_bill(runs, seen, resources=one.resources, site=site, outputs=outputs))
         if whole:
             from dc_hpc.scheduler.launch import sbatch_text
 
-            tasks = len(bill.packed(runs, one.resources))
+            tasks = len(cost.packed(runs, one.resources))
             print(sbatch_text(site, one.resources, name=one.name, outputs=outputs, tasks=tasks))
 
 
@@ -206,9 +207,9 @@ def _ask(yes: bool) -> None:
 
 
 def _probe_site(site: Path) -> None:
-    from dc_hpc.experiment import files
     from dc_hpc.scheduler import slurm
     from dc_hpc.scheduler.site import drafted
+    from dc_hpc.storage import atomic_files
 
     found = slurm.partitions()
     if not found:
@@ -217,8 +218,8 @@ def _probe_site(site: Path) -> None:
     draft = drafted(found, slurm.gpus_of_nodes(), slurm.max_array_size())
     print(draft, end="")
     target = Path("slurm/probed.yaml") if site == Path("slurm/default.yaml") else site
-    files.make_directory(target.parent)
-    if not files.write_once(target, draft.encode()):
+    atomic_files.make_directory(target.parent)
+    if not atomic_files.write_once(target, draft.encode()):
         raise InputError(f"{target} is there already and is left as it is; give another --site")
     print(f"# written to {target}")
 
@@ -253,7 +254,7 @@ def check_outputs(outputs: Path) -> None:
 def create_runs(outputs: Path, configs: list[RunConfig]) -> list[Path]:
     """The directories of runs that are to be submitted."""
     try:
-        return [store.create(outputs, config) for config in configs]
+        return [run_directory.create(outputs, config) for config in configs]
     except OSError as error:
         raise InputError(f"--outputs {outputs} cannot be written ({error.strerror}); free space or take another "
                          "folder, and run the same command again") from None
@@ -261,7 +262,7 @@ def create_runs(outputs: Path, configs: list[RunConfig]) -> list[Path]:
 
 def check_data(configs: dict[str, RunConfig], data_root: Path) -> None:
     """Refuse before anything is written when a data set is missing, damaged, or does not fit the runs."""
-    from dc_hpc.experiment.datasets import verify
+    from dc_hpc.data.official import verify
 
     found = {dataset: verify(dataset, data_root) for dataset in {config.dataset for config in configs.values()}}
     for name, config in configs.items():
@@ -279,6 +280,6 @@ def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.door import run_door
+    from dc_hpc.cli import run_door
 
     run_door(app)

@@ -19,19 +19,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_text import promptly
 from PIL import Image
-from small_runs import new_run
+from support.hostile_text import promptly
+from support.small_runs import new_run
 
-from dc_hpc.experiment import dumps, files, metrics_file, store
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.config.grid import Resources
+from dc_hpc.data.custom import data_digest, read_own_data
+from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.files import DamagedFile
-from dc_hpc.experiment.grid import Resources
-from dc_hpc.experiment.own_data import data_digest, read_own_data
-from dc_hpc.report.tables import load_runs, records
+from dc_hpc.report.frames.runs import load_runs, records
 from dc_hpc.scheduler.launch import sbatch_text
 from dc_hpc.scheduler.site import Site, check_name, read_site
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage.atomic_files import DamagedFile
 
 REPOSITORY = Path(__file__).parents[1]
 GRID = "base: fmnist\nprotocol: code\nfixed: {dataset: digits, k: 6, cycles: 1, probe_epochs: 1}\nsweep: {seed: [1]}\n"
@@ -122,7 +122,7 @@ def day(tmp_path_factory, digits_root):
         door("submit", "--grid", "grid.yaml", *data, cwd=place, umask=0, **SECRETS, **tools),
         door("aggregate", *data, "--jobs", place, cwd=place, umask=0, **SECRETS),
     ]
-    (run,) = [one.name for one in store.run_directories(place / "outputs") if "seed1" in one.name]
+    (run,) = [one.name for one in run_directory.run_directories(place / "outputs") if "seed1" in one.name]
     said.append(door("status", "logs", run, cwd=place, umask=0, **SECRETS))
     assert [one.returncode for one in said] == [0] * len(said), [one.stderr for one in said]
     return place, canary, said
@@ -272,7 +272,7 @@ def test_a_linked_folder_of_a_run_is_neither_written_nor_tidied(tmp_path, digits
         run(directory, Execution(str(digits_root)))
     except InputError as error:
         assert "symbolic link" in str(error)
-    store.tidy(directory)
+    run_directory.tidy(directory)
     assert sorted(outside.iterdir()) == before and all(path.read_text() == "mine" for path in before)
 
 
@@ -415,9 +415,9 @@ def member(shape: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head
 
 
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
+        for name, content in members.items():
             archive.writestr(name, content)
     return path
 
@@ -430,7 +430,7 @@ def test_an_npz_that_claims_four_tebibytes_is_refused(tmp_path):
 
 
 def test_an_npz_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("dc_hpc.experiment.own_data.ZIP_LIMIT", 1 << 20)
+    monkeypatch.setattr("dc_hpc.data.custom.ZIP_LIMIT", 1 << 20)
     np.savez_compressed(tmp_path / "mine.npz", **arrays_of(train_images=np.zeros((200_000, 8, 8), np.uint8)))
     monkeypatch.setattr(np, "load", None)
     with pytest.raises(InputError, match="more than 20 times its size"):
@@ -458,9 +458,9 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("sides", [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_a_png_bomb_is_refused_before_it_is_decoded(tmp_path, sides, form):
-    files = {"train/a/1.png": png(), "train/a/2.png": bomb(*sides), "test/a/1.png": png()}
+    members = {"train/a/1.png": png(), "train/a/2.png": bomb(*sides), "test/a/1.png": png()}
     path = tmp_path / "mine.zip"
-    zipped(path, files)
+    zipped(path, members)
     if form == "folder":
         path = tmp_path / "mine"
         with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
@@ -516,7 +516,7 @@ def test_hostile_features_in_a_run_folder_are_damage(tmp_path, digits_root):
         file.create_dataset("pseudo_labels", data=np.zeros(4, np.uint16))
     twin = new_run(tmp_path / "outputs", digits_root, seed=2)
     with pytest.raises(DamagedFile):
-        dumps.copy_features(directory, twin, cycle=0, k=6)
+        feature_dumps.copy_features(directory, twin, cycle=0, k=6)
     assert not (twin / "features").exists()
 
 
@@ -524,9 +524,9 @@ def test_hostile_features_in_a_run_folder_are_damage(tmp_path, digits_root):
 @pytest.mark.parametrize("kind", ["pipe", "link"])
 def test_a_link_or_a_pipe_in_a_run_folder_is_damage_and_not_waited_for(tmp_path, digits_root, name, kind):
     directory = new_run(tmp_path / "outputs", digits_root)
-    store.start_attempt(directory, {})
-    metrics_file.write_metrics(directory, [])
-    store.finish(directory, {"ia": 0.5})
+    run_directory.start_attempt(directory, {})
+    metrics_csv.write_metrics(directory, [])
+    run_directory.finish(directory, {"ia": 0.5})
     (directory / name).rename(tmp_path / "true")
     os.mkfifo(directory / name) if kind == "pipe" else (directory / name).symlink_to(tmp_path / "true")
     with promptly():
@@ -540,7 +540,7 @@ def test_a_link_or_a_pipe_in_a_run_folder_is_damage_and_not_waited_for(tmp_path,
 # ---- what the disk says last
 
 
-@pytest.mark.parametrize("write", [files.replace_bytes, files.write_once])
+@pytest.mark.parametrize("write", [atomic_files.replace_bytes, atomic_files.write_once])
 def test_a_full_quota_that_shows_only_at_close_is_an_error(tmp_path, monkeypatch, write):
     """NFS may take every write and say at the end that there was no room."""
     real = os.close

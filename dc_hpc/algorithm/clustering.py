@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dc_hpc.algorithm.nearest import Assign, nearest_by_scores, rows_per_pass, squared_distances
-from dc_hpc.algorithm.seeding import INITS, first_centroids
+from dc_hpc.algorithm.kmeans.assignment import Assign, nearest_by_scores, rows_per_pass, squared_distances
+from dc_hpc.algorithm.kmeans.init import INITS, first_centroids
 
 ROWS = 1024  # rows per pass: long enough for a GEMM at full speed, short enough to stay in a core's cache
 TILE = 128  # columns per GEMM of the covariance

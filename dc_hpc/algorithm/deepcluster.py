@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dc_hpc.algorithm.backends.cpu import evaluated_at_once, evaluation, training
+from dc_hpc.algorithm.backends.cuda_graph import Replayed, Step
+from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
-from dc_hpc.algorithm.engine import evaluated_at_once, evaluation, training
 from dc_hpc.algorithm.nets import feature_dimension, initialise, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
-from dc_hpc.algorithm.replay import Replayed, Step
-from dc_hpc.algorithm.sgd import SGD
 from dc_hpc.algorithm.views import SeenImages, Views
 
 LAST_CYCLE = ("train", "skip")

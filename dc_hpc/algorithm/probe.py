@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, linear
 
-from dc_hpc.algorithm.engine import evaluated_at_once, evaluation
+from dc_hpc.algorithm.backends.cpu import evaluated_at_once, evaluation
+from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import undrawn_linear
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
-from dc_hpc.algorithm.sgd import SGD
 from dc_hpc.algorithm.views import SeenImages
 
 _TEST_BATCH = 128  # the authors' code: half the training batch; it decides `accuracy_batch_mean`

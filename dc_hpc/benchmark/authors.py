@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from dc_hpc.benchmark.timing import Row
-from dc_hpc.experiment import store
-from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS
-from dc_hpc.experiment.config import make_config
-from dc_hpc.experiment.datasets import verify
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS
+from dc_hpc.config.run_config import make_config
+from dc_hpc.data.official import verify
+from dc_hpc.errors import InputError
+from dc_hpc.storage import run_directory
 
 NEEDED = ("deep_clustering.py", "deep_clustering_dataset.py", "deep_clustering_models.py", "utils.py",
           "evaluation/linear_probe.py")  # fmt: skip
@@ -99,7 +99,7 @@ def time_ours(data: Path, sitting: Sitting, *, slots: int, seed: int) -> dict[st
     """Seconds by name from `slots` processes at the same time: cycle, grouping, training, probe, start."""
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"] | {"cycles": sitting.cycles, "last_cycle": "train"}
     with tempfile.TemporaryDirectory(prefix="dc-hpc-ours-") as folder:
-        directories = [store.create(Path(folder), make_config(settings | {"seed": 1000 * seed + slot}))
+        directories = [run_directory.create(Path(folder), make_config(settings | {"seed": 1000 * seed + slot}))
                        for slot in range(slots)]  # fmt: skip
         started = time.perf_counter()
         words = ["--data", str(data), "--device", "cpu", "--threads", "1"]
@@ -111,7 +111,7 @@ def time_ours(data: Path, sitting: Sitting, *, slots: int, seed: int) -> dict[st
         failed = [error for process, error in zip(processes, errors) if process.returncode]
         if failed:
             raise RuntimeError(f"a run of ours did not end: {(failed[0].strip().splitlines() or ['no reason'])[-1]}")
-        return _ours_by_name([store.attempts(directory)[-1]["seconds"] for directory in directories], wall)
+        return _ours_by_name([run_directory.attempts(directory)[-1]["seconds"] for directory in directories], wall)
 
 
 def _ours_by_name(records: Sequence[Sequence[Mapping[str, Any]]], wall: float) -> dict[str, list[float]]:

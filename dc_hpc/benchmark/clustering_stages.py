@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dc_hpc.algorithm.agreement import agreement
 from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
-from dc_hpc.benchmark import peers, work
+from dc_hpc.benchmark import flop_counts, peers
 from dc_hpc.benchmark.sizes import Setting
 from dc_hpc.benchmark.timing import Invalid, Peer, Stage
 
@@ -23,7 +23,7 @@ def pca(setting: Setting, device: str) -> Stage:
     n, d, q = setting.size.points, setting.features, setting.pca
     features = _features(n, d)
     on_device = torch.from_numpy(features).to(device)
-    return Stage("pca", setting.network, f"{n:,} x {d:,} to {q}", work.pca_flop(n, d, q), "FLOP",
+    return Stage("pca", setting.network, f"{n:,} x {d:,} to {q}", flop_counts.pca_flop(n, d, q), "FLOP",
                  ours=lambda: reduce_features(on_device, pca=q), place=device, difference=_up_to_signs, tolerance=0.01,
                  peers=(Peer("scikit-learn PCA", lambda: peers.sklearn_pca(features, q)),
                         Peer("faiss PCAMatrix", _if_faiss(lambda: peers.faiss_pca(features, q)))))  # fmt: skip
@@ -34,7 +34,7 @@ def kmeans_init(setting: Setting, device: str) -> Stage:
     n, d, k = _points_of(setting)
     points = _unit_points(n, d)
     on_device = torch.from_numpy(points).to(device)
-    return Stage("kmeans_init", setting.network, f"{n:,} x {d}, k {k:,}", work.plusplus_flop(n, d, k), "FLOP",
+    return Stage("kmeans_init", setting.network, f"{n:,} x {d}, k {k:,}", flop_counts.plusplus_flop(n, d, k), "FLOP",
                  ours=lambda: kmeans(on_device, k=k, seed=SEED, iterations=0), place=device,
                  peers=(Peer("scikit-learn kmeans_plusplus", lambda: peers.sklearn_plusplus(points, k, SEED)),),
                  difference=lambda found, peer: _inertia_apart(found, peer, points), tolerance=0.01)  # fmt: skip
@@ -70,7 +70,7 @@ def _kmeans(setting: Setting, engine: str, device: str, others: tuple[str, ...])
     known = {"faiss Kmeans": _if_faiss(lambda: peers.faiss_kmeans(points, first, iterations)),
              "scikit-learn KMeans": lambda: peers.sklearn_kmeans(points, first, iterations)}  # fmt: skip
     return Stage(f"kmeans_{engine}", setting.network, f"{n:,} x {d}, k {k:,}, {iterations} iterations",
-                 work.kmeans_flop(n, d, k, iterations), "FLOP", ours=_if_faiss(ours) if engine == "faiss" else ours,
+                 flop_counts.kmeans_flop(n, d, k, iterations), "FLOP", ours=_if_faiss(ours) if engine == "faiss" else ours,
                  peers=tuple(Peer(name, known[name]) for name in others), place=device, difference=_labels_apart,
                  tolerance=0.02)  # fmt: skip
 
@@ -84,7 +84,7 @@ def agreement_stage(setting: Setting, device: str) -> Stage:
         found = agreement(a, b)
         return found.nmi, found.ami
 
-    return Stage("agreement", setting.network, f"{n:,} labels, k {k:,}", work.agreement_bytes(n), "bytes", ours=ours,
+    return Stage("agreement", setting.network, f"{n:,} labels, k {k:,}", flop_counts.agreement_bytes(n), "bytes", ours=ours,
                  peers=(Peer("scikit-learn NMI + AMI", lambda: peers.sklearn_agreement(a, b)),),
                  difference=lambda x, y: max(abs(x[0] - y[0]), abs(x[1] - y[1])), tolerance=1e-9)  # fmt: skip
 

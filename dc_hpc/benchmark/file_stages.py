@@ -13,12 +13,12 @@ from dc_hpc.benchmark import peers
 from dc_hpc.benchmark.image_stages import Room
 from dc_hpc.benchmark.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
-from dc_hpc.experiment import arrays, dumps, files, store
+from dc_hpc.storage import atomic_files, feature_dumps, run_directory, serialization
 
 
 def checkpoint(room: Room, folder: Path) -> Stage:
     """Saving the State with its metrics; its floor is to write as many bytes in one piece and sync them."""
-    files.make_directory(folder)
+    atomic_files.make_directory(folder)
     history = [{"cycle": 0, "reassign": True, "nmi_true": 0.5, "loss": 1.6}] * room.setting.baseline["cycles"]
     directory, state, label = folder / "run", room.state, "clustered"
     room.renew()
@@ -28,12 +28,12 @@ def checkpoint(room: Room, folder: Path) -> Stage:
 
     def ours() -> dict[str, np.ndarray]:
         tensors = {name: value.numpy() for name, value in state_tensors(state).items()}
-        store.save_checkpoint(directory, cycle=0, phase=label, tensors=tensors, history=history)
+        run_directory.save_checkpoint(directory, cycle=0, phase=label, tensors=tensors, history=history)
         return tensors
 
     def peer() -> Path:
         data = peers.torch_saved(state_tensors(state), {"cycle": 0, "phase": label, "history": history})
-        files.replace_bytes(folder / "peer.pt", data)
+        atomic_files.replace_bytes(folder / "peer.pt", data)
         return folder / "peer.pt"
 
     size = sum(array.nbytes for array in ours().values())
@@ -44,7 +44,7 @@ def checkpoint(room: Room, folder: Path) -> Stage:
 
 def dump(setting: Setting, folder: Path) -> Stage:
     """The features of one cycle as HDF5: float16, with a checksum for each chunk."""
-    files.make_directory(folder)
+    atomic_files.make_directory(folder)
     n, d, k = setting.size.points, setting.pca, setting.size.k
     rng = np.random.default_rng(1)
     features, labels = rng.standard_normal((n, d), dtype=np.float32), rng.integers(0, k, n)
@@ -52,12 +52,12 @@ def dump(setting: Setting, folder: Path) -> Stage:
 
     def ours() -> Path:
         nonlocal cycle
-        dumps.dump_features(folder, cycle=cycle, features=features, pseudo_labels=labels, k=k)
+        feature_dumps.dump_features(folder, cycle=cycle, features=features, pseudo_labels=labels, k=k)
         cycle += 1  # a dump is written once, so each has a name of its own
         return folder / "features" / f"c{cycle - 1:04d}.h5"
 
     def peer() -> Path:
-        files.replace_bytes(folder / "peer.h5", peers.plain_hdf5(features, labels))
+        atomic_files.replace_bytes(folder / "peer.h5", peers.plain_hdf5(features, labels))
         return folder / "peer.h5"
 
     size = n * (2 * d + 2)
@@ -68,7 +68,7 @@ def dump(setting: Setting, folder: Path) -> Stage:
 
 def _plain_write(folder: Path, size: int) -> Callable[[], None]:
     data = np.random.default_rng(0).bytes(size)
-    return lambda: files.replace_bytes(folder / "floor", data)
+    return lambda: atomic_files.replace_bytes(folder / "floor", data)
 
 
 def _tensors_apart(ours: dict[str, np.ndarray], peer: Path) -> float:
@@ -81,6 +81,6 @@ def _dumps_apart(ours: Path, peer: Path) -> float:
     """1 unless both files hold the same arrays."""
     import h5py
 
-    found, _ = arrays.read_hdf5(ours, {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+    found, _ = serialization.read_hdf5(ours, {"features": ("f", 2), "pseudo_labels": ("u", 1)})
     with h5py.File(peer) as file:
         return float(any(not np.array_equal(array, file[name][()]) for name, array in found.items()))

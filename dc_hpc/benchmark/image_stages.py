@@ -14,7 +14,7 @@ from dc_hpc.algorithm.nets import NETS, new_head
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.views import SeenImages, Views
-from dc_hpc.benchmark import peers, work
+from dc_hpc.benchmark import flop_counts, peers
 from dc_hpc.benchmark.plain_nets import plain_net
 from dc_hpc.benchmark.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
@@ -68,9 +68,9 @@ class Room:
         self.state.optimizer.velocity.clear()
         self.state.cycle, self.state.phase, self.state.pseudo_labels = 0, "clustered", self.labels
 
-    def layers(self, until: str | None = None) -> list[work.Layer]:
+    def layers(self, until: str | None = None) -> list[flop_counts.Layer]:
         """What the net multiplies, for one image."""
-        return work.layers(self.plain, self.setting.facts.channels, self.setting.facts.size, until=until)
+        return flop_counts.layers(self.plain, self.setting.facts.channels, self.setting.facts.size, until=until)
 
     def stage(self, name: str, size: str, done: float, unit: str, **rest: Any) -> Stage:
         """A stage of this network on this device."""
@@ -91,7 +91,7 @@ def views(room: Room) -> Stage:
     def peer() -> Tensor:
         return peers.last_batch(dataset, batch_size=peers.EAGER_BATCH, order=None, device=room.device)
 
-    done = work.views_bytes(n, room.setting.facts.channels, room.setting.image_side, base["crop"])
+    done = flop_counts.views_bytes(n, room.setting.facts.channels, room.setting.image_side, base["crop"])
     return room.stage("views", f"{n:,} images", done, "bytes", ours=ours, peers=(Peer("PIL + DataLoader", peer),),
                       difference=_largest, tolerance=1e-5)  # fmt: skip
 
@@ -116,7 +116,7 @@ def sampling(room: Room) -> Stage:
 
     drawn = len(order())
     return room.stage("sampling", f"{drawn:,} images, batch {batch_size}",
-                      work.sampling_bytes(drawn, room.setting.facts.channels, base["crop"]), "bytes", ours=ours,
+                      flop_counts.sampling_bytes(drawn, room.setting.facts.channels, base["crop"]), "bytes", ours=ours,
                       peers=(Peer("PIL + DataLoader", peer),), difference=_up_to_mirror, tolerance=1e-5)  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def features(room: Room) -> Stage:
     """`forward`: the features of all images in eval mode."""
     n = len(room.images)
     room.renew()
-    return room.stage("forward", f"{n:,} images", work.forward_flop(n, room.layers()), "FLOP",
+    return room.stage("forward", f"{n:,} images", flop_counts.forward_flop(n, room.layers()), "FLOP",
                       ours=lambda: forward(room.state.trunk, room.seen),
                       peers=(Peer(EAGER, lambda: peers.plain_features(room.plain, room.seen)),),
                       difference=_relative, tolerance=1e-3)  # fmt: skip
@@ -150,7 +150,7 @@ def train(room: Room) -> Stage:
             augmentation=numpy_generator(SEED, 0, "augmentation"))  # fmt: skip
 
     drawn = len(balanced_order(labels, numpy_generator(SEED, 0, "sampling")))
-    done = work.training_flop(drawn, room.layers(), features=room.setting.facts.features, k=room.k)
+    done = flop_counts.training_flop(drawn, room.layers(), features=room.setting.facts.features, k=room.k)
     return room.stage("train", f"{drawn:,} images, batch {batch_size}, k {room.k}", done, "FLOP", ours=ours,
                       peers=(Peer(EAGER, peer),), difference=lambda a, b: abs(a - b) / abs(a), tolerance=0.02,
                       before=room.renew)  # fmt: skip
@@ -181,7 +181,7 @@ def probe(room: Room) -> Stage:
                                     average_pool=pool, **settings)  # fmt: skip
 
     values = activations(room.state.trunk, SeenImages(room.images[:1], room.views), [layer], average_pool=pool)
-    done = work.probe_flop(room.layers(layer), train=len(train_seen), test=test_size, values=values[layer].shape[1],
+    done = flop_counts.probe_flop(room.layers(layer), train=len(train_seen), test=test_size, values=values[layer].shape[1],
                            classes=CLASSES, epochs=size.probe_epochs)  # fmt: skip
     words = f"{len(train_seen):,} + {test_size:,} images, {size.probe_epochs} epochs"
     return room.stage("probe", words, done, "FLOP", ours=ours, peers=(Peer("uncached, eager", peer),),

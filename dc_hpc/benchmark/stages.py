@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from dc_hpc.algorithm.engine import exact
+from dc_hpc.algorithm.backends.cpu import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
+from dc_hpc.benchmark.constants import STAGES
 from dc_hpc.benchmark.image_stages import Room
 from dc_hpc.benchmark.limits import Limits, measure_limits, settled
-from dc_hpc.benchmark.names import STAGES
 from dc_hpc.benchmark.sizes import Setting, setting
 from dc_hpc.benchmark.timing import FEWEST, Row, Stage, against, measure
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from dc_hpc.experiment.code import commit, versions
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.errors import InputError
+from dc_hpc.experiment.provenance import commit, versions
 
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
 

@@ -24,18 +24,19 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from dc_hpc.algorithm.backends.cpu import exact, kernels_of
 from dc_hpc.algorithm.clustering import Clusters
 from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, fresh, next_cycle, restore, state_tensors
-from dc_hpc.algorithm.engine import exact, kernels_of
 from dc_hpc.algorithm.nets import NETS
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.views import SeenImages
-from dc_hpc.experiment import dumps, metrics_file, sharing, store
-from dc_hpc.experiment.config import RunConfig
-from dc_hpc.experiment.datasets import Dataset
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.data.official import Dataset
+from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, check_device, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
-from dc_hpc.experiment.memory import Memory, views_of
+from dc_hpc.experiment.process_cache import Memory, views_of
+from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 
 def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lambda: False,
@@ -47,22 +48,22 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
     `stop` is asked after each phase: when it says True the State is saved and "stopped" returned. An error is
     recorded with its traceback in the directory and returned as "failed". Running a finished run does nothing.
     """
-    if store.state_of(directory).name == "done":
-        store.tidy(directory)  # the last attempt may have died between its result and this
+    if run_directory.state_of(directory).name == "done":
+        run_directory.tidy(directory)  # the last attempt may have died between its result and this
         return "done"
     (directory / "config.json").stat()
     try:
-        number = store.start_attempt(directory, {"execution": asdict(execution), **environment()})
+        number = run_directory.start_attempt(directory, {"execution": asdict(execution), **environment()})
     except OSError as error:
         return _unrecorded(directory, error)
     try:
-        config = store.read_config(directory)
+        config = run_directory.read_config(directory)
         with _computing(execution.threads):
             ended = _Attempt(directory, number, config, execution, stop, memory or Memory()).go()
-        store.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
+        run_directory.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     except Exception as error:
         try:
-            store.fail_attempt(directory, number, error, traceback.format_exc())
+            run_directory.fail_attempt(directory, number, error, traceback.format_exc())
         except OSError:  # the disk is full, most likely, and that is what stopped the run too
             return _unrecorded(directory, error)
         return "failed"
@@ -110,7 +111,7 @@ class _Attempt:
         self._save(state)
         accuracies = self._probe(state, seen, dataset, device)
         digest = {"metrics_sha256": self._report_progress()}
-        store.finish(self.directory, summary(self.history) | accuracies | self._last_files(state) | digest)
+        run_directory.finish(self.directory, summary(self.history) | accuracies | self._last_files(state) | digest)
         return "done"
 
     def _resume(self, device: torch.device) -> State:
@@ -128,28 +129,28 @@ class _Attempt:
             resumed = f"{resumed} of {checkpoint.given_by}"
         facts = {"device": _device_name(device), "gpu": device.type == "cuda", "kernels": kernels_of(trunk),
                  "resumed_from": resumed, "complaints": self.complaints}  # fmt: skip
-        store.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
+        run_directory.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
         return state
 
-    def _checkpoint(self) -> store.Checkpoint | None:
+    def _checkpoint(self) -> run_directory.Checkpoint | None:
         """The newest that is whole; none where a dump of an earlier cycle is lost, for that is computed again."""
-        self.complaints = store.put_aside_damaged_result(self.directory)
-        checkpoint, complaints = store.load_checkpoint(self.directory)
+        self.complaints = run_directory.put_aside_damaged_result(self.directory)
+        checkpoint, complaints = run_directory.load_checkpoint(self.directory)
         self.complaints += complaints
         if checkpoint is None:
             return None
         clustered = {row["cycle"] for row in checkpoint.history if row["reassign"]}
-        lost = dumps.put_aside_damaged_features(self.directory, clustered & _dumped(self.config))
+        lost = feature_dumps.put_aside_damaged_features(self.directory, clustered & _dumped(self.config))
         self.complaints += lost
         return None if lost else checkpoint
 
     def _last_files(self, state: State) -> dict[str, str]:
         """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
         if self.config.cycles == 0:
-            dumps.write_first_clustering(self.directory, pseudo_labels=state.pseudo_labels.cpu().numpy(),
+            feature_dumps.write_first_clustering(self.directory, pseudo_labels=state.pseudo_labels.cpu().numpy(),
                                          k=self.config.k, inertia=self.history[0]["inertia"])  # fmt: skip
             return {}
-        return {"trunk_sha256": dumps.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
+        return {"trunk_sha256": feature_dumps.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
 
     def _first(self, state: State, seen: SeenImages) -> dict[str, Any]:
         """What is known of cycle 0 before it is computed: from this process, and from the IA run of this run."""
@@ -162,11 +163,11 @@ class _Attempt:
         return {"first_features": features, "first_clusters": clusters}
 
     def _clusters_of_ia_run(self, seen: SeenImages) -> Clusters | None:
-        twin = sharing.ia_twin(self.config)
-        found = dumps.read_first_clustering(self.directory.with_name(twin)) if twin else None
+        twin = reuse.ia_twin(self.config)
+        found = feature_dumps.read_first_clustering(self.directory.with_name(twin)) if twin else None
         if found is None:
             return None
-        store.update_attempt(self.directory, self.number, {"first_clustering_from": twin})
+        run_directory.update_attempt(self.directory, self.number, {"first_clustering_from": twin})
         labels = torch.from_numpy(found[0].astype(np.int64)).to(seen.images.device)
         return Clusters(labels, None, found[1], 0)
 
@@ -174,12 +175,12 @@ class _Attempt:
         """Save into the directories of runs that halt soon and have not begun: so far they are this one."""
         if cycle.phase != "trained":
             return
-        for name in sharing.halted_twins(self.config, cycle.index):
+        for name in reuse.halted_twins(self.config, cycle.index):
             twin = self.directory.with_name(name)
-            if twin.is_dir() and store.state_of(twin).name == "new":
-                for dumped in _dumped(store.read_config(twin)) & set(range(cycle.index + 1)):
-                    dumps.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
-                store.save_checkpoint(twin, cycle=state.cycle, phase=state.phase, history=self.history,
+            if twin.is_dir() and run_directory.state_of(twin).name == "new":
+                for dumped in _dumped(run_directory.read_config(twin)) & set(range(cycle.index + 1)):
+                    feature_dumps.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
+                run_directory.save_checkpoint(twin, cycle=state.cycle, phase=state.phase, history=self.history,
                                       tensors=_arrays(state_tensors(state)), given_by=self.directory.name)  # fmt: skip
 
     def _cycles(self, state: State, seen: SeenImages, truth: torch.Tensor) -> Iterator[Cycle]:
@@ -216,7 +217,7 @@ class _Attempt:
         if cycle.phase == "clustered":
             self.history.append(clustering_row(cycle, labels, self.config.k))
             if cycle.index in _dumped(self.config):
-                dumps.dump_features(self.directory, cycle=cycle.index, features=cycle.features.cpu().numpy(),
+                feature_dumps.dump_features(self.directory, cycle=cycle.index, features=cycle.features.cpu().numpy(),
                                     pseudo_labels=cycle.pseudo_labels.cpu().numpy(), k=self.config.k)  # fmt: skip
         else:
             if not self.history or self.history[-1]["cycle"] != cycle.index:
@@ -226,13 +227,13 @@ class _Attempt:
 
     def _report_progress(self) -> str:
         progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds}
-        return metrics_file.report_progress(self.directory, self.number, self.history, progress)
+        return metrics_csv.report_progress(self.directory, self.number, self.history, progress)
 
     def _cycles_done(self) -> int:
         return sum(row.get("loss") is not None for row in self.history)
 
     def _save(self, state: State) -> None:
-        store.save_checkpoint(self.directory, cycle=state.cycle, phase=state.phase,
+        run_directory.save_checkpoint(self.directory, cycle=state.cycle, phase=state.phase,
                               tensors=_arrays(state_tensors(state)), history=self.history)  # fmt: skip
 
     def _probe(self, state: State, seen: SeenImages, dataset: Dataset, device: torch.device) -> dict[str, float]:
@@ -258,7 +259,7 @@ class _Attempt:
                                "accuracy_batch_mean": probe.accuracy_batch_mean, "probe_loss": probe.loss}  # fmt: skip
             accuracies[f"accuracy_{layer}"] = probe.accuracy
         self._report("probe", None, started)
-        store.update_attempt(self.directory, self.number, {"seconds": self.seconds})
+        run_directory.update_attempt(self.directory, self.number, {"seconds": self.seconds})
         return accuracies
 
     def _report(self, stage: str, cycle: int | None, started: float) -> None:
@@ -322,7 +323,7 @@ def main() -> None:
         sys.exit(f"dc_hpc: {given.directory} cannot be read ({error})")
     print(f"{given.directory.name}: {ended}")
     if ended == "failed":
-        print(store.state_of(given.directory).reason, file=sys.stderr)
+        print(run_directory.state_of(given.directory).reason, file=sys.stderr)
         sys.exit(1)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dc_hpc.experiment import files
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.errors import InputError
+from dc_hpc.storage import atomic_files
 
 _PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -30,7 +30,7 @@ def renew(document: Path, tables: Path) -> None:
     if missing:
         raise InputError(f"--document {document} names {missing[0]}, and {tables} has no table of that name")
     renewed = _PLACE.sub(lambda found: found[1] + (tables / f"{found[2]}.md").read_text("utf-8") + found[4], text)
-    files.replace_bytes(document, renewed.encode("utf-8"))
+    atomic_files.replace_bytes(document, renewed.encode("utf-8"))
 
 
 def _places(document: Path) -> tuple[str, list[str]]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dc_hpc.experiment.baselines import BASELINES
-from dc_hpc.report.claim_rules import VERDICTS
-from dc_hpc.report.findings import (
+from dc_hpc.config.baselines import BASELINES
+from dc_hpc.report.claims.rules import VERDICTS
+from dc_hpc.report.page_style import CSS, SCRIPT
+from dc_hpc.report.panels.findings import (
     Finding,
     claims_table,
     provenance_table,
@@ -20,12 +21,11 @@ from dc_hpc.report.findings import (
     slowest_table,
     troubled_table,
 )
-from dc_hpc.report.groups import Row
-from dc_hpc.report.page_style import CSS, SCRIPT
-from dc_hpc.report.paper import ENTRIES, TITLES
-from dc_hpc.report.results import title_of
-from dc_hpc.report.selection import GridState, command, missing_text
-from dc_hpc.report.texttables import Table
+from dc_hpc.report.panels.grouping import Row
+from dc_hpc.report.panels.matching import GridState, command, missing_text
+from dc_hpc.report.panels.paper import ENTRIES, TITLES
+from dc_hpc.report.panels.tables import title_of
+from dc_hpc.report.text_tables import Table
 
 STATES = ("done", "running", "resumable", "failed", "new", "damaged")
 _MOST_LINES = 60

@@ -18,12 +18,12 @@ from typing import Any
 
 import submitit
 
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.config.grid import Resources
+from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.grid import Resources
 from dc_hpc.scheduler import slurm, submissions
-from dc_hpc.scheduler.bill import packed
-from dc_hpc.scheduler.handover import hand_over, make_private
+from dc_hpc.scheduler.cost import packed
+from dc_hpc.scheduler.sbatch import hand_over, make_private
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, Work

@@ -19,8 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dc_hpc.experiment import store
-from dc_hpc.experiment.store import RunState
+from dc_hpc.storage import run_directory
+from dc_hpc.storage.run_directory import RunState
 
 _LOOK_SECONDS = 1.0
 # Without a terminal (a log file, CI) a line is printed at most this often.
@@ -29,7 +29,7 @@ _LINE_SECONDS = 20.0
 
 def watch(job: submitit.Job, directories: Sequence[Path]) -> None:
     """Show the progress of the runs until their job has ended."""
-    lengths = {directory: max(store.read_config(directory).cycles, 1) for directory in directories}
+    lengths = {directory: max(run_directory.read_config(directory).cycles, 1) for directory in directories}
     if sys.stdout.isatty():
         _watch_live(job, lengths)
     else:
@@ -44,7 +44,7 @@ def wait_for_end(job: submitit.Job) -> None:
 
 def print_outcome(directories: Sequence[Path], folder: Path) -> int:
     """Print how the runs ended and why the failed ones did; returns how many are not done."""
-    states = {directory: store.state_of(directory) for directory in directories}
+    states = {directory: run_directory.state_of(directory) for directory in directories}
     done = sum(state.name == "done" for state in states.values())
     print(f"{done} of {len(states)} runs done")
     for directory, state in states.items():
@@ -63,7 +63,7 @@ def _watch_live(job: submitit.Job, lengths: dict[Path, int]) -> None:
         rows: dict[Path, TaskID] = {}
         while True:
             ended = job.done()
-            states = {directory: store.state_of(directory) for directory in lengths}
+            states = {directory: run_directory.state_of(directory) for directory in lengths}
             shown.update(total, completed=_cycles(states, lengths))
             for directory, state in states.items():
                 _show_row(shown, rows, directory, state, lengths[directory])
@@ -86,7 +86,7 @@ def _watch_in_lines(job: submitit.Job, lengths: dict[Path, int]) -> None:
     started, printed, before = time.monotonic(), -_LINE_SECONDS, -1
     while True:
         ended = job.done()
-        states = {directory: store.state_of(directory) for directory in lengths}
+        states = {directory: run_directory.state_of(directory) for directory in lengths}
         done = sum(state.name == "done" for state in states.values())
         now = time.monotonic()
         if done != before or now - printed >= _LINE_SECONDS or ended:

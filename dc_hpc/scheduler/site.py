@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dc_hpc.experiment.config import explain
-from dc_hpc.experiment.errors import InputError
-from dc_hpc.experiment.yaml_reader import read_yaml
+from dc_hpc.config.run_config import explain
+from dc_hpc.config.yaml_reader import read_yaml
+from dc_hpc.errors import InputError
 
 # These words end up in a shell script: nothing in them may end a line or start a command. (In pydantic's engine $
 # is the end itself; python's would let one last newline through.)

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from dc_hpc.experiment.errors import InputError
+from dc_hpc.errors import InputError
 
 # No array of SLURM has more tasks (MaxArraySize is below four million); a larger number is a garbled answer.
 _MOST_TASKS = 4_000_000

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from dc_hpc.experiment import files
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.scheduler.site import check_name
 from dc_hpc.scheduler.slurm import Task
+from dc_hpc.storage import atomic_files
+from dc_hpc.storage.atomic_files import DamagedFile
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def unique_name(grid: str) -> str:
 
 def write(outputs: Path, submission: Submission) -> None:
     """Write down a submission, or what is newly known of it."""
-    files.make_directory(folder_of(outputs))
+    atomic_files.make_directory(folder_of(outputs))
     record = asdict(replace(submission, submitted=submission.submitted or time.time()))
-    files.write_sealed(folder_of(outputs) / f"{submission.name}.json", record)
+    atomic_files.write_sealed(folder_of(outputs) / f"{submission.name}.json", record)
 
 
 def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submission]:
@@ -70,7 +70,7 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
     found, lines = [], complaints if complaints is not None else []
     for path in sorted(folder_of(outputs).glob("*.json")):
         try:
-            record = files.read_sealed(path)
+            record = atomic_files.read_sealed(path)
             if record["name"] != path.stem:
                 raise DamagedFile(path, f"it is of job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))

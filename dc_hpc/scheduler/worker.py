@@ -20,10 +20,10 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from dc_hpc.experiment import store
 from dc_hpc.experiment.execution import Execution, StopSignal, import_run
 from dc_hpc.scheduler import slurm
-from dc_hpc.scheduler.desks import Desk, choose, family_of
+from dc_hpc.scheduler.processes import Desk, choose, family_of
+from dc_hpc.storage import run_directory
 
 # A run that fails so often in a row in one task, no further cycle done, is left alone. Preemptions are no failures.
 ATTEMPTS = 5
@@ -54,7 +54,7 @@ class Work:
         os.umask(0o077)
         run = self.run_function()
         outcomes = _Shift(self, run, stop).go()
-        if stop() and any(store.state_of(Path(one)).name != "done" for one in self.directories):
+        if stop() and any(run_directory.state_of(Path(one)).name != "done" for one in self.directories):
             self._leave()
         return outcomes
 
@@ -66,7 +66,7 @@ class Work:
     def run_function(self) -> Callable[..., str]:
         """What brings one run to its end: it imports torch, once for all desks."""
         run = import_run()
-        from dc_hpc.experiment.memory import Memory
+        from dc_hpc.experiment.process_cache import Memory
 
         return partial(run, memory=Memory(keep=len(self.directories) > 1))
 
@@ -101,7 +101,7 @@ class _Shift:
         self.work, self.run, self.stop = work, run, stop
         self.waiting, self.desks, self.outcomes = list(work.directories), [], {}
         self.families = {directory: family_of(Path(directory)) for directory in work.directories}
-        self.begun = {directory: len(store.attempts(Path(directory))) for directory in work.directories}
+        self.begun = {directory: len(run_directory.attempts(Path(directory))) for directory in work.directories}
 
     def go(self) -> dict[str, str]:
         """Run directory -> how it ended. When a stop is asked for, desks are told once, and save."""
@@ -156,12 +156,12 @@ class _Shift:
         print(f"{Path(directory).name}: {outcome}", flush=True)
         self.outcomes[directory] = outcome
         # until it is worn out; a failure that could not be written down, on a full disk, would repeat for ever
-        if outcome == "failed" and store.state_of(Path(directory)).name == "failed":
+        if outcome == "failed" and run_directory.state_of(Path(directory)).name == "failed":
             self.waiting.append(directory)
 
     def _worn_out(self, directory: str) -> bool:
         """Whether a run failed too often since this shift began, with no further cycle done in between."""
-        mine = store.attempts(Path(directory))[self.begun[directory] :]
+        mine = run_directory.attempts(Path(directory))[self.begun[directory] :]
         if not mine or mine[-1].get("ended") != "failed":
             return False
         best = max(one.get("cycles_done", 0) for one in mine)
@@ -172,12 +172,12 @@ class _Shift:
 
 def _record_crash(directory: Path, child: BaseProcess) -> None:
     """Write down that a run's process died, as its attempt could not."""
-    records = store.attempts(directory)
+    records = run_directory.attempts(directory)
     number = len(records)
     if not records or records[-1].get("pid") != child.pid or records[-1].get("ended"):
-        number = store.start_attempt(directory, {"slurm": _slurm_numbers()})
+        number = run_directory.start_attempt(directory, {"slurm": _slurm_numbers()})
     error = Crashed(_why(child.exitcode or 0))
-    store.fail_attempt(directory, number, error, f"{error}\nWhat it last said stands in the log of its task.\n")
+    run_directory.fail_attempt(directory, number, error, f"{error}\nWhat it last said stands in the log of its task.\n")
 
 
 def _why(code: int) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from recorded_runs import config_of, record, record_interrupted
+from support.recorded_runs import config_of, record, record_interrupted
 
 BASE = 70.0
 

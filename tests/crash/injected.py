@@ -22,7 +22,7 @@ import h5py  # noqa: F401  before the fork
 import numpy as np
 import safetensors.numpy  # noqa: F401
 
-from dc_hpc.experiment import dumps, metrics_file, store
+from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 CALLS = ("openat", "mkdirat", "write", "fsync", "close", "renameat", "renameat2", "rename", "linkat", "unlinkat",
          "unlink", "newfstatat", "fstat", "getdents64", "read", "lseek")  # fmt: skip
@@ -37,25 +37,25 @@ def tensors(cycle: int) -> dict[str, np.ndarray]:
 
 def save(directory: Path, cycle: int = 3) -> None:
     """One save."""
-    store.save_checkpoint(directory, cycle=cycle, phase="trained", tensors=tensors(cycle), history=HISTORY[: cycle + 1])
+    run_directory.save_checkpoint(directory, cycle=cycle, phase="trained", tensors=tensors(cycle), history=HISTORY[: cycle + 1])
 
 
 def recover(directory: Path) -> None:
     """What a new attempt does first: claim its number, load, and save what it computed next."""
-    number = store.start_attempt(directory, {})
-    checkpoint, _ = store.load_checkpoint(directory)
+    number = run_directory.start_attempt(directory, {})
+    checkpoint, _ = run_directory.load_checkpoint(directory)
     cycle = checkpoint.cycle + 1 if checkpoint else 0
-    metrics_file.report_progress(directory, number, HISTORY[:cycle], {"cycles_done": cycle})
+    metrics_csv.report_progress(directory, number, HISTORY[:cycle], {"cycles_done": cycle})
     save(directory, min(cycle, 3))
 
 
 def end(directory: Path) -> None:
     """The last things that a run writes."""
-    dumps.dump_features(directory, cycle=0, features=np.ones((500, 8)), pseudo_labels=np.arange(500) % 7, k=7)
-    trunk = dumps.write_trunk(directory, tensors(3))
-    number = max(len(store.attempts(directory)), 1)
-    digest = metrics_file.report_progress(directory, number, HISTORY[:4], {"cycles_done": 4})
-    store.finish(directory, {"ia": 0.5, "trunk_sha256": trunk, "metrics_sha256": digest})
+    feature_dumps.dump_features(directory, cycle=0, features=np.ones((500, 8)), pseudo_labels=np.arange(500) % 7, k=7)
+    trunk = feature_dumps.write_trunk(directory, tensors(3))
+    number = max(len(run_directory.attempts(directory)), 1)
+    digest = metrics_csv.report_progress(directory, number, HISTORY[:4], {"cycles_done": 4})
+    run_directory.finish(directory, {"ia": 0.5, "trunk_sha256": trunk, "metrics_sha256": digest})
 
 
 WORKS = {"save": save, "recover": recover, "end": end}

@@ -19,9 +19,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from small_runs import results
+from support.small_runs import results
 
-from dc_hpc.experiment import store
+from dc_hpc.storage import run_directory
 
 ANY_TRACER = 0x59616D61, -1  # of prctl: strace is no ancestor of what it attaches to
 
@@ -86,9 +86,9 @@ def kill_at_random(directory: Path, root: Path, rng: random.Random, kills: int) 
     """
     hits = 0
     while hits < kills and not (directory / "result.json").exists():
-        attempts = len(store.attempts(directory))
+        attempts = len(run_directory.attempts(directory))
         process = start_at_once(directory, root)
-        while process.is_alive() and len(store.attempts(directory)) == attempts:
+        while process.is_alive() and len(run_directory.attempts(directory)) == attempts:
             time.sleep(0.003)
         wait_for_checkpoints(directory, rng.randrange(3), process.is_alive)
         time.sleep(rng.uniform(0, 0.12))

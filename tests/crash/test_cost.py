@@ -4,17 +4,17 @@ import time
 
 import pytest
 
-from dc_hpc.experiment import dumps, metrics_file, store
-from dc_hpc.experiment.baselines import BASELINES, PROTOCOLS
-from dc_hpc.experiment.config import make_config
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS
+from dc_hpc.config.run_config import make_config
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
+from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 DOORS = [
-    *[(store, name) for name in ("start_attempt", "update_attempt", "load_checkpoint", "save_checkpoint", "finish",
+    *[(run_directory, name) for name in ("start_attempt", "update_attempt", "load_checkpoint", "save_checkpoint", "finish",
                                  "put_aside_damaged_result", "read_config", "state_of")],
-    *[(dumps, name) for name in ("dump_features", "put_aside_damaged_features", "write_trunk")],
-    (metrics_file, "report_progress"),
+    *[(feature_dumps, name) for name in ("dump_features", "put_aside_damaged_features", "write_trunk")],
+    (metrics_csv, "report_progress"),
 ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def spent(monkeypatch):
 def test_what_is_kept_costs_less_than_a_fiftieth_of_a_run(fmnist_root, tmp_path, spent, save_seconds):
     """Fashion-MNIST, k 5, protocol `code`, three of its 50 cycles: what a run pays once weighs more here."""
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"]
-    directory = store.create(tmp_path, make_config(settings | {"cycles": 3, "seed": 1, "protocol": "code"}))
+    directory = run_directory.create(tmp_path, make_config(settings | {"cycles": 3, "seed": 1, "protocol": "code"}))
     spent.clear()
     started = time.perf_counter()
     assert run(directory, Execution(str(fmnist_root), save_seconds=save_seconds)) == "done"

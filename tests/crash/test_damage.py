@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import good
-from small_runs import new_run, results, small_config
+from support.small_runs import new_run, results, small_config
 from test_submit import door
 
-from dc_hpc.experiment import arrays, dumps, files, metrics_file, store
-from dc_hpc.experiment.check import damaged_files, put_aside
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.files import DamagedFile
 from dc_hpc.experiment.run import run
 from dc_hpc.scheduler import submissions
 from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory, serialization
+from dc_hpc.storage.atomic_files import DamagedFile
+from dc_hpc.storage.integrity import damaged_files, put_aside
 
 SETTINGS = {"cycles": 3, "features": "every"}
 
@@ -41,7 +41,7 @@ def two(digits_root, tmp_path_factory):
 
 
 def _checkpoint(directory, path):
-    one = store.read_checkpoint(path, directory.name)
+    one = run_directory.read_checkpoint(path, directory.name)
     return one.cycle, one.phase, one.history, one.tensors
 
 
@@ -49,24 +49,24 @@ def readers(outputs, runs):
     """(file, what reads it) of every file that a program reads again."""
     done, stopped, ia = runs["done"], runs["stopped"], runs["ia"]
     (first,), (submission,) = ia.glob("first-*"), submissions.folder_of(outputs).glob("*.json")
-    yield done / "config.json", lambda: store.read_config(done)
-    yield done / "result.json", lambda: store.read_result(done)
-    yield done / "metrics.csv", lambda: metrics_file.read_metrics(done)
-    yield stopped / "metrics.csv", lambda: metrics_file.read_metrics(stopped)
-    yield done / "trunk.safetensors", lambda: dumps.read_trunk(done)
+    yield done / "config.json", lambda: run_directory.read_config(done)
+    yield done / "result.json", lambda: run_directory.read_result(done)
+    yield done / "metrics.csv", lambda: metrics_csv.read_metrics(done)
+    yield stopped / "metrics.csv", lambda: metrics_csv.read_metrics(stopped)
+    yield done / "trunk.safetensors", lambda: feature_dumps.read_trunk(done)
     for cycle in (0, 2):
-        yield done / "features" / f"c{cycle:04d}.h5", lambda cycle=cycle: dumps.read_features(done, cycle)
+        yield done / "features" / f"c{cycle:04d}.h5", lambda cycle=cycle: feature_dumps.read_features(done, cycle)
     for path in sorted((stopped / "checkpoints").iterdir()):
         yield path, lambda path=path: _checkpoint(stopped, path)
     yield first, lambda: _first(ia, first)
     for directory in (done, stopped):
         path = directory / "attempts" / "0001.json"
-        yield path, lambda path=path: store.read_attempt(path)
+        yield path, lambda path=path: run_directory.read_attempt(path)
     yield submission, lambda: _submission(outputs)
 
 
 def _first(ia, path):
-    found = dumps.read_first_clustering(ia)
+    found = feature_dumps.read_first_clustering(ia)
     if found is None:
         raise DamagedFile(path, "left out")
     return found
@@ -146,9 +146,9 @@ def test_a_json_file_of_a_future_format_is_refused(two, name):
     directory = two[0][1]["done"]
     path, before = directory / name, (directory / name).read_bytes()
     content = {key: value for key, value in json.loads(before).items() if key != "sha256"}
-    files.write_sealed(path, content | {"format": 2})
+    atomic_files.write_sealed(path, content | {"format": 2})
     with pytest.raises(DamagedFile, match="format 1"):
-        (store.read_config if name == "config.json" else store.read_result)(directory)
+        (run_directory.read_config if name == "config.json" else run_directory.read_result)(directory)
     path.write_bytes(before)
 
 
@@ -156,16 +156,16 @@ def test_arrays_of_a_future_format_are_refused(two, tmp_path):
     """Whole, with digests that fit, but written by a later program."""
     directory = shutil.copytree(two[0][1]["stopped"], tmp_path / two[0][1]["stopped"].name)
     path = sorted((directory / "checkpoints").iterdir())[-1]
-    tensors, facts = arrays.parse_safetensors(path.read_bytes(), path)
-    future = arrays.safetensors_bytes(tensors, facts | {"format": "2"})
-    newer = files.write_digested(path.parent, "c000009-trained", ".safetensors", future)
-    checkpoint, complaints = store.load_checkpoint(directory)
+    tensors, facts = serialization.parse_safetensors(path.read_bytes(), path)
+    future = serialization.safetensors_bytes(tensors, facts | {"format": "2"})
+    newer = atomic_files.write_digested(path.parent, "c000009-trained", ".safetensors", future)
+    checkpoint, complaints = run_directory.load_checkpoint(directory)
     assert "format 2" in complaints[0] and checkpoint.cycle < 9 and not newer.exists()
-    dump = dumps.features_path(directory, 0)
-    found = dumps.read_features(directory, 0)
-    files.replace_bytes(dump, arrays.hdf5_bytes(found, {"format": 2, "run_id": directory.name, "cycle": 0, "k": 6}))
+    dump = feature_dumps.features_path(directory, 0)
+    found = feature_dumps.read_features(directory, 0)
+    atomic_files.replace_bytes(dump, serialization.hdf5_bytes(found, {"format": 2, "run_id": directory.name, "cycle": 0, "k": 6}))
     with pytest.raises(DamagedFile, match="format 2"):
-        dumps.read_features(directory, 0)
+        feature_dumps.read_features(directory, 0)
 
 
 @pytest.mark.parametrize("name", [
@@ -185,7 +185,7 @@ def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digi
         (directory / "features" / "c0000.h5").unlink()
     elif name not in ("checkpoints", "newest"):
         assert {error.path for error in damaged_files(directory)} == set(spoilt)
-    assert store.create(tmp_path, small_config(digits_root, **changes)) == directory  # as submit does
+    assert run_directory.create(tmp_path, small_config(digits_root, **changes)) == directory  # as submit does
     assert run(directory, Execution(str(digits_root))) == "done"
     assert good(directory) == _alone(digits_root, tmp_path, changes)
     assert [error.path for error in damaged_files(directory)] == ([spoilt[0]] if "attempts" in name else [])
@@ -206,10 +206,10 @@ def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, 
     seen = door("status", "check", "--outputs", tmp_path, cwd=tmp_path)
     assert seen.returncode == 1 and Path(name).name in seen.stdout and "1 of 1 runs are damaged" in seen.stdout
     if name == "result.json":  # is looked at whenever the state is asked for
-        assert store.state_of(directory).name == "resumable" and "result.json" in store.state_of(directory).reason
+        assert run_directory.state_of(directory).name == "resumable" and "result.json" in run_directory.state_of(directory).reason
     else:
         put_aside(directory, damaged)
-    store.create(tmp_path, small_config(digits_root, **changes))
+    run_directory.create(tmp_path, small_config(digits_root, **changes))
     assert run(directory, Execution(str(digits_root))) == "done"
     assert good(directory) == _alone(digits_root, tmp_path, changes)
     assert list(damaged_files(directory)) == []
@@ -230,12 +230,12 @@ def test_files_without_digests_are_older_and_are_read(two, tmp_path):
         os.chmod(path, 0o600)
         path.write_text(json.dumps(content))
     assert list(damaged_files(directory)) == []
-    assert store.read_result(directory) == store.read_result(two[0][1]["done"])
+    assert run_directory.read_result(directory) == run_directory.read_result(two[0][1]["done"])
 
 
 def test_a_digest_whose_name_was_damaged_does_not_make_a_file_old(tmp_path):
-    files.write_sealed(tmp_path / "a.json", {"accuracy": 81.5})
+    atomic_files.write_sealed(tmp_path / "a.json", {"accuracy": 81.5})
     text = (tmp_path / "a.json").read_text()
     (tmp_path / "a.json").write_text(text.replace('"sha256"', '"shb256"').replace("81.5", "91.5"))
     with pytest.raises(DamagedFile, match="digest"):
-        files.read_sealed(tmp_path / "a.json")
+        atomic_files.read_sealed(tmp_path / "a.json")

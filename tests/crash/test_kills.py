@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from killing import kill_at_random, start_at_once, wait_for_checkpoints
-from small_runs import new_run, results, small_config
+from support.small_runs import new_run, results, small_config
 
-from dc_hpc.experiment import store
-from dc_hpc.experiment.config import run_id
+from dc_hpc.config.run_config import run_id
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.processes import process_start
 from dc_hpc.experiment.run import run
+from dc_hpc.storage import run_directory
+from dc_hpc.storage.processes import process_start
 
 LONG = {"cycles": 12, "features": "every"}
 SHORT = {"cycles": 6, "features": "every"}
@@ -61,7 +61,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(digits_root, tm
     assert hits == kills
     assert finish(directory, digits_root) == "done"
     assert results(directory) == undisturbed(**changes)
-    assert any(attempt.get("resumed_from") for attempt in store.attempts(directory))
+    assert any(attempt.get("resumed_from") for attempt in run_directory.attempts(directory))
 
 
 @pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.crash) for seed in range(1, 10)]])
@@ -88,7 +88,7 @@ def test_living_attempts_of_one_run_do_no_harm(digits_root, tmp_path, undisturbe
     for process in processes:
         process.join(500)
     assert [process.exitcode for process in processes] == [0] * lives
-    assert [attempt["ended"] for attempt in store.attempts(directory)] == ["done"] * lives
+    assert [attempt["ended"] for attempt in run_directory.attempts(directory)] == ["done"] * lives
     assert results(directory) == undisturbed(**SHORT)
 
 
@@ -129,7 +129,7 @@ def test_a_killed_worker_leaves_no_process_and_no_damage(digits_root, tmp_path, 
         os.kill(pid, signal.SIGKILL)
     worker.communicate()
     assert not left
-    assert all(store.state_of(directory).name == "resumable" for directory in directories)  # saved, not computed out
+    assert all(run_directory.state_of(directory).name == "resumable" for directory in directories)  # saved, not computed out
     for directory, one in zip(directories, changes):
         assert finish(directory, digits_root) == "done"
         assert results(directory) == undisturbed(**one)
@@ -144,5 +144,5 @@ def test_a_killed_desk_costs_one_attempt_and_no_run(digits_root, tmp_path, undis
     said = worker.communicate(timeout=300)
     assert worker.returncode == 0, said
     for directory, one in zip(directories, changes):
-        assert store.state_of(directory).name == "done", said
+        assert run_directory.state_of(directory).name == "done", said
         assert results(directory) == undisturbed(**one)

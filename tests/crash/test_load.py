@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from crowd import accuracy_of
-from recorded_runs import config_of, record
+from support.recorded_runs import config_of, record
 from test_submit import door
 
-from dc_hpc.report.table_files import read_runs_csv
-from dc_hpc.report.tables import records
+from dc_hpc.report.frames.csv_files import read_runs_csv
+from dc_hpc.report.frames.runs import records
 
 TESTS = Path(__file__).parents[1]
 SEEN_BY_STATUS = ("config.json", "result.json", "attempts/0001.json")

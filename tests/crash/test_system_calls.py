@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from injected import CALLS, FAILED, HISTORY, end, recover, save, tensors
 from killing import good, run_with_failing_calls
-from small_runs import new_run, results
+from support.small_runs import new_run, results
 
-from dc_hpc.experiment import dumps, metrics_file, store
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
+from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "ESTALE")
 SHARE = 9  # a kill at every 9th site each day, an error at every 36th; all of them in `make crash`
@@ -55,8 +55,8 @@ def begun(place: Path, work: str) -> Path:
     """A run that has saved its cycles 0 to 2; before a recovery its newest checkpoint is damaged too."""
     shutil.rmtree(place, ignore_errors=True)
     directory = place / "outputs" / "runs" / "the-run"
-    number = store.start_attempt(directory, {})
-    metrics_file.report_progress(directory, number, HISTORY[:3], {"cycles_done": 3})
+    number = run_directory.start_attempt(directory, {})
+    metrics_csv.report_progress(directory, number, HISTORY[:3], {"cycles_done": 3})
     for cycle in range(3):
         save(directory, cycle)
     if work == "recover":
@@ -68,21 +68,21 @@ def begun(place: Path, work: str) -> Path:
 
 def check_and_go_on(directory: Path) -> None:
     """The last good checkpoint loads; the work can be done again; then all is there and nothing else."""
-    if store.state_of(directory).name == "done":
-        store.tidy(directory)  # all that a new attempt does
+    if run_directory.state_of(directory).name == "done":
+        run_directory.tidy(directory)  # all that a new attempt does
     else:
-        checkpoint, _ = store.load_checkpoint(directory)
+        checkpoint, _ = run_directory.load_checkpoint(directory)
         assert checkpoint is not None and checkpoint.cycle in (2, 3)
         assert all(np.array_equal(checkpoint.tensors[name], one) for name, one in tensors(checkpoint.cycle).items())
         assert checkpoint.history == HISTORY[: checkpoint.cycle + 1]
-        metrics_file.read_metrics(directory)
-        assert store.look_at_attempts(directory)[1] == []
+        metrics_csv.read_metrics(directory)
+        assert run_directory.look_at_attempts(directory)[1] == []
         recover(directory)
-        assert store.load_checkpoint(directory)[0].cycle == 3
+        assert run_directory.load_checkpoint(directory)[0].cycle == 3
         end(directory)
     assert set(good(directory)) == {"features/c0000.h5", "trunk.safetensors", "metrics.csv", "result.json"}
-    assert dumps.read_features(directory, 0)["features"].shape == (500, 8) and len(dumps.read_trunk(directory)) == 2
-    assert len(metrics_file.read_metrics(directory)) == 4 and store.read_result(directory)["ia"] == 0.5
+    assert feature_dumps.read_features(directory, 0)["features"].shape == (500, 8) and len(feature_dumps.read_trunk(directory)) == 2
+    assert len(metrics_csv.read_metrics(directory)) == 4 and run_directory.read_result(directory)["ia"] == 0.5
     assert not [path for path in directory.rglob("*") if path.name.endswith(".tmp")]
 
 

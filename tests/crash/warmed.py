@@ -12,7 +12,7 @@ import sklearn.metrics  # noqa: F401
 import torch._inductor.config  # noqa: F401
 
 import dc_hpc.experiment.run  # noqa: F401
-from dc_hpc.algorithm import kernels
+from dc_hpc.algorithm.backends import kernels
 
 if kernels.available():
     for kernel in (kernels.moments, kernels.rectified_maxima, kernels.to_winners, kernels.through_batch_norm,

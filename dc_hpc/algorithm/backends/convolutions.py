@@ -1,0 +1,201 @@
+"""Three ways to compute a convolution without padding on a CPU, with the images of a batch innermost.
+
+All take maps x of float32 (c, h, w, n) and give y (o, h', w', n), and go back from the gradient of y. x and y must stay
+as they are until then. `fitting` chooses.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dc_hpc.algorithm.backends import kernels
+from dc_hpc.algorithm.backends.kernels import compiled
+
+# At these points the products of Toom and Cook lose least: a digit for filters of 3, half a digit for filters of 2.
+_POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
+
+
+class Room:
+    """Buffers by name, made at their first use and again only when they must be larger."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A buffer of this shape with anything in it; what an earlier call of that name gave is overwritten."""
+        size, kept = math.prod(shape), self._kept.get(name)
+        if kept is None or kept.numel() < size:
+            kept = self._kept[name] = torch.empty(size, dtype=dtype)
+        return kept[:size].view(shape)
+
+
+def fitting(layer: nn.Conv2d, height: int, width: int) -> FiveWide | ByWindows | ByPoints:
+    """The fastest of the three for a layer and the size of its maps."""
+    kernel, stride = layer.kernel_size, layer.stride[0]
+    if layer.in_channels <= 8 and kernel[1] == 5 and stride == 1:
+        return FiveWide(layer)
+    out, square = height - kernel[0] + 1, height == width and kernel[0] == kernel[1]
+    if square and kernel[0] in (2, 3) and out in (2, 3, 4) and stride == 1 and layer.in_channels >= 32:
+        return ByPoints(layer, out)
+    return ByWindows(layer)
+
+
+class FiveWide:
+    """A convolution of few channels with stride 1 and filters of width 5, by compiled loops.
+
+    The windows of one channel would be 25 times the image, for the six filters of LeNet-5: not worth copying. Its
+    second convolution makes products of matrices that are too small for a BLAS.
+    """
+
+    def __init__(self, layer: nn.Conv2d):
+        self.layer, self.room = layer, Room()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With bias."""
+        filters, bias = self.layer.weight.detach(), self.layer.bias.detach()
+        _, height, width, n = x.shape
+        y, self.x = self.room("y", len(filters), height - filters.shape[2] + 1, width - 4, n), x
+        compiled(kernels.five_wide)(rows_of(x), filters.numpy(), bias.numpy(), n, rows_of(y))
+        return y
+
+    def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
+        """The gradients of x (None unless asked for) and of the filters."""
+        filters, (outs, height, width, n) = self.layer.weight.detach(), gradient.shape
+        found = torch.empty_like(filters)
+        compiled(kernels.five_wide_filters)(rows_of(self.x), rows_of(gradient), n, found.numpy())
+        if not to_input:
+            return None, found
+        bordered, back = self.room("bordered", outs, height, width + 8, n), self.room("back", *self.x.shape)
+        bordered[:, :, :4], bordered[:, :, 4:-4], bordered[:, :, -4:] = 0, gradient, 0
+        compiled(kernels.five_wide_input)(rows_of(bordered), filters.numpy(), n, rows_of(back))
+        return back, found
+
+
+class ByWindows:
+    """A convolution as products of its filters and its windows, one for each row of the result.
+
+    What lies under the filter's width is copied once for each row of x, rows outermost; the windows of a row of the
+    result are then the rows of that copy under the filter's height, one after another, and are not copied again.
+    """
+
+    def __init__(self, layer: nn.Conv2d):
+        self.layer, self.room = layer, Room()
+        self.stride, (self.height, self.width) = layer.stride[0], layer.kernel_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With bias."""
+        channels, height, width, n = self.shape = x.shape
+        across = (width - self.width) // self.stride + 1
+        along, down, right, one = x.stride()
+        shape, strides = (height, channels, self.width, across, n), (down, along, right, right * self.stride, one)
+        self.rows = self.room("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
+        flat, bias = self._filters(), self.layer.bias.detach().unsqueeze(1)
+        y = self.room("y", len(flat), (height - self.height) // self.stride + 1, across, n)
+        for h in range(y.shape[1]):
+            torch.addmm(bias, flat, self._windows(self.rows, h), out=y[:, h].flatten(1))
+        return y
+
+    def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
+        """The gradients of x (None unless asked for) and of the filters."""
+        flat, (channels, height, _, n) = self._filters(), self.shape
+        found, spread = torch.zeros_like(flat.T), self.room("spread", *self.rows.shape).zero_() if to_input else None
+        for h in range(gradient.shape[1]):
+            part = gradient[:, h].flatten(1)
+            found.addmm_(self._windows(self.rows, h), part.T)
+            if to_input:
+                self._windows(spread, h).addmm_(flat.T, part)
+        filters = found.T.view(-1, self.height, channels, self.width).transpose(1, 2).contiguous()
+        if not to_input:
+            return None, filters
+        summed = self.room("summed", *self.shape).zero_()
+        compiled(kernels.from_rows)(spread.view(height, channels, self.width, -1, n).numpy(), self.stride,
+                                    summed.numpy())  # fmt: skip
+        return summed, filters
+
+    def _filters(self) -> Tensor:
+        """(o, kh c kw), in the order of the windows."""
+        return self.layer.weight.detach().transpose(1, 2).flatten(1)
+
+    def _windows(self, rows: Tensor, h: int) -> Tensor:
+        """(kh c kw, w' n): for each value of a filter, what it is multiplied with in row h of the result; a view."""
+        return rows[h * self.stride : h * self.stride + self.height].flatten(0, 1)
+
+
+class ByPoints:
+    """A convolution of small square maps by the method of Toom and Cook (Winograd's, in nets): fewer products.
+
+    A result of m x m from a filter of r x r needs (m + r - 1)^2 products a channel instead of m^2 r^2: a quarter of
+    them for AlexNet-small's conv3. It is exact in the rationals; in float32 it loses a digit for r = 3. Maps and
+    filters are polynomials: taken at m + r - 1 points, multiplied there, and brought back.
+    """
+
+    def __init__(self, layer: nn.Conv2d, out: int):
+        self.layer, self.room, self.out = layer, Room(), out
+        self.from_y, self.from_filter, self.from_x = (torch.from_numpy(np.kron(one, one)).float()
+                                                      for one in toom_cook(out, layer.kernel_size[0]))  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With bias."""
+        n, filters = x.shape[3], self.layer.weight.detach()
+        outs, channels, points = len(filters), len(x), len(self.from_x)
+        self.filters = self.room("filters", points, outs, channels)
+        self.values = self.room("values", points, channels, n)
+        torch.mm(self.from_filter, filters.view(outs * channels, -1).T, out=self.filters.view(points, -1))
+        moved = self.room("moved", points, channels, n).copy_(x.view(channels, points, n).transpose(0, 1))
+        torch.mm(self.from_x, moved.view(points, -1), out=self.values.view(points, -1))
+        products = torch.bmm(self.filters, self.values, out=self.room("products", points, outs, n))
+        back = torch.mm(self.from_y.T, products.view(points, -1), out=self.room("back", self.out**2, outs * n))
+        y = self.room("y", outs, self.out**2, n)
+        torch.add(back.view(-1, outs, n).transpose(0, 1), self.layer.bias.detach().view(-1, 1, 1), out=y)
+        return y.view(outs, self.out, self.out, n)
+
+    def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
+        """The gradients of x (None unless asked for) and of the filters."""
+        points, outs, channels = self.filters.shape
+        n, shape = gradient.shape[3], self.layer.weight.shape
+        moved = self.room("back", self.out**2, outs, n).copy_(gradient.view(outs, -1, n).transpose(0, 1))
+        products = self.room("products", points, outs, n)
+        torch.mm(self.from_y, moved.view(-1, outs * n), out=products.view(points, -1))
+        filters = torch.bmm(products, self.values.transpose(1, 2), out=self.room("found", points, outs, channels))
+        found = torch.mm(filters.view(points, -1).T, self.from_filter).view(shape)
+        if not to_input:
+            return None, found
+        values = torch.bmm(self.filters.transpose(1, 2), products, out=self.room("values", points, channels, n))
+        back = torch.mm(self.from_x.T, values.view(points, -1), out=self.room("moved", points, channels * n))
+        side = self.out + shape[2] - 1
+        x = self.room("x", channels, points, n).copy_(back.view(points, channels, n).transpose(0, 1))
+        return x.view(channels, side, side, n), found
+
+
+@cache
+def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices a (p, m), g (p, r) and b (p, p), p = m + r - 1, float64, with which y = a' (g w * b x).
+
+    y_i is the sum over j of x_(i+j) w_j. The last point is infinity.
+    """
+    points = _POINTS[: m + r - 2]
+    others = [[q for q in points if q != p] for p in points]
+    a = [[p**i for i in range(m)] for p in points] + [[0] * (m - 1) + [1]]
+    g = [[p**j / math.prod(p - q for q in rest) for j in range(r)] for p, rest in zip(points, others)]
+    b = [[*_with_roots(rest), 0] for rest in others] + [_with_roots(points)]
+    return tuple(np.array(matrix, dtype=float) for matrix in (a, [*g, [0] * (r - 1) + [1]], b))
+
+
+def _with_roots(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction]:
+    """The coefficients, lowest first, of the product of (x - root)."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, kept = [Fraction(0), *coefficients], [*coefficients, Fraction(0)]
+        coefficients = [one - root * other for one, other in zip(shifted, kept)]
+    return coefficients
+
+
+def rows_of(maps: Tensor) -> np.ndarray:
+    """(c, h, w, n) as a numpy array (c, h, w n) of the same memory."""
+    return maps.flatten(2).numpy()

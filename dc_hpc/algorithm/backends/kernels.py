@@ -1,0 +1,278 @@
+"""Compiled loops for the parts of a net that torch is slow at on a CPU. They need numba, and the engine does without.
+
+All arrays are float32 with the images of the batch innermost, (c, h, w, n): every inner loop runs over neighbours in
+memory, whatever the size or the stride of a window. All kernels are compiled when a user first needs one on a kind of
+machine (2.5 seconds); later processes load them (machine_code.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from dc_hpc.algorithm.backends import kernel_cache
+
+try:
+    import llvmlite.binding
+    import numba
+except ImportError:  # not installed, or not for this numpy
+    numba = None
+
+
+def available() -> bool:
+    """Whether numba is there and compiles."""
+    return numba is not None and not numba.config.DISABLE_JIT
+
+
+@cache
+def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
+    """The machine code of one of the functions below, for the types that it names.
+
+    Sums may be taken in another order (that is what makes them vectors: their bits depend on the width of this
+    CPU's, like those of a BLAS), but not-a-number, infinities and comparisons are left as they are.
+    """
+    folder = _folder()
+    try:
+        return _compile(kernel, folder)
+    except Exception:
+        if folder is None:
+            raise
+        return _compile(kernel, None)  # whatever kept code may have against being loaded
+
+
+def moments(x: np.ndarray, found: np.ndarray) -> None:
+    """Mean and biased variance of each channel of x (c, h, w n), into found, float64 (c, 2).
+
+    Rows are summed in float32 and added up in float64; the variance is that of the distances to the mean.
+    """
+    for c in range(x.shape[0]):
+        total = 0.0
+        for h in range(x.shape[1]):
+            row, part = x[c, h], np.float32(0)
+            for e in range(row.size):
+                part += row[e]
+            total += part
+        size = x.shape[1] * x.shape[2]
+        mean, squares = np.float32(total / size), 0.0
+        for h in range(x.shape[1]):
+            row, part = x[c, h], np.float32(0)
+            for e in range(row.size):
+                part += (row[e] - mean) * (row[e] - mean)
+            squares += part
+        found[c, 0], found[c, 1] = total / size, squares / size
+
+
+def rectified_maxima(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride: int, maxima: np.ndarray,
+                     winner: np.ndarray) -> None:
+    """Batch norm's scale and shift, then ReLU, then a 2 x 2 max-pool, in one pass over x (c, h, w, n).
+
+    maxima: (c, h', w', n). winner: uint8 of that shape, which value of its window each is (0 to 3, row by row; the
+    first of equals, as in torch), or 4 where ReLU made it zero. Since ReLU never falls, its maximum over a window is
+    that of the largest value, and where several values became zero no gradient flows whichever wins.
+    """
+    zero = np.float32(0)
+    i0, i1, i2, i3, i4 = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3), np.uint8(4)
+    for c in range(maxima.shape[0]):
+        a, b = scale[c], shift[c]
+        for h in range(maxima.shape[1]):
+            for w in range(maxima.shape[2]):
+                top, left = h * stride, w * stride
+                x0, x1, x2, x3 = x[c, top, left], x[c, top, left + 1], x[c, top + 1, left], x[c, top + 1, left + 1]
+                m, won = maxima[c, h, w], winner[c, h, w]
+                for n in range(m.size):
+                    best, at = x0[n] * a + b, i0
+                    z = x1[n] * a + b
+                    if z > best or z != z:  # the last of several not-a-numbers wins, as in torch
+                        best, at = z, i1
+                    z = x2[n] * a + b
+                    if z > best or z != z:
+                        best, at = z, i2
+                    z = x3[n] * a + b
+                    if z > best or z != z:
+                        best, at = z, i3
+                    if best <= zero:
+                        best, at = zero, i4
+                    m[n], won[n] = best, at
+
+
+def to_winners(gradient: np.ndarray, winner: np.ndarray, stride: int, spread: np.ndarray) -> None:
+    """The gradient of `rectified_maxima`: each value of gradient (c, h', w', n) is added where its maximum was.
+
+    spread: (c, h, w, n), zeros to begin with.
+    """
+    zero = np.float32(0)
+    for c in range(gradient.shape[0]):
+        for h in range(gradient.shape[1]):
+            for w in range(gradient.shape[2]):
+                g, won = gradient[c, h, w], winner[c, h, w]
+                for at in range(4):
+                    row, here = spread[c, h * stride + at // 2, w * stride + at % 2], np.uint8(at)
+                    for n in range(row.size):
+                        row[n] += g[n] if won[n] == here else zero
+
+
+def through_batch_norm(gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray,
+                       weight: np.ndarray, sums: np.ndarray) -> None:
+    """The gradient of batch norm in training, in place of gradient (c, h, w n); x is what went in, of that shape.
+
+    mean, deviation (with epsilon), weight: (c,). sums: float64 (c, 3), the gradients of batch norm's bias and weight
+    and, since they are at hand, of the bias of the convolution before it.
+    """
+    size = x.shape[1] * x.shape[2]
+    for c in range(x.shape[0]):
+        m, plain, product = mean[c], 0.0, 0.0
+        for h in range(x.shape[1]):
+            g, row, part, part_product = gradient[c, h], x[c, h], np.float32(0), np.float32(0)
+            for e in range(row.size):
+                part += g[e]
+                part_product += g[e] * (row[e] - m)
+            plain += part
+            product += part_product
+        inverse = 1.0 / deviation[c]
+        level, slope = np.float32(plain / size), np.float32(product * inverse * inverse / size)
+        factor, rest = np.float32(weight[c] * inverse), 0.0
+        for h in range(x.shape[1]):
+            g, row, part = gradient[c, h], x[c, h], np.float32(0)
+            for e in range(row.size):
+                g[e] = factor * (g[e] - level - (row[e] - m) * slope)
+                part += g[e]
+            rest += part
+        sums[c, 0], sums[c, 1], sums[c, 2] = plain, product * inverse, rest
+
+
+def from_rows(rows: np.ndarray, stride: int, summed: np.ndarray) -> None:
+    """Add each value of rows (h, c, kw, w', n) to the place of summed (c, h, w, n) that it was copied from."""
+    for h in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            for j in range(rows.shape[2]):
+                for w in range(rows.shape[3]):
+                    part, row = rows[h, c, j, w], summed[c, h, w * stride + j]
+                    for n in range(row.size):
+                        row[n] += part[n]
+
+
+def five_wide(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int, y: np.ndarray) -> None:
+    """A convolution with filters (o, c, kh, 5) and stride 1: x (c, h, w n) to y (o, h', w' n); n = images.
+
+    For few channels, where products of matrices would be small or their windows larger than all that is computed from
+    them (LeNet-5). Five products for each value that is read and written keep the loop from waiting for memory.
+    """
+    for h in range(y.shape[1]):
+        for o in range(y.shape[0]):
+            row = y[o, h]
+            for e in range(row.size):
+                row[e] = bias[o]
+            for c in range(x.shape[0]):
+                for i in range(filters.shape[2]):
+                    f, line, size = filters[o, c, i], x[c, h + i], row.size
+                    f0, f1, f2, f3, f4 = f[0], f[1], f[2], f[3], f[4]
+                    x0, x1, x2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
+                    x3, x4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    for e in range(size):
+                        row[e] += f0 * x0[e] + f1 * x1[e] + f2 * x2[e] + f3 * x3[e] + f4 * x4[e]
+
+
+def five_wide_input(gradient: np.ndarray, filters: np.ndarray, images: int, back: np.ndarray) -> None:
+    """The gradient of the x of `five_wide`, into back (c, h, w n), from that of its y with a border.
+
+    gradient: (o, h', (w' + 8) n), four zeros a side: so the same five products make every value of a row.
+    """
+    for h in range(back.shape[1]):
+        for c in range(back.shape[0]):
+            row, size = back[c, h], back.shape[2]
+            for e in range(size):
+                row[e] = np.float32(0)
+            for i in range(max(0, h - gradient.shape[1] + 1), min(filters.shape[2], h + 1)):
+                for o in range(gradient.shape[0]):
+                    f, line = filters[o, c, i], gradient[o, h - i]
+                    f0, f1, f2, f3, f4 = f[4], f[3], f[2], f[1], f[0]
+                    g0, g1, g2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
+                    g3, g4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    for e in range(size):
+                        row[e] += f0 * g0[e] + f1 * g1[e] + f2 * g2[e] + f3 * g3[e] + f4 * g4[e]
+
+
+def five_wide_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters: np.ndarray) -> None:
+    """The gradient of the filters of `five_wide`, from that of its y; of two filters at a time, x being read once."""
+    outs = gradient.shape[0]
+    for o in range(0, outs, 2):
+        other = min(o + 1, outs - 1)  # itself, where one is left
+        for c in range(x.shape[0]):
+            for i in range(filters.shape[2]):
+                s0 = s1 = s2 = s3 = s4 = t0 = t1 = t2 = t3 = t4 = np.float32(0)
+                for h in range(gradient.shape[1]):
+                    g, k, line = gradient[o, h], gradient[other, h], x[c, h + i]
+                    size = g.size
+                    x0, x1, x2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
+                    x3, x4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    for e in range(size):
+                        s0 += g[e] * x0[e]
+                        s1 += g[e] * x1[e]
+                        s2 += g[e] * x2[e]
+                        s3 += g[e] * x3[e]
+                        s4 += g[e] * x4[e]
+                        t0 += k[e] * x0[e]
+                        t1 += k[e] * x1[e]
+                        t2 += k[e] * x2[e]
+                        t3 += k[e] * x3[e]
+                        t4 += k[e] * x4[e]
+                f, t = filters[o, c, i], filters[other, c, i]
+                f[0], f[1], f[2], f[3], f[4] = s0, s1, s2, s3, s4
+                t[0], t[1], t[2], t[3], t[4] = t0, t1, t2, t3, t4
+
+
+def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., None]:
+    """Compiled, or loaded from the folder where it has been compiled into it."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+    try:
+        decorate = numba.njit(f"void({_TYPES[kernel.__name__]})", fastmath={"contract", "reassoc"},
+                              error_model="numpy", no_cfunc_wrapper=True, cache=folder is not None)  # fmt: skip
+        return decorate(kernel)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@cache
+def _folder() -> Path | None:
+    """The folder with the machine code of all kernels for this kind of machine."""
+    _use_whole_vectors()
+    source = Path(__file__).stat()
+    kind = [numba.__version__, llvmlite.__version__, sys.version, __file__, source.st_mtime_ns,
+            source.st_size, llvmlite.binding.get_host_cpu_name(), numba.config.CPU_FEATURES,
+            llvmlite.binding.get_host_cpu_features().flatten(),
+            sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))]  # fmt: skip
+
+    def build(folder: Path) -> None:
+        for name in _TYPES:
+            _compile(globals()[name], folder)
+
+    return kernel_cache.kept(kind, build)
+
+
+def _use_whole_vectors() -> None:
+    """Let LLVM use vectors of 512 bits where the CPU has them; on its own it keeps to 256, and is a third slower here.
+
+    It counts until numba's first compilation in a process. Who has set NUMBA_CPU_FEATURES is left alone.
+    """
+    if numba.config.CPU_FEATURES is None and numba.config.CPU_NAME is None:
+        features = llvmlite.binding.get_host_cpu_features()
+        if features.get("avx512f"):
+            numba.config.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
+
+
+_MAPS, _ROWS, _CHANNELS, _DOUBLES = "f4[:,:,:,::1]", "f4[:,:,::1]", "f4[::1]", "f8[:,::1]"
+_TYPES = {
+    "moments": f"{_ROWS}, {_DOUBLES}",
+    "rectified_maxima": f"{_MAPS}, {_CHANNELS}, {_CHANNELS}, i8, {_MAPS}, u1[:,:,:,::1]",
+    "to_winners": f"{_MAPS}, u1[:,:,:,::1], i8, {_MAPS}",
+    "through_batch_norm": f"{_ROWS}, {_ROWS}, {_CHANNELS}, {_CHANNELS}, {_CHANNELS}, {_DOUBLES}",
+    "from_rows": f"f4[:,:,:,:,::1], i8, {_MAPS}",
+    "five_wide": f"{_ROWS}, {_MAPS}, {_CHANNELS}, i8, {_ROWS}",
+    "five_wide_input": f"{_ROWS}, {_MAPS}, i8, {_ROWS}",
+    "five_wide_filters": f"{_ROWS}, {_ROWS}, i8, {_MAPS}",
+}

@@ -1,0 +1,321 @@
+"""A grid: one YAML file of a person -> the list of runs it asks for.
+
+    base: svhn                   # a baseline of the paper
+    protocol: code               # text (what the paper says) or code (what its authors ran)
+    fixed: {cycles: 100}         # settings that differ from the baseline, the same in every run
+    sweep:                       # a cartesian product; a list of such blocks is their union
+      k: [10, 50, 100, 500]
+      seed: 1..100               # a range, both ends included
+      zip: {lr: [0.1, 0.05], batch_size: [64, 256]}    # lists walked side by side
+    resources: {minutes: 360}
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
+from dc_hpc.config.run_config import RunConfig, explain, make_config, run_id
+from dc_hpc.config.yaml_reader import Document, nearest, parse_scalar, read_yaml, short
+from dc_hpc.data.catalog import DATASETS
+from dc_hpc.data.custom import data_digest, find_own_data
+from dc_hpc.errors import InputError
+
+TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
+SETTINGS = tuple(name for name in RunConfig.model_fields if name != "data_digest")
+LARGEST_GRID = 100_000
+
+# A list is a value of these settings; everywhere else a list is what is swept over.
+_LIST_SETTINGS = ("probe", "mean", "std")
+_OFF_IS_NONE = {"pca": ("off", "none"), "halt_cycle": ("never", "off", "none"), "resume_leak": ("never", "off", "none"),
+                "probe_average_pool": ("off", "none")}  # fmt: skip
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
+
+
+class Resources(BaseModel):
+    """What one task of the cluster gets; it changes no result.
+
+    minutes: time limit. runs_per_task: runs that one task does one after the other. parallel_runs: how many of them
+    at the same time.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    minutes: Annotated[int, Field(ge=1, le=100_000)] = 240
+    runs_per_task: Annotated[int, Field(ge=1, le=10_000)] = 1
+    parallel_runs: Annotated[int, Field(ge=1, le=1_000)] = 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of a grid in the order of the file, each a whole RunConfig.
+
+    Two points may be one run: halting after the last cycle is never halting. `runs` holds each run once.
+    """
+
+    name: str
+    path: Path
+    points: tuple[RunConfig, ...]
+    resources: Resources
+
+    @cached_property
+    def runs(self) -> dict[str, RunConfig]:
+        """run_id -> RunConfig, each run once, in the order of the points."""
+        return {run_id(point): point for point in self.points}
+
+
+def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | None = None) -> Grid:
+    """Read and expand a grid; InputError with file and line for whatever is wrong in it.
+
+    overrides: settings from `--set`. One that the grid sweeps over is replaced there (a list sweeps over other
+    values), any other replaces the baseline's and the grid's fixed value. data_root is where a person's own images
+    lie; their digest becomes part of the run.
+    """
+    document = read_yaml(path)
+    _check_keys(document, (), TOP_KEYS)
+    for key in ("base", "protocol", "sweep"):
+        if key not in document.data:
+            raise InputError(f"{document.name}: {key} is missing; a grid has {', '.join(TOP_KEYS)}")
+    base = _choice(document, "base", document.data["base"], BASELINES)
+    blocks = _blocks(document, dict(overrides or {}))
+    fixed = _fixed(document, overrides or {}, blocks)
+    default = {"protocol": document.data["protocol"]}
+    settings = [default | fixed | point for block in blocks for point in _product(document, block)]
+    _refuse_duplicates(document, settings)
+    digests = _OwnDigests(data_root)
+    points = tuple(_point(document, base, one, digests) for one in settings)
+    return Grid(path.stem, path, points, _resources(document))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` of `--set`, the value read as in a grid: `cycles=2`, `k=[5, 20]`, `seed=1..3`, `pca=off`."""
+    key, equals, value = text.partition("=")
+    named = short(text, 100)
+    if not equals:
+        raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
+    if key not in (*SETTINGS, "protocol"):
+        near = nearest(key, SETTINGS)
+        raise InputError(f"--set {named}: unknown key {short(repr(key), 100)}{near}; allowed: {', '.join(SETTINGS)}")
+    try:
+        return key, parse_scalar(value)
+    except InputError as error:
+        raise InputError(f"--set {named}: {error}") from None
+
+
+def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sweep blocks, overrides of swept keys put in."""
+    sweep = document.data["sweep"]
+    several = isinstance(sweep, list)
+    blocks = []
+    for index, block in enumerate(sweep if several else [sweep]):
+        where = ("sweep", index) if several else ("sweep",)
+        if not isinstance(block, dict) or not block:
+            raise _problem(document, where, "sweep must map settings to lists, for example {seed: 1..5}")
+        _check_keys(document, where, (*SETTINGS, "zip"))
+        axes = {key: _axis(document, (*where, key), overrides.get(key, values))
+                for key, values in block.items() if key != "zip"}  # fmt: skip
+        zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else None
+        blocks.append({"axes": axes, "zip": zipped})
+        _check_size(document, blocks)
+    if not blocks:
+        raise _problem(document, ("sweep",), "sweep is empty; give at least one setting, for example {seed: 1..5}")
+    # A list that no block sweeps over becomes one more axis of every block.
+    for key, value in overrides.items():
+        if _sweeps(key, value) and not any(key in _swept(block) for block in blocks):
+            axis = _axis(document, ("sweep", key), value)
+            for block in blocks:
+                block["axes"][key] = axis
+    _check_size(document, blocks)
+    return blocks
+
+
+def _check_size(document: Document, blocks: list[dict[str, Any]]) -> None:
+    """Refuse a grid that is too large, before any of its points is made."""
+    size = 0
+    for block in blocks:
+        zipped = len(next(iter(block["zip"].values()))) if block["zip"] else 1
+        size += zipped * math.prod(len(axis) for axis in block["axes"].values())
+    if size > LARGEST_GRID:
+        raise InputError(f"{document.name}: {size} points; a grid has at most {LARGEST_GRID}, so split it")
+
+
+def _zipped(document: Document, where: tuple, lists: Any, overrides: dict[str, Any]) -> dict[str, list[Any]]:
+    if not isinstance(lists, dict) or len(lists) < 2:
+        raise _problem(document, where, "zip pairs two settings or more, for example {k: [5, 20], seed: [1, 2]}")
+    _check_keys(document, where, SETTINGS)
+    changed = [key for key in lists if key in overrides]
+    if changed:
+        raise InputError(f"--set {changed[0]}: {document.name} zips this key with others; edit the grid instead")
+    axes = {key: _axis(document, (*where, key), values) for key, values in lists.items()}
+    lengths = {key: len(values) for key, values in axes.items()}
+    if len(set(lengths.values())) > 1:
+        raise _problem(document, where, f"zip needs lists of one length, not {lengths}")
+    return axes
+
+
+def _axis(document: Document, where: tuple, values: Any) -> list[Any]:
+    """The values that one key takes: a list, a range, or a single value."""
+    key = where[-1]
+    items = values if _sweeps(key, values) and isinstance(values, list) else [values]
+    expanded: list[Any] = []
+    for item in items:
+        expanded += _range(document, where, item)
+        if len(expanded) > LARGEST_GRID:
+            raise _problem(document, where, f"{key} takes too many values, a grid has at most {LARGEST_GRID} points; "
+                                            "split it")  # fmt: skip
+    if not expanded:
+        raise _problem(document, where, f"{key} is an empty list; give at least one value")
+    return expanded
+
+
+def _range(document: Document, where: tuple, item: Any) -> list[Any]:
+    match = _RANGE.fullmatch(item) if isinstance(item, str) else None
+    if not match:
+        return [item]
+    first, last = int(match[1]), int(match[2])
+    if not first <= last < first + LARGEST_GRID:
+        raise _problem(document, where, f"range {item} must go upwards and hold at most {LARGEST_GRID} values")
+    return list(range(first, last + 1))
+
+
+def _sweeps(key: str, value: Any) -> bool:
+    """Whether a value is swept over: a list or a range; for a setting that is itself a list, a list of lists."""
+    if key in _LIST_SETTINGS:
+        return isinstance(value, list) and any(isinstance(item, list) for item in value)
+    return isinstance(value, list) or (isinstance(value, str) and bool(_RANGE.fullmatch(value)))
+
+
+def _swept(block: dict[str, Any]) -> set[str]:
+    return set(block["axes"]) | set(block["zip"] or ())
+
+
+def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    fixed = document.data.get("fixed") or {}
+    if not isinstance(fixed, dict):
+        raise _problem(document, ("fixed",), "fixed must map settings to values, for example {cycles: 100}")
+    if fixed:
+        _check_keys(document, ("fixed",), SETTINGS)
+    swept = set().union(*(_swept(block) for block in blocks))
+    twice = [key for key in fixed if all(key in _swept(block) for block in blocks) and key not in overrides]
+    if twice:
+        raise _problem(document, ("fixed", twice[0]), f"{twice[0]} is both fixed and swept; keep one of them")
+    return fixed | {key: value for key, value in overrides.items() if key not in swept}
+
+
+def _product(document: Document, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    axes = [[{key: value} for value in values] for key, values in block["axes"].items()]
+    if block["zip"]:
+        keys = list(block["zip"])
+        axes.append([dict(zip(keys, values)) for values in zip(*block["zip"].values())])
+    for parts in itertools.product(*axes):
+        yield {key: value for part in parts for key, value in part.items()}
+
+
+def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> None:
+    seen = set()
+    for one in settings:
+        point = json.dumps(one, sort_keys=True)
+        if point in seen:
+            raise InputError(f"{document.name}: the point {short(point, 300)} stands twice; remove one of them")
+        seen.add(point)
+
+
+def _point(document: Document, base: str, given: dict[str, Any], digests: Callable[[str], str | None]) -> RunConfig:
+    """One point: the baseline, the protocol's fields, then what the grid gives."""
+    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base])
+    own = {key: _meant(key, value) for key, value in given.items() if key != "protocol"}
+    settings = BASELINES[base] | PROTOCOLS[base][protocol] | own
+    try:
+        config = make_config(settings | {"protocol": protocol_of(base, settings)})
+        digest = digests(config.dataset)
+        return config.model_copy(update={"data_digest": digest}) if digest else config
+    except InputError as error:
+        raise InputError(f"{document.name}{_line_of_key(document, error.key)}: {error}") from None
+
+
+def _meant(key: str, value: Any) -> Any:
+    """The value that a person means by off, on, never, or one layer instead of a list."""
+    if isinstance(value, str) and value in _OFF_IS_NONE.get(key, ()):
+        return None
+    if RunConfig.model_fields[key].annotation is bool and value in ("on", "off"):
+        return value == "on"
+    if key == "probe" and value in ("off", "none", None, ["off"]):
+        return ()
+    if key in _LIST_SETTINGS:
+        return tuple(value) if isinstance(value, list) else (value,)
+    return value
+
+
+class _OwnDigests:
+    """data set name -> content digest of a person's own images; None for the sets the package knows."""
+
+    def __init__(self, data_root: Path):
+        self.data_root, self.known = data_root, dict.fromkeys(DATASETS)
+
+    def __call__(self, name: str) -> str | None:
+        if name not in self.known:
+            path = find_own_data(name, self.data_root)
+            if path is None:
+                raise InputError(f"dataset {name!r} is neither one of {', '.join(DATASETS)} nor in {self.data_root} as "
+                                 f"{name}.npz, {name}.zip or folder {name}; put it there or give --data", key="dataset")
+            self.known[name] = data_digest(path)
+        return self.known[name]
+
+
+def _resources(document: Document) -> Resources:
+    given = document.data.get("resources") or {}
+    if not isinstance(given, dict):
+        raise _problem(document, ("resources",), "resources must be a mapping, for example {minutes: 60}")
+    try:
+        return Resources(**given)
+    except ValidationError as error:
+        problem = explain(error, tuple(Resources.model_fields))
+        raise _problem(document, ("resources", problem.key), str(problem)) from None
+
+
+def _check_keys(document: Document, where: tuple, allowed: tuple[str, ...]) -> None:
+    block = document.data
+    for step in where:
+        block = block[step]
+    for key in block:
+        if key not in allowed:
+            raise _problem(document, (*where, key), f"unknown key {short(repr(key), 100)}{nearest(key, allowed)}; "
+                                                    f"allowed: {', '.join(allowed)}")  # fmt: skip
+
+
+def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        line = _line_of_key(document, key)
+        given, near = short(repr(value), 100), nearest(str(value), tuple(allowed))
+        raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; "
+                         f"allowed: {', '.join(allowed)}")  # fmt: skip
+    return value
+
+
+def _problem(document: Document, where: tuple, message: str) -> InputError:
+    return InputError(f"{document.name}:{document.line(where)}: {message}")
+
+
+def _line_of_key(document: Document, key: str | None) -> str:
+    """`:line` of a setting, wherever in the file it stands; nothing when it comes from a flag or the baseline."""
+    places = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
+    sweep = document.data.get("sweep")
+    if isinstance(sweep, list):
+        places += [("sweep", index, *tail) for index in range(len(sweep)) for tail in ((key,), ("zip", key))]
+    for place in places:
+        block = document.data
+        for step in place[:-1]:
+            block = block.get(step) if isinstance(block, dict) else block[step] if isinstance(step, int) else None
+        if isinstance(block, dict) and key in block:
+            return f":{document.line(place)}"
+    return ""

@@ -1,0 +1,208 @@
+"""One run: every setting that changes its result, checked, and the name that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dc_hpc.config.yaml_reader import nearest, short
+from dc_hpc.data.catalog import DATASETS
+from dc_hpc.errors import InputError
+
+LENET5_LAYERS = ("conv1", "bn1", "relu1", "pool1", "conv2", "bn2", "relu2", "pool2", "fc1", "fc1_relu", "fc2")
+ALEXNET_LAYERS = (
+    "conv1", "bn1", "relu1", "pool1", "conv2", "bn2", "relu2", "pool2", "conv3", "bn3", "relu3", "conv4", "bn4",
+    "relu4", "conv5", "bn5", "relu5", "pool5", "fc1", "fc1_relu", "fc2",
+)  # fmt: skip
+
+
+class NetFacts(BaseModel):
+    """What must be known of a net before it is built, on a login node without torch.
+
+    channels and size: of its input. features: D. layers: what may be probed. A test holds them against the nets.
+    """
+
+    channels: int
+    size: int
+    features: int
+    layers: tuple[str, ...]
+
+
+NETS = {
+    "lenet5": NetFacts(channels=1, size=32, features=84, layers=LENET5_LAYERS),
+    "alexnet_small": NetFacts(channels=3, size=32, features=1024, layers=ALEXNET_LAYERS),
+    "alexnet": NetFacts(channels=3, size=224, features=2048, layers=ALEXNET_LAYERS),
+}
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, lt=1e6, allow_inf_nan=False)]
+Channels = tuple[NotNegative, ...]
+
+# Recorded beside the settings but not part of the identity: `protocol` is a reading of other fields, `features`
+# decides what is dumped. Neither changes a result.
+NOT_IDENTITY = ("protocol", "features")
+
+
+class RunConfig(BaseModel):
+    """The settings of one run, in the words of the paper (Table 1, section 3.3).
+
+    A field with a default is neutral at that value and then left out of the identity, so that adding a field renames
+    no run. Therefore: a new field always has a default, and a default never changes.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    dataset: Name
+    net: Literal["lenet5", "alexnet_small", "alexnet"]
+    k: Count
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    cycles: Annotated[int, Field(ge=0, le=100_000)]
+    last_cycle: Literal["train", "skip"]
+    batch_norm: bool
+    sobel: Literal["off", "fixed", "random"]
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NotNegative
+    batch_size: Count
+    kmeans_init: Literal["k-means++", "random"]
+    resize: Count
+    crop: Count
+    mean: Channels
+    std: tuple[Positive, ...]
+    training_view: Literal["none", "flip", "box_per_batch", "box_per_image_flip"]
+
+    data_digest: str | None = None
+    pca: Count | None = None
+    halt_cycle: Count | None = None
+    reassign: Count = 1
+    epochs_per_cycle: Count = 1
+    kmeans_iterations: Count = 20
+    # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
+    labels: bool = False
+    resume_leak: Count | None = None
+    probe: tuple[str, ...] = ()
+    probe_flip: bool = False
+    probe_average_pool: Count | None = None
+    probe_epochs: Count = 20
+    probe_lr: Positive = 0.01
+    probe_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    probe_weight_decay: NotNegative = 1e-4
+    probe_batch_size: Count = 256
+
+    protocol: Literal["text", "code", "mixed"] = "mixed"
+    features: Literal["none", "first", "first_last", "every"] | Count = "first_last"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never_halted(cls, values: Any) -> Any:
+        """A run that halts when it ends never halted: it has the same result, so it gets the same name."""
+        if isinstance(values, dict):
+            halt, cycles = values.get("halt_cycle"), values.get("cycles")
+            if type(halt) is int and type(cycles) is int and 1 <= max(cycles, 1) <= halt:
+                return values | {"halt_cycle": None}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        for problem in _misfits(self):
+            raise ValueError(problem)
+        return self
+
+
+def _misfits(c: RunConfig) -> Iterator[str]:
+    """What does not fit together among settings that are each allowed; each line begins with the setting."""
+    net = NETS[c.net]
+    channels, images = DATASETS.get(c.dataset, (net.channels, None))
+    layers = [layer for layer in net.layers if c.batch_norm or not layer.startswith("bn")]
+    if channels != net.channels:
+        yield (f"net {c.net} reads {net.channels} channels and dataset {c.dataset} has {channels}; pair lenet5 with "
+               "fmnist or mnist, the AlexNets with svhn or cifar10")  # fmt: skip
+    for name, values in (("mean", c.mean), ("std", c.std)):
+        if len(values) != net.channels:
+            yield f"{name} needs {net.channels} numbers for {c.net}, not {len(values)}"
+    if c.crop != net.size:
+        yield f"crop {c.crop} does not fit {c.net}; allowed: {net.size}"
+    if c.resize < c.crop:
+        yield f"resize {c.resize} is smaller than crop {c.crop}"
+    if images is not None and c.k > images:
+        yield f"k {c.k} is larger than the {images} images of {c.dataset}"
+    if c.pca is not None and c.pca > net.features:
+        yield f"pca {c.pca} is larger than the {net.features} features of {c.net}; allowed: 1 to {net.features}, or off"
+    if c.net == "lenet5" and c.sobel != "off":
+        yield f"sobel {c.sobel} needs three colours and lenet5 reads one; allowed: off"
+    if c.labels and (c.halt_cycle is not None or c.cycles == 0):
+        yield "labels on trains on the truth and never clusters: leave halt_cycle out and give cycles of 1 or more"
+    if c.resume_leak is not None and (c.halt_cycle is None or c.halt_cycle > c.resume_leak):
+        yield (f"resume_leak {c.resume_leak} needs a halt_cycle of at most {c.resume_leak}: a run that still clusters "
+               "replaces its labels")  # fmt: skip
+    for layer in c.probe:
+        if layer not in layers:
+            yield f"probe layer {layer} is not in {c.net}; allowed: {', '.join(layers)}"
+    if len(set(c.probe)) < len(c.probe):
+        yield f"probe names a layer twice: {', '.join(c.probe)}"
+
+
+def canonical_json(config: RunConfig) -> str:
+    """The settings that change the result, neutral ones left out, as one line of JSON with sorted keys."""
+    fields = RunConfig.model_fields
+    settings = {
+        name: value
+        for name, value in config.model_dump(mode="json").items()
+        if name not in NOT_IDENTITY and (fields[name].is_required() or getattr(config, name) != fields[name].default)
+    }
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def run_id(config: RunConfig) -> str:
+    """The name of the run and of its directory: what a person looks for, then 12 hex digits of SHA-256.
+
+    Everything that changes the result is in it; host, threads, engine and what is dumped are not.
+    """
+    halt = f"-halt{config.halt_cycle}" if config.halt_cycle else ""
+    truth = "-labels" if config.labels else f"-leak{config.resume_leak}" if config.resume_leak else ""
+    only_ia = "-ia" if config.cycles == 0 else ""
+    digest = hashlib.sha256(canonical_json(config).encode()).hexdigest()[:12]
+    return f"{config.dataset}-k{config.k}{halt}{truth}{only_ia}-seed{config.seed}-{digest}"
+
+
+def make_config(settings: dict[str, Any]) -> RunConfig:
+    """A checked RunConfig, or InputError about the first thing that is wrong."""
+    try:
+        return RunConfig(**settings)
+    except ValidationError as error:
+        raise explain(error, tuple(RunConfig.model_fields)) from None
+
+
+def explain(error: ValidationError, known: tuple[str, ...]) -> InputError:
+    """The first problem of a pydantic error as one line: the key, its value, what is allowed."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+        return InputError(message, key=message.split()[0])
+    key, value = str(first["loc"][0]), first["input"]
+    named, given = short(repr(key), 100), short(repr(value), 100)
+    if first["type"] == "missing":
+        return InputError(f"{key} is missing", key=key)
+    if first["type"] == "extra_forbidden":
+        return InputError(f"unknown key {named}{nearest(key, known)}; allowed: {', '.join(known)}", key=key)
+    return InputError(f"{key} {given} is not allowed{_suggestion(value, first)}; allowed: {_allowed(first)}", key=key)
+
+
+def _suggestion(value: Any, problem: Any) -> str:
+    if problem["type"] != "literal_error" or not isinstance(value, str):
+        return ""
+    return nearest(value, tuple(re.findall(r"'([^']+)'", problem["ctx"]["expected"])))
+
+
+def _allowed(problem: Any) -> str:
+    kinds = {"string_pattern_mismatch": "letters, digits and . _ - (at most 64, not starting with . or -)",
+             "int_type": "a whole number", "float_type": "a number", "bool_type": "on or off",
+             "string_type": "a word", "tuple_type": "a list"}  # fmt: skip
+    return kinds.get(problem["type"], problem["msg"].replace("Input should be ", ""))

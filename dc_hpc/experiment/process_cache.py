@@ -1,0 +1,80 @@
+"""What the runs of one process share: the data set, its views, and the first forward pass of a net and seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dc_hpc.algorithm.clustering import principal_components, reduce_features
+from dc_hpc.algorithm.deepcluster import forward
+from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.data.custom import data_digest, find_own_data
+from dc_hpc.data.official import Dataset, load
+from dc_hpc.errors import InputError
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.reuse import first_pass
+
+
+class Memory:
+    """Remembers the last of each kind; everything in it is only read.
+
+    keep: whether another run may come that needs it; a process with one run remembers nothing for nobody.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep
+        self._known: dict[str, tuple[Any, Any]] = {}
+
+    def images(self, config: RunConfig, execution: Execution, device: torch.device) -> tuple[Dataset, SeenImages]:
+        """The data set of a run, and its training images with their views on the device."""
+        name = (config.dataset, config.data_digest, execution.data, len(config.mean))
+        dataset = self._remember("data set", name, lambda: _load(config, execution))
+        views, name = views_of(config), (name, views_of(config), str(device))
+        seen = self._remember("views", name, lambda: SeenImages(dataset.train_images.to(device), views))
+        return dataset, seen
+
+    def first_features(self, config: RunConfig, trunk: nn.Sequential, seen: SeenImages) -> torch.Tensor:
+        """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
+        name = (first_pass(config), str(seen.images.device))
+
+        def reduced() -> torch.Tensor:
+            features = self._remember("features", name, lambda: forward(trunk, seen))
+            if config.pca is None:
+                return reduce_features(features, pca=None)
+            components = self._remember("components", name, lambda: principal_components(features))
+            return reduce_features(features, pca=config.pca, components=components)
+
+        return self._remember("reduced", (name, config.pca), reduced)
+
+    def _remember(self, kind: str, name: Any, make: Any) -> Any:
+        known = self._known.get(kind)
+        if known is not None and known[0] == name:
+            return known[1]
+        self._known.pop(kind, None)  # before the new one is made: two of a kind may not fit
+        made = make()
+        if self.keep:
+            self._known[kind] = (name, made)
+        return made
+
+
+def views_of(config: RunConfig) -> Views:
+    """The two views that a run's settings ask for."""
+    return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
+
+
+def _load(config: RunConfig, execution: Execution) -> Dataset:
+    """The data set, which must be the one that the run's identity names."""
+    if config.data_digest:
+        path = find_own_data(config.dataset, Path(execution.data))
+        if path is None or data_digest(path) != config.data_digest:
+            raise InputError(f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
+                             "made for; put the old one back, or submit the grid again to make new runs")
+    dataset = load(config.dataset, Path(execution.data))
+    channels = dataset.train_images.shape[1]
+    if channels != len(config.mean):
+        raise InputError(f"dataset {config.dataset} has {channels} channels, net {config.net} reads {len(config.mean)}")
+    return dataset

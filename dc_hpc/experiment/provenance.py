@@ -1,0 +1,72 @@
+"""Which code ran: the commit, what was changed since, the versions of packages; and a copy of it to run from."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dc_hpc.storage import atomic_files
+from dc_hpc.storage.atomic_files import DamagedFile
+
+_PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "numba", "faiss-cpu", "faiss-gpu", "submitit")
+_PACKAGE = Path(__file__).parents[1]
+_LARGEST_DIFF = 1 << 20
+_MADE_FROM = "snapshot.json"
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide results, as installed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> dict[str, Any]:
+    """The commit of the code that runs and whether it was changed since; None where it is no checkout.
+
+    A snapshot says what it was copied from: where it lies may be inside a checkout that has moved on.
+    """
+    try:
+        made_from = atomic_files.read_json(_PACKAGE.parent / _MADE_FROM)
+        return {"commit": made_from["commit"], "dirty": made_from["dirty"]}
+    except (OSError, DamagedFile, KeyError, TypeError):
+        pass
+    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if head is None or changes is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": head.strip(), "dirty": bool(changes.strip())}
+
+
+def code_facts() -> dict[str, Any]:
+    """What a submission records of the code: commit, dirty, the diff of a dirty checkout, package versions."""
+    facts = commit()
+    diff = _git("diff", "HEAD") if facts["dirty"] else ""
+    return facts | {"diff": (diff or "")[:_LARGEST_DIFF], "versions": versions()}
+
+
+def snapshot(outputs: Path) -> Path:
+    """A copy of the package, named after its content; returns the folder to put on PYTHONPATH."""
+    sources = {path.relative_to(_PACKAGE): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
+    digest = atomic_files.sha256_hex(b"\0".join(str(name).encode() + b"\0" + text for name, text in sources.items()))[:12]
+    folder = (outputs / "slurm" / "snapshots" / digest).absolute()
+    for name, text in sources.items():
+        target = folder / _PACKAGE.name / name
+        atomic_files.make_directory(target.parent)
+        atomic_files.write_once(target, text)
+    atomic_files.write_json(folder / _MADE_FROM, commit(), once=True)
+    return folder
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(_PACKAGE), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

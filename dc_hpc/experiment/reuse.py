@@ -1,0 +1,89 @@
+"""Work that need not be done twice: what two runs have in common, and who can give it to whom.
+
+Everything here is exact. A first forward pass is a function of the fresh net and the images; two runs that differ in
+when they halt are the same run until the last clustering of the shorter one (section 4.2); the first clustering of a
+run is the whole of its IA run (section 4.1.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dc_hpc.config.run_config import RunConfig, run_id
+
+# What the features of the fresh net depend on.
+_FIRST_PASS = ("dataset", "data_digest", "net", "batch_norm", "sobel", "seed", "resize", "crop", "mean", "std")
+
+
+def first_pass(config: RunConfig) -> tuple[Any, ...]:
+    """What decides the features of the fresh net: runs with the same value share one forward pass."""
+    return tuple(getattr(config, name) for name in _FIRST_PASS)
+
+
+def ordered(configs: dict[str, RunConfig]) -> list[str]:
+    """The runs so that those that share come one after the other, and a giver before those it gives to."""
+    place = {family: number for number, family in enumerate(dict.fromkeys(map(first_pass, configs.values())))}
+
+    def rank(name: str) -> tuple:
+        one = configs[name]
+        return place[first_pass(one)], one.cycles > 0, one.halt_cycle is not None, -(one.halt_cycle or 0)
+
+    return sorted(configs, key=rank)
+
+
+def ia_twin(config: RunConfig) -> str | None:
+    """The run that only measures the IA of this one; None for a run that is one itself or never clusters."""
+    if config.cycles == 0 or config.labels:
+        return None
+    return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=()))
+
+
+def halted_twins(config: RunConfig, cycle: int) -> Iterator[str]:
+    """The runs that are this one up to the end of `cycle`, cluster once more, and then halt, while this one goes on.
+
+    The leak of a restart comes after the halt, so it changes nothing before it.
+    """
+    halt = cycle + 2  # so many clusterings; its last is its own to do, for it dumps the features of that one
+    if config.labels or halt >= _last_clustering(config):
+        return
+    for leak in (None, halt, halt + 1):
+        yield run_id(_with(config, halt_cycle=halt, resume_leak=leak))
+
+
+def saved(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
+    """(first forward passes, whole cycles) that the runs of these tasks need not compute, each task by itself."""
+    clustering = [[one for one in pack if not one.labels] for pack in packs]
+    passes = sum(len(runs) - len(set(map(first_pass, runs))) for runs in clustering)
+    return passes, sum(given_cycles(packs).values())
+
+
+def given_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
+    """Halted run -> the whole cycles that another run of its task gives it."""
+    given: dict[str, int] = {}
+    for pack in packs:
+        longest: dict[str, int] = {}
+        for one in pack:
+            if not one.labels:
+                longest[_unhalted(one)] = max(longest.get(_unhalted(one), 0), _last_clustering(one))
+        given |= {run_id(one): one.halt_cycle - 1 for one in pack
+                  if not one.labels and _may_receive(one) and one.halt_cycle < longest[_unhalted(one)]}  # fmt: skip
+    return given
+
+
+def _last_clustering(config: RunConfig) -> int:
+    """The number of cycles until a run clusters no more."""
+    return config.cycles if config.halt_cycle is None else config.halt_cycle
+
+
+def _unhalted(config: RunConfig) -> str:
+    return run_id(_with(config, halt_cycle=None, resume_leak=None))
+
+
+def _may_receive(config: RunConfig) -> bool:
+    return config.halt_cycle is not None and config.resume_leak in (None, config.halt_cycle, config.halt_cycle + 1)
+
+
+def _with(config: RunConfig, **changes: Any) -> RunConfig:
+    """The same settings but for these; checked like any other."""
+    return RunConfig(**(dict(config) | changes))

@@ -1,0 +1,194 @@
+"""Lines: accuracy over halting positions (Figure 5, Table A.1) and over layers; agreement over the cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dc_hpc.report.figures.style import (
+    AXIS_NAMES,
+    GREY,
+    MARKERS,
+    MOST_GROUPS,
+    PALETTE,
+    RED,
+    canvas,
+    drawable,
+    parted,
+    wrapped,
+)
+from dc_hpc.report.panels.comparisons import TRAINING, axis_groups, layer_cells, layers_of
+from dc_hpc.report.panels.grouping import Cell, Row, order, shown
+from dc_hpc.report.panels.matching import select, setting_groups
+from dc_hpc.report.panels.paper import Panel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def halting(panel: Panel, rows: Sequence[Row]) -> Figure | None:
+    """Accuracy against the cycle after which clustering halts (Figure 5), `never` at the right end; leaked
+    apart.
+    """
+    groups = drawable(axis_groups(panel, rows, "accuracy"), "accuracy")
+    if not groups:
+        return None
+    halts = sorted(
+        {cell.settings["halt_cycle"] for _, cells in groups for cell in cells if cell.values("accuracy")},
+        key=lambda halt: order("halt_cycle", halt),
+    )
+    figure, axes = canvas(1, width=6.2, height=4.2)
+    ax = axes[0][0]
+    title, own = parted([group for group, _ in groups], also=panel.fixed)
+    for index, ((_, cells), name) in enumerate(zip(groups, own)):
+        for leaked in (False, True):
+            series = [cell for cell in cells if (cell.settings.get("resume_leak") is not None) == leaked]
+            plain = "clean" if len(panel.axis) > 1 else "ours" if panel.paper else ""
+            words = [name, "labels leaked" if leaked else plain]
+            _line(ax, halts, series, index, ", ".join(word for word in words if word), leaked)
+    for halt, printed in panel.paper.items():
+        if halt in halts:
+            ax.plot(halts.index(halt), printed, "x", color=RED, markersize=8, markeredgewidth=2, zorder=5)
+    if panel.paper:
+        ax.plot([], [], "x", color=RED, markersize=8, markeredgewidth=2, label="the paper")
+    ax.set_xticks(range(len(halts)), [shown("halt_cycle", halt) for halt in halts])
+    ax.set_xlim(-0.4, len(halts) - 0.6)
+    ax.set_xlabel(AXIS_NAMES["halt_cycle"])
+    ax.set_ylabel("accuracy (%)")
+    ax.set_title(title)
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+def _line(ax: Axes, halts: list[Any], series: Sequence[Cell], index: int, name: str, leaked: bool) -> None:
+    found = {
+        halts.index(cell.settings["halt_cycle"]): list(cell.values("accuracy").values())
+        for cell in series
+        if cell.values("accuracy")
+    }
+    if not found:
+        return
+    places = sorted(found)
+    colour = PALETTE[(index + 3 * leaked) % len(PALETTE)]
+    counts = sorted(len(values) for values in found.values())
+    n = f"n = {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))}"
+    ax.plot(
+        places,
+        [float(np.median(found[place])) for place in places],
+        color=colour,
+        linewidth=1.8,
+        linestyle="--" if leaked else "-",
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=6,
+        label=", ".join(word for word in (name, n) if word),
+    )
+    for place in places:
+        if len(found[place]) > 1:
+            ax.scatter([place] * len(found[place]), found[place], s=14, color=colour, alpha=0.5, linewidth=0)
+
+
+def layers(panel: Panel, rows: Sequence[Row]) -> Figure | None:
+    """Accuracy by probed layer: the random floor, what clustering adds, the supervised ceiling."""
+    cells = [
+        cell
+        for cell in layer_cells(panel, rows)
+        if any(cell.values(f"accuracy_{x}") for x in layers_of([cell]))
+    ]
+    cells = cells[: 2 * MOST_GROUPS]
+    names = layers_of(cells)
+    if not names:
+        return None
+    figure, axes = canvas(1, width=6.2, height=4.2)
+    title, own = parted(cells, skip=("training", "cycles"))
+    looks = {TRAINING[0]: (GREY, ":"), TRAINING[1]: (None, "-"), TRAINING[2]: ("#222222", "--")}
+    for index, (cell, name) in enumerate(zip(cells, own)):
+        colour, dashes = looks[cell.settings["training"]]
+        found = {
+            place: list(values.values())
+            for place, layer in enumerate(names)
+            if (values := cell.values(f"accuracy_{layer}"))
+        }
+        counts = sorted({len(values) for values in found.values()})
+        words = [
+            cell.settings["training"],
+            f"{cell.settings['cycles']} cycles",
+            name,
+            f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
+        ]
+        _profile(axes[0][0], found, colour or PALETTE[index % len(PALETTE)], dashes, index, words)
+    axes[0][0].set_xticks(range(len(names)), names)
+    axes[0][0].set_xlabel("probed layer")
+    axes[0][0].set_ylabel("accuracy (%)")
+    axes[0][0].set_title(title)
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+def _profile(
+    ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, index: int, words: list[str]
+) -> None:
+    ax.plot(
+        list(found),
+        [float(np.median(values)) for values in found.values()],
+        color=colour,
+        linestyle=dashes,
+        linewidth=1.8,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=6,
+        label=", ".join(word for word in words if word),
+    )
+    for place, values in found.items():
+        ax.scatter([place] * len(values), values, s=12, color=colour, alpha=0.45, linewidth=0)
+
+
+def curves(panel: Panel, rows: Sequence[Row], cycles: pd.DataFrame) -> Figure | None:
+    """Section 3.2's two agreements over the cycles: median of the runs, band between their quartiles."""
+    groups = setting_groups(panel, select(panel, rows), "accuracy")
+    found = []
+    for group in groups:
+        runs = {row["run_id"] for row in group.rows if row["state"] == "done"}
+        table = cycles[cycles["run_id"].isin(runs)]
+        if len(table):
+            found.append((group, table))
+    if not found:
+        return None
+    found = found[:MOST_GROUPS]
+    figure, axes = canvas(2, width=5, height=3.9)
+    title, own = parted([group for group, _ in found], also=panel.fixed)
+    for index, ((_, table), name) in enumerate(zip(found, own)):
+        words = ", ".join(word for word in (name, f"n = {table['run_id'].nunique()}") if word)
+        _band(axes[0][0], table, "nmi_true", PALETTE[index], words)
+        _band(axes[0][1], table, "nmi_prev", PALETTE[index], words)
+        chance = table.groupby("cycle")["nmi_true_chance"].median()
+        axes[0][0].plot(
+            chance.index.to_numpy(int),
+            chance.to_numpy(float),
+            color=PALETTE[index],
+            linestyle=":",
+            linewidth=1.2,
+        )
+    axes[0][0].set_title(f"{wrapped(title)}\nNMI with the truth (dotted: chance)")
+    axes[0][1].set_title("NMI with the cycle before")
+    for ax in axes[0]:
+        ax.set_xlabel("cycle")
+        ax.set_ylabel("NMI")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center")
+    return figure
+
+
+def _band(ax: Axes, table: pd.DataFrame, name: str, colour: str, label: str) -> None:
+    known = table[table[name].notna()]
+    quartiles = known.groupby("cycle")[name].quantile([0.25, 0.5, 0.75]).unstack()
+    if quartiles.empty:
+        return
+    x = quartiles.index.to_numpy(int)
+    low, middle, high = (quartiles[q].to_numpy(float) for q in (0.25, 0.5, 0.75))
+    ax.plot(
+        x, middle, color=colour, linewidth=1.8, label=label, marker="o" if len(x) < 8 else None, markersize=4
+    )
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -1,0 +1,120 @@
+"""runs.csv and cycles.csv read back, exactly: the tables of `tables.py` without the run directories."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.config.yaml_reader import short
+from dc_hpc.errors import InputError
+from dc_hpc.report.frames.runs import frame_of, no_cycles, records
+from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, setting_cell
+
+
+def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of one or more runs.csv, and the cycles of the cycles.csv beside each, both sorted by run_id.
+
+    A run that several tables hold counts once, with its cycles: as done where one has it done, then as the table
+    that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree. What was running
+    when its table was written is resumable: a table cannot tell what runs now. InputError where a file is no such
+    table, or a run in it has no name.
+    """
+    tables = [(records(read_runs_csv(path)), read_cycles_csv(path.with_name("cycles.csv"))) for path in paths]
+    for path, (found, _) in zip(paths, tables):
+        if any(row["run_id"] is None for row in found):
+            raise InputError(f"--runs {path}: a run has no run_id; write the file again")
+    rows = [(row["state"] != "done", place, row) for place, (found, _) in enumerate(tables) for row in found]
+    chosen: dict[str, tuple[int, dict[str, Any]]] = {}
+    for _, place, row in sorted(rows, key=lambda one: one[:2]):
+        chosen.setdefault(row["run_id"], (place, row))
+    source = {name: place for name, (place, _) in chosen.items()}
+    cycles = pd.concat(frame[frame["run_id"].map(source) == place] for place, (_, frame) in enumerate(tables))
+    runs = frame_of([_at_rest(chosen[name][1]) for name in sorted(chosen)])
+    return runs, cycles.sort_values("run_id", kind="stable").reset_index(drop=True)
+
+
+def _at_rest(row: dict[str, Any]) -> dict[str, Any]:
+    if row["state"] != "running":
+        return row
+    return row | {"state": "resumable", "state_reason": "running when its table was written"}
+
+
+def read_runs_csv(path: Path) -> pd.DataFrame:
+    """The frame that `runs_csv` made the file of; InputError when it is no such table.
+
+    Settings that did not exist when the file was written get their neutral value.
+    """
+    columns = _columns(path, ("run_id", "state", "dataset", "k", "seed"), kind_of)
+    new = {
+        name: setting_cell(name, field.default)
+        for name, field in RunConfig.model_fields.items()
+        if name not in columns and not field.is_required()
+    }
+    settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    return frame_of([row | (new if row["dataset"] is not None else {}) for row in settled])
+
+
+def read_cycles_csv(path: Path) -> pd.DataFrame:
+    """The frame that `cycles_csv` made the file of; without a row where there is no file; InputError otherwise."""
+    if not path.exists():
+        return no_cycles()
+    expected = list(no_cycles().columns)
+    columns = _columns(path, expected, kind_in_cycles)
+    return pd.DataFrame({name: column(name, columns[name], kind_in_cycles) for name in expected})
+
+
+def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -> dict[str, list[Any]]:
+    """Column -> its values, None where a cell is empty."""
+    try:
+        if not path.is_file() and path.exists():
+            raise OSError("not a regular file")  # a pipe would have us wait for ever
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--runs {path} cannot be read ({error}); give a table that aggregate has written") from None
+    lost = [name for name in needed if name not in header]
+    if lost or len(set(header)) < len(header):
+        wrong = f"has no column {lost[0]}" if lost else "names a column twice"
+        raise InputError(f"--runs {path} {wrong}; give a table that aggregate has written")
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise InputError(f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again")
+        rows.append(dict(zip(header, line)))
+    return {name: _parsed(path, name, [row[name] for row in rows], kind_of(name)) for name in header}
+
+
+def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
+    try:
+        if kind == "unknown":
+            numeric = all(
+                text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
+            )
+            kind = "float" if numeric else "text"
+        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
+            kind
+        ]
+        return [None if text == "" else read(text) for text in texts]
+    except (ValueError, KeyError) as error:
+        named, cell = short(name, 60), short(str(error), 100)
+        raise InputError(
+            f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
+        ) from None
+
+
+def _int(text: str) -> int:
+    if not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError(f"{text!r}, beyond 64 bits")
+    return value
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,218 @@
+"""Run directories -> one row a run and one row a cycle, as pandas frames; to CSV and back.
+
+    from dc_hpc.report.tables import load_runs
+    runs = load_runs(Path("outputs"))
+    runs[runs.state == "done"].groupby("k").accuracy.median()
+
+A frame has one word for one thing: the names of RunConfig, of result.json and of metrics.csv. A list among
+the settings (`mean`, `std`, `probe`) is its items with a space between them. A missing value is a missing
+value (`pca` off, `halt_cycle` never, a run that is not done).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dc_hpc.report.frames.schema import (
+    ATTEMPTS,
+    RESULTS,
+    SETTINGS,
+    STAGES,
+    column,
+    csv_text,
+    kind_of,
+    numeric,
+    setting_cell,
+    texts,
+)
+from dc_hpc.storage import metrics_csv, run_directory
+from dc_hpc.storage.atomic_files import DamagedFile
+
+CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
+_NO_CONFIG = f"config.json: {os.strerror(errno.ENOENT)}"
+_CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
+
+# What reading a directory may raise when somebody else wrote into it.
+_DAMAGE = (DamagedFile, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+
+def load_runs(outputs: Path) -> pd.DataFrame:
+    """One row a run directory, done or not, sorted by run_id.
+
+    Columns: run_id, state (one of store.STATES, or `damaged`), state_reason; every field of RunConfig; the
+    numbers of result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and
+    entropies in nats); attempts (their number), seconds (of all attempts, and by stage); device, host,
+    commit, dirty, engine and threads of the last attempt. A directory that cannot be trusted has the state
+    `damaged`, the reason, and whatever of it was readable; it raises nothing.
+    """
+    return load(outputs)[0]
+
+
+def load_cycles(outputs: Path) -> pd.DataFrame:
+    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, metrics_file.METRICS, and the seconds of its
+    phases.
+
+    A phase that was done again after a restart counts with its last time.
+    """
+    return load(outputs)[1]
+
+
+def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """load_runs and load_cycles in one pass over the directories."""
+    directories = list(run_directory.run_directories(outputs))
+    read = [_read(directory) for directory in directories]
+    early = [place for place, (row, _) in enumerate(read) if row["state_reason"] == _NO_CONFIG]
+    if early:  # submit is making them, perhaps
+        time.sleep(0.2)
+        for place in early:
+            read[place] = _read(directories[place])
+    return frame_of([row for row, _ in read]), _cycles_frame(read)
+
+
+def no_cycles() -> pd.DataFrame:
+    """A frame as of `load_cycles` without a row."""
+    return _cycles_frame([])
+
+
+def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows with the columns of `load_runs`, in their order; what a row lacks is missing."""
+    seen = dict.fromkeys(name for row in rows for name in row)
+    fixed = ("run_id", "state", "state_reason", *SETTINGS, *RESULTS)
+    extra = sorted(set(seen) - set(fixed) - set(ATTEMPTS) - {"trunk_sha256"})
+    columns = (*fixed, *extra, "trunk_sha256", *ATTEMPTS)
+    return pd.DataFrame({name: column(name, [row.get(name) for row in rows]) for name in columns})
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as dictionaries of plain Python values, None for what is missing."""
+    columns = [
+        [
+            None if missing else value
+            for value, missing in zip(frame[name].tolist(), frame[name].isna().tolist())
+        ]
+        for name in frame.columns
+    ]
+    return [dict(zip(frame.columns, values)) for values in zip(*columns)]
+
+
+def runs_csv(runs: pd.DataFrame) -> str:
+    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `table_files` undoes
+    it.
+    """
+    return csv_text(runs.columns, zip(*(texts(runs[name]) for name in runs.columns)))
+
+
+def cycles_csv(cycles: pd.DataFrame) -> str:
+    """The exact text of a frame of cycles, written as `runs_csv` does."""
+    return runs_csv(cycles)
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The row of a run, and its metrics: float64 (cycles, METRICS and two columns of seconds), NaN where
+    empty.
+    """
+    row: dict[str, Any] = {"run_id": directory.name}
+    metrics = np.empty((0, len(metrics_csv.METRICS) + len(_CYCLE_SECONDS)))
+    try:
+        config = run_directory.read_config(directory)
+        row |= {name: setting_cell(name, getattr(config, name)) for name in SETTINGS}
+        state = run_directory.state_of(directory)
+        row |= {"state": state.name, "state_reason": state.reason or None, "cycles_done": state.cycles_done}
+        attempts, complaints = run_directory.look_at_attempts(directory)
+        if complaints and not state.reason:  # where and when a run ran is lost, what it found is not
+            row["state_reason"] = "; ".join(complaints)
+        stages = list(_stages(attempts))
+        row |= _attempt_cells(attempts, stages)
+        if (directory / "result.json").exists():
+            row |= _result_cells(run_directory.read_result(directory))
+        metrics = _metrics(metrics_csv.read_metrics(directory), stages)
+        if state.name == "done":
+            row["cycles_done"] = config.cycles
+    except _DAMAGE as error:
+        row |= {"state": "damaged", "state_reason": _reason(error, directory)}
+    return row, metrics
+
+
+def _reason(error: BaseException, directory: Path) -> str:
+    """Why a directory is damaged, in one line, with paths relative to it."""
+    if isinstance(error, DamagedFile):
+        return " ".join(f"{error.path.name}: {error.why}".split())
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename or directory)).name}: {error.strerror}"
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
+    for name, value in result.items():
+        wanted = (
+            str
+            if kind_of(name) == "text"
+            else (int, float)
+            if kind_of(name) != "unknown"
+            else (int, float, str)
+        )
+        if value is not None and not isinstance(value, wanted):
+            raise ValueError(f"result.json: {name} is {value!r}")
+    return result
+
+
+def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, float]]:
+    """(stage, cycle, seconds) of every timed stage of all attempts; what has another shape is passed over."""
+    for attempt in attempts:
+        for timed in attempt.get("seconds") or ():
+            if isinstance(timed, dict) and isinstance(timed.get("seconds"), int | float):
+                yield str(timed.get("stage")), timed.get("cycle"), float(timed["seconds"])
+
+
+def _attempt_cells(
+    attempts: list[dict[str, Any]], stages: list[tuple[str, int | None, float]]
+) -> dict[str, Any]:
+    cells: dict[str, Any] = {"attempts": len(attempts)}
+    if not attempts:
+        return cells
+    last = attempts[-1]
+    execution = last.get("execution") or {}
+    cells["seconds"] = round(sum(seconds for _, _, seconds in stages), 3)
+    for stage in STAGES:
+        times = [seconds for name, _, seconds in stages if name == stage]
+        cells[f"seconds_{stage}"] = round(sum(times), 3) if times else None
+    return (
+        cells
+        | {name: last.get(name) for name in ("device", "host", "commit", "dirty")}
+        | {name: execution.get(name) for name in ("engine", "threads")}
+    )
+
+
+def _metrics(rows: list[dict[str, str]], stages: list[tuple[str, int | None, float]]) -> np.ndarray:
+    times = {(stage, cycle): seconds for stage, cycle, seconds in stages}
+    table = np.full((len(rows), len(metrics_csv.METRICS) + len(_CYCLE_SECONDS)), np.nan)
+    for index, row in enumerate(rows):
+        numbers = [_number(row[name]) for name in metrics_csv.METRICS]
+        seconds = [times.get((stage, int(row["cycle"])), np.nan) for stage in ("clustered", "trained")]
+        table[index] = numbers + seconds
+    return table
+
+
+def _number(text: str) -> float:
+    return {"": np.nan, "True": 1.0, "False": 0.0}[text] if text in ("", "True", "False") else float(text)
+
+
+def _cycles_frame(read: list[tuple[dict[str, Any], np.ndarray]]) -> pd.DataFrame:
+    counts = [len(metrics) for _, metrics in read]
+    numbers = np.concatenate([metrics for _, metrics in read]) if read else np.empty((0, 0))
+    numbers = numbers if numbers.size else np.empty((0, len(metrics_csv.METRICS) + len(_CYCLE_SECONDS)))
+    columns = {}
+    for name in ("run_id", *CYCLE_SETTINGS):
+        whole = column(name, [row.get(name) for row, _ in read])
+        columns[name] = whole.take(np.repeat(np.arange(len(read)), counts)).reset_index(drop=True)
+    for index, name in enumerate((*metrics_csv.METRICS, *_CYCLE_SECONDS)):
+        columns[name] = numeric(name, numbers[:, index])
+    return pd.DataFrame(columns)

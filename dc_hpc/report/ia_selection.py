@@ -1,0 +1,175 @@
+"""Choosing by Initial Alignment: seeds that span its range (section 4.1.2), values that promise most (section 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from dc_hpc.config.grid import Grid
+from dc_hpc.config.run_config import RunConfig, run_id
+from dc_hpc.config.yaml_reader import read_yaml
+from dc_hpc.errors import InputError
+from dc_hpc.report.statistics import Interval, median_interval
+from dc_hpc.storage import atomic_files, run_directory
+
+# Settings of an Initial Alignment run that its full run does not have.
+_ONLY_IA = {"cycles": 0, "probe": (), "features": "none"}
+_AFTER_THE_FIRST_CLUSTERING = (
+    "cycles", "last_cycle", "halt_cycle", "reassign", "epochs_per_cycle", "resume_leak", "labels", "lr", "momentum",
+    "weight_decay", "batch_size", "training_view", "probe", "probe_flip", "probe_average_pool", "probe_epochs",
+    "probe_lr", "probe_momentum", "probe_weight_decay", "probe_batch_size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of the ranked setting.
+
+    alignments: IA of its seeds; corrected: the same above chance (AMI), which is what ranks it, since the chance
+    level of NMI grows with k; interval: 95 % bootstrap of the median of `corrected`; accuracies: percent, of the full
+    runs that are done; hours: device hours of those runs; cost: device hours of the IA runs.
+    """
+
+    value: Any
+    alignments: list[float]
+    corrected: list[float]
+    interval: Interval | None
+    accuracies: list[float]
+    hours: list[float]
+    cost: float
+
+
+def alignments_by_seed(grid: Grid, outputs: Path) -> dict[int, float]:
+    """seed -> IA of the finished runs of a grid that differ in their seed only."""
+    changing = [name for name in _varying(grid.points) if name != "seed"]
+    if changing:
+        raise InputError(f"{grid.path}: --span needs a grid whose runs differ in their seed only, not in {changing[0]}")
+    return {point.seed: ia for point in grid.points if (ia := _result(outputs, point, "ia")) is not None}
+
+
+def spread_evenly(alignments: dict[int, float], count: int) -> list[int]:
+    """`count` different seeds whose alignments lie nearest to evenly spaced points of their range, in that order."""
+    low, high = min(alignments.values()), max(alignments.values())
+    targets = [low + (high - low) * step / (count - 1) for step in range(count)]
+    left = dict(alignments)
+    # The ends first, so that no inner point takes them.
+    chosen: dict[int, int] = {}
+    for step in [0, count - 1, *range(1, count - 1)]:
+        chosen[step] = min(left, key=lambda seed: (abs(left[seed] - targets[step]), seed))
+        del left[chosen[step]]
+    return [chosen[step] for step in range(count)]
+
+
+def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
+    """value -> the IA-only runs of seeds 1..seeds with that value of `by` and all else as in the grid."""
+    varying = _varying(grid.points)
+    if by in _AFTER_THE_FIRST_CLUSTERING:
+        raise InputError(f"--by {by}: IA is measured at the first clustering, which {by} cannot change")
+    if by not in varying or set(varying) - {by, "seed"}:
+        raise InputError(f"{grid.path}: --by {by} needs a grid whose runs differ in {by} and seed only; they differ in "
+                         f"{', '.join(varying) or 'nothing'}")
+    first = {getattr(point, by): point for point in reversed(grid.points)}
+    only = _ONLY_IA | {"halt_cycle": None}
+    return {value: [first[value].model_copy(update=only | {"seed": seed}) for seed in range(1, seeds + 1)]
+            for value in dict.fromkeys(getattr(point, by) for point in grid.points)}  # fmt: skip
+
+
+def rank(grid: Grid, by: str, wanted: dict[Any, list[RunConfig]], outputs: Path) -> list[Value]:
+    """The values of `by`, the highest median IA above chance first."""
+    ranked = []
+    for value, runs in wanted.items():
+        corrected = _results(outputs, runs, "ia_ami")
+        if not corrected:
+            raise InputError(f"no IA run of {by} {word(value)} is done; run this command without --read")
+        full = [point for point in grid.runs.values() if getattr(point, by) == value]
+        ranked.append(Value(
+            value, _results(outputs, runs, "ia"), corrected, median_interval(corrected),
+            _results(outputs, full, "accuracy"), [h for point in full if (h := _hours(outputs, point)) is not None],
+            sum(_hours(outputs, config) or 0.0 for config in runs),
+        ))  # fmt: skip
+    return sorted(ranked, key=lambda one: -median(one.corrected))
+
+
+def saving(grid: Grid, by: str, ranked: list[Value], keep: int) -> str:
+    """What not running the dropped values saves, from measured runs of this grid, and what the IA runs cost."""
+    dropped = ranked[keep:]
+    runs = {one.value: sum(getattr(point, by) == one.value for point in grid.runs.values()) for one in ranked}
+    count, cost = sum(runs[one.value] for one in dropped), sum(one.cost for one in ranked)
+    measured = [hours for one in ranked for hours in one.hours]
+    if not measured:
+        return (f"saved: {count} of {len(grid.runs)} runs, for {cost:.2f} h of IA runs; hours of a full run: not "
+                "measured (none of this grid is done)")  # fmt: skip
+    mean = sum(measured) / len(measured)
+    hours = sum(runs[one.value] * (sum(one.hours) / len(one.hours) if one.hours else mean) for one in dropped)
+    return (f"saved: {hours:.2f} device hours ({count} of {len(grid.runs)} runs, from {len(measured)} measured), for "
+            f"{cost:.2f} h of IA runs")  # fmt: skip
+
+
+def regret(by: str, ranked: list[Value], keep: int) -> str:
+    """How much median accuracy the dropped values would have given, where all accuracies are known."""
+    unknown = [word(one.value) for one in ranked if not one.accuracies]
+    if unknown:
+        return f"regret of trusting IA: not measured (no accuracy yet for {by} {', '.join(unknown)})"
+    best, best_kept = (max(values, key=lambda one: median(one.accuracies)) for values in (ranked, ranked[:keep]))
+    lost = median(best.accuracies) - median(best_kept.accuracies)
+    return (f"regret of trusting IA: {lost:.2f} points of median accuracy (best {by}: {word(best.value)}; best kept: "
+            f"{word(best_kept.value)})")  # fmt: skip
+
+
+def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
+    """The YAML of a grid with other lists; what made it an IA grid is left out, so that it asks for full runs."""
+    content = dict(read_yaml(grid.path).data)
+    sweep = content["sweep"]
+    if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
+        raise InputError(f"{grid.path}: a grid is written anew only if it sweeps {', '.join(replaced)} in one plain "
+                         "block")  # fmt: skip
+    content["sweep"] = sweep | {key: [_plain(value) for value in values] for key, values in replaced.items()}
+    fixed = content.pop("fixed", None) or {}
+    if fixed.get("cycles") == 0:
+        fixed = {key: value for key, value in fixed.items() if key not in _ONLY_IA}
+    ordered = {key: content.get(key, fixed) for key in ("base", "protocol", "fixed", "sweep", "resources")
+               if key in content or (key == "fixed" and fixed)}  # fmt: skip
+    return f"# {comment}\n" + yaml.safe_dump(ordered, sort_keys=False, default_flow_style=None, width=110)
+
+
+def word(value: Any) -> str:
+    """A value as a grid would write it."""
+    return "off" if value is None else "+".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _varying(points: tuple[RunConfig, ...]) -> list[str]:
+    """The settings in which the points of a grid differ."""
+    first = points[0]
+    return [name for name in RunConfig.model_fields if name not in ("protocol", "features", "data_digest")
+            and any(getattr(point, name) != getattr(first, name) for point in points)]  # fmt: skip
+
+
+def _result(outputs: Path, config: RunConfig, name: str) -> float | None:
+    directory = run_directory.runs_folder(outputs) / run_id(config)
+    try:
+        return run_directory.read_result(directory).get(name)
+    except FileNotFoundError:
+        return None
+    except atomic_files.DamagedFile as error:
+        print(f"left out: {error}")
+        return None
+
+
+def _results(outputs: Path, runs: list[RunConfig], name: str) -> list[float]:
+    return [value for config in runs if (value := _result(outputs, config, name)) is not None]
+
+
+def _hours(outputs: Path, config: RunConfig) -> float | None:
+    """Hours that a finished run took, over all its attempts; None when it is not done."""
+    directory = run_directory.runs_folder(outputs) / run_id(config)
+    if not (directory / "result.json").exists():
+        return None
+    return sum(stage["seconds"] for attempt in run_directory.attempts(directory) for stage in attempt.get("seconds", [])) / 3600
+
+
+def _plain(value: Any) -> Any:
+    return "off" if value is None else list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,182 @@
+"""Cells: one setting over its seeds. Runs that differ in anything but the seed are never pooled.
+
+Rows are dictionaries (`tables.records`). A number that only the first clustering decides (`ia`, section
+4.1.1) has fewer settings than an accuracy: an IA-only run and a full run of the same net, data and k have the
+same one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from dc_hpc.report.frames.runs import records
+from dc_hpc.report.frames.schema import SETTINGS
+from dc_hpc.report.statistics import describe
+
+Row = dict[str, Any]
+
+# What neither moves the first clustering nor is a name for other settings.
+_AFTER_FIRST_CLUSTERING = (
+    "cycles", "last_cycle", "lr", "momentum", "weight_decay", "batch_size", "training_view", "halt_cycle",
+    "reassign", "epochs_per_cycle", "labels", "resume_leak",
+)  # fmt: skip
+ACCURACY = tuple(name for name in SETTINGS if name not in ("seed", "features"))
+ALIGNMENT = tuple(
+    name for name in ACCURACY if name not in _AFTER_FIRST_CLUSTERING and not name.startswith("probe")
+)  # fmt: skip
+# Every caption names these.
+ALWAYS = ("dataset", "protocol", "sobel", "cycles")
+# Hidden where the settings shown already decide them: most follow from the data set and the protocol.
+_FOLLOWERS = (
+    "data_digest", "net", "resize", "crop", "mean", "std", "training_view", "last_cycle", "probe_flip",
+    "probe_average_pool", "kmeans_init",
+)  # fmt: skip
+_NONE_WORDS = {
+    "halt_cycle": "never", "resume_leak": "never", "pca": "off", "probe_average_pool": "off", "probe": "none",
+    "data_digest": "none",
+}  # fmt: skip
+_NONE_LAST = ("halt_cycle", "resume_leak")
+_WORDS_LAST = {"random": 0, "fixed": 1, "off": 2}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one setting. `settings` holds the fields that were asked for."""
+
+    settings: Row
+    rows: list[Row] = field(repr=False)
+
+    def values(self, name: str) -> dict[int, float]:
+        """seed -> the number of its first done run that has it, by seed. IA-only runs come first."""
+        found: dict[int, float] = {}
+        for row in sorted(self.rows, key=lambda row: (row.get("cycles") or 0, row["run_id"])):
+            if row["state"] == "done" and row.get(name) is not None:
+                found.setdefault(row["seed"], row[name])
+        return dict(sorted(found.items()))
+
+    def missing(self, name: str) -> list[int]:
+        """The seeds that were asked for and have no such number, for whatever reason."""
+        return sorted({row["seed"] for row in self.rows} - set(self.values(name)))
+
+
+def fields_of(value: str) -> tuple[str, ...]:
+    """The settings that decide a number."""
+    if value in ("ia", "ia_ami", "ia_chance"):
+        return ALIGNMENT
+    return tuple(name for name in ACCURACY if name != "probe") if value.startswith("accuracy_") else ACCURACY
+
+
+def setting(row: Row, name: str) -> Any:
+    """A setting as groups see it: of the probed layers the first, which gives `accuracy`; the others change
+    nothing.
+    """
+    value = row.get(name)
+    return value.split()[0] if name == "probe" and value else value
+
+
+def split(rows: Iterable[Row], fields: Sequence[str]) -> list[Cell]:
+    """The rows by their settings, in the order of the settings; cells of nothing but absent runs are left
+    out.
+    """
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(setting(row, name) for name in fields), []).append(row)
+    cells = [
+        Cell(dict(zip(fields, key)), members)
+        for key, members in groups.items()
+        if any(row["state"] != "absent" for row in members)
+    ]
+    return sorted(cells, key=lambda cell: [order(name, cell.settings[name]) for name in fields])
+
+
+def group_columns(cells: Sequence[Cell], axis: Sequence[str] = ()) -> list[str]:
+    """The settings to show: those of ALWAYS, those that vary between the cells, then the axis.
+
+    Settings that follow from the ones shown are hidden; cells never merge by that.
+    """
+    fields = list(dict.fromkeys(name for cell in cells for name in cell.settings))
+    varying = varying_settings(cells, fields)
+    columns = [name for name in ALWAYS if name in fields and name not in axis]
+    columns += [name for name in varying if name not in (*_FOLLOWERS, *columns, *axis)]
+    for name in _FOLLOWERS:
+        if name in varying and name not in axis and not _decided(cells, (*columns, *axis), name):
+            columns.append(name)
+    return columns + [name for name in axis if name in fields]
+
+
+def varying_settings(cells: Sequence[Cell], fields: Iterable[str]) -> list[str]:
+    """The fields in which the cells that have them differ."""
+    return [
+        name for name in fields if len({cell.settings[name] for cell in cells if name in cell.settings}) > 1
+    ]
+
+
+def order(name: str, value: Any) -> tuple:
+    """A sorting key for a setting's values: numbers by size, never at the end, off before the numbers."""
+    if value is None:
+        return (2,) if name in _NONE_LAST else (0,)
+    if isinstance(value, str):
+        return (1, _WORDS_LAST.get(value, -1), value)
+    return (1, value)
+
+
+def shown(name: str, value: Any) -> str:
+    """A setting in the words of a grid."""
+    if value is None:
+        return _NONE_WORDS.get(name, "")
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if name == "data_digest":
+        return value[:8]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def label(settings: Row, columns: Iterable[str]) -> str:
+    """Settings in one line: `svhn, protocol code, sobel random, cycles 100`."""
+    words = {"dataset": "{}", "cycles": "{} cycles", "halt_cycle": "halted {}"}
+    return ", ".join(words.get(name, name + " {}").format(shown(name, settings[name])) for name in columns)
+
+
+def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence[str] = ()) -> pd.DataFrame:
+    """Statistics of one number over the seeds of every setting among the runs of `load_runs`.
+
+    Columns: the settings that vary, data set and protocol (and `axis`) always; n, median, q25, q75, iqr, min,
+    max, mean, sd; low and high, the 95 % bootstrap interval of the median (10,000 resamples, fixed seed,
+    percentile; none for n < 5); missing, the seeds whose run is there but not done. Other settings are never
+    pooled.
+    """
+    rows = [row for row in records(runs) if row["state"] != "damaged" and row["seed"] is not None]
+    cells = split(rows, fields_of(value))
+    columns = group_columns(cells, axis)
+    return pd.DataFrame(
+        [
+            {name: cell.settings[name] for name in columns}
+            | describe(list(cell.values(value).values()))
+            | {"missing": " ".join(str(seed) for seed in cell.missing(value))}
+            for cell in cells
+        ]
+    )
+
+
+def median(values: Iterable[float]) -> float | None:
+    """The median; None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else math.fsum(ordered[middle - 1 : middle + 1]) / 2
+
+
+def _decided(cells: Sequence[Cell], columns: Sequence[str], name: str) -> bool:
+    seen: dict[tuple, Any] = {}
+    return all(
+        seen.setdefault(tuple(cell.settings.get(column) for column in columns), cell.settings[name])
+        == cell.settings[name]
+        for cell in cells
+        if name in cell.settings
+    )

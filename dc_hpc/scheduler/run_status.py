@@ -1,0 +1,142 @@
+"""Where all runs stand: what their directories say, joined with what SLURM says of their tasks, if it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dc_hpc.scheduler import slurm, submissions
+from dc_hpc.scheduler.slurm import Task
+from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.storage import run_directory
+from dc_hpc.storage.run_directory import RunState
+
+STATES = ("done", "running", "queued", "resumable", "failed", "new")
+_WAITING = {"BeginTime": "comes back in about 2 minutes (requeued)", "None": "", "JobArrayTaskLimit": "array throttle"}
+_LOG_TAIL = 1 << 14
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run: its state, one of STATES; why, in one line; how far it is; the task that has it."""
+
+    name: str
+    state: str
+    reason: str = ""
+    cycles_done: int = 0
+    task: Task | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether somebody has it: it is not to be submitted again."""
+        return self.state in ("running", "queued") or (self.task is not None and self.task.lives)
+
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether submit has to start it."""
+        return self.state != "done" and not self.lives
+
+
+@dataclass
+class Overview:
+    """All runs, whether a cluster answered, the submissions of the folder, and a line for each damaged one."""
+
+    runs: dict[str, RunView]
+    cluster: bool
+    submissions: list[Submission] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """The number of runs in each state."""
+        return {name: sum(run.state == name for run in self.runs.values()) for name in STATES}
+
+
+def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = None,
+         known: list[Submission] | None = None) -> Overview:
+    """Look at these runs; reads only. tasks, known: what the queue and the submissions say, if they were read."""
+    folder = run_directory.runs_folder(outputs)
+    states = {name: run_directory.state_of(folder / name) for name in names}
+    complaints: list[str] = []
+    known = submissions.read_all(outputs, complaints) if known is None else known
+    if tasks is None and known:
+        tasks = slurm.tasks()
+    seen = list(tasks or [])
+    unsure = [one.name for one in known if _unsure(one, states, seen)]
+    owners = submissions.runs_of_tasks(known, seen + slurm.accounted(unsure))
+    last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
+    runs = {name: _view(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
+    return Overview(runs, tasks is not None, known, complaints)
+
+
+def _unsure(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
+    """Whether a job has unfinished runs here and is no longer in the queue."""
+    open_ = any(run in states and states[run].name != "done" for pack in submission.runs for run in pack)
+    return open_ and not any(task.name == submission.name for task in tasks)
+
+
+def _view(directory: Path, state: RunState, task: Task | None, last: tuple[Submission, int] | None) -> RunView:
+    plain = RunView(directory.name, state.name, state.reason, state.cycles_done, task)
+    if state.name == "done":
+        return plain
+    if task is not None and task.lives:
+        return _living(directory, plain, task)
+    if state.name == "running" and task is not None and not run_directory.is_on_this_host(directory):
+        plain = replace(plain, state="resumable", reason="")
+    if plain.state == "resumable" and last is not None:
+        return replace(plain, reason=_end_of_task(task, *last))
+    return plain
+
+
+def _living(directory: Path, plain: RunView, task: Task) -> RunView:
+    where = f"{task.id} on {task.node}" if task.node else task.id
+    if task.state in ("RUNNING", "COMPLETING", "SUSPENDED"):
+        if plain.state == "running":
+            return replace(plain, reason=where)
+        if plain.state == "failed" and _failed_in(directory, task):
+            return plain
+        return replace(plain, state="queued", reason=f"in {where}")
+    reason = _WAITING.get(task.reason, task.reason)
+    return replace(plain, state="queued", reason=f"{task.id} waits{': ' + reason if reason else ''}")
+
+
+def _failed_in(directory: Path, task: Task) -> bool:
+    numbers = (run_directory.attempts(directory) or [{}])[-1].get("slurm", {})
+    array, _, index = task.id.partition("_")
+    mine = numbers.get("slurm_array_job_id") == array and numbers.get("slurm_array_task_id") == index
+    return mine or (not index and numbers.get("slurm_job_id") == task.id)
+
+
+def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
+    """Why a task ended without its run being done."""
+    state = task.state if task else ""
+    said = _tail(log_of(submission, index, "err")).lower().replace("_", "-")
+    if state == "OUT_OF_MEMORY" or "oom-kill event" in said:
+        return f"task {submission.task_id(index)} ran out of memory; set a larger memory_gb in the site profile"
+    words = {"CANCELLED": "was cancelled", "TIMEOUT": "reached its time limit", "NODE_FAIL": "lost its node",
+             "PREEMPTED": "was preempted and not requeued", "FAILED": "failed"}  # fmt: skip
+    return f"task {submission.task_id(index)} {words[state]}" if state in words else ""
+
+
+def log_of(submission: Submission, index: int, ending: str) -> Path:
+    """A task's log: ending is `out` or `err`."""
+    return Path(submission.folder) / f"{submission.task_id(index)}_0_log.{ending}"
+
+
+def task_of(run: str, known: Sequence[Submission]) -> tuple[Submission, int] | None:
+    """The newest submission that has a run, and the index of its task."""
+    for one in reversed(known):
+        for index, pack in enumerate(one.runs):
+            if run in pack:
+                return one, index
+    return None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _LOG_TAIL))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,108 @@
+"""The arrays that a run leaves: the features of some cycles, its trunk, or its only clustering; written and checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dc_hpc.storage import atomic_files, run_directory, serialization
+from dc_hpc.storage.atomic_files import DamagedFile
+
+_SCHEMA = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+
+
+def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_labels: np.ndarray, k: int) -> None:
+    """features/cNNNN.h5: features float16 (n, q) as they were clustered, pseudo_labels uint16 or uint32 (n,).
+
+    One that is there and whole is left as it is.
+    """
+    path = features_path(directory, cycle)
+    atomic_files.make_directory(path.parent)
+    labels = pseudo_labels.astype(_label_type(k))
+    data = serialization.hdf5_bytes({"features": features.astype(np.float16), "pseudo_labels": labels},
+                            {"format": run_directory.FORMAT, "run_id": directory.name, "cycle": cycle, "k": k})  # fmt: skip
+    if not atomic_files.write_once(path, data) and not _is_whole(directory, cycle):
+        atomic_files.quarantine(path)
+        atomic_files.write_once(path, data)
+
+
+def features_path(directory: Path, cycle: int) -> Path:
+    """Where the features of a cycle are dumped."""
+    return directory / "features" / f"c{cycle:04d}.h5"
+
+
+def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
+    """`features` and `pseudo_labels` of a dumped cycle; DamagedFile when they are not whole or of another run."""
+    path = features_path(directory, cycle)
+    found, facts = serialization.read_hdf5(path, _SCHEMA)
+    if (facts.get("format"), facts.get("run_id"), facts.get("cycle")) != (run_directory.FORMAT, directory.name, cycle):
+        raise DamagedFile(path, f"holds cycle {facts.get('cycle')} of {facts.get('run_id')}, "
+                                f"format {facts.get('format')}")  # fmt: skip
+    return found
+
+
+def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
+    """Dump in `target` what `source` has dumped of a cycle that is the same in both runs."""
+    dump_features(target, cycle=cycle, k=k, **read_features(source, cycle))
+
+
+def put_aside_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
+    """A line for each of these dumps that is not there or not whole; the bad ones are moved to quarantine/."""
+    complaints = []
+    for cycle in sorted(cycles):
+        try:
+            read_features(directory, cycle)
+        except FileNotFoundError:
+            complaints.append(f"{features_path(directory, cycle)}: it is gone")
+        except DamagedFile as error:
+            complaints.append(f"{error}; {run_directory.put_aside(error.path, directory)}")
+    return complaints
+
+
+def write_first_clustering(directory: Path, *, pseudo_labels: np.ndarray, k: int, inertia: float) -> None:
+    """first-<digest>.safetensors, what an IA run leaves for longer runs: pseudo_labels uint16 or uint32 (n,)."""
+    metadata = {"format": str(run_directory.FORMAT), "run_id": directory.name, "inertia": json.dumps(inertia)}
+    data = serialization.safetensors_bytes({"pseudo_labels": pseudo_labels.astype(_label_type(k))}, metadata)
+    atomic_files.write_digested(directory, "first", ".safetensors", data)
+
+
+def read_first_clustering(directory: Path) -> tuple[np.ndarray, float] | None:
+    """(pseudo_labels, inertia) of a finished IA run; None where there is none that is whole and its own."""
+    for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
+        try:
+            tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
+            if metadata["format"] == str(run_directory.FORMAT) and metadata["run_id"] == directory.name:
+                return tensors["pseudo_labels"], float(json.loads(metadata["inertia"]))
+        except (DamagedFile, OSError, KeyError, ValueError):
+            continue  # it can be computed again
+    return None
+
+
+def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:
+    """trunk.safetensors, the final weights; returns the SHA-256 of the file."""
+    data = serialization.safetensors_bytes(tensors, {"format": str(run_directory.FORMAT), "run_id": directory.name})
+    atomic_files.replace_bytes(directory / "trunk.safetensors", data)
+    return atomic_files.sha256_hex(data)
+
+
+def read_trunk(directory: Path) -> dict[str, np.ndarray]:
+    """The final weights of a run that is done; DamagedFile unless they are the ones that its result names."""
+    path = directory / "trunk.safetensors"
+    data = atomic_files.read_bytes(path, atomic_files.MAX_ARRAY_BYTES)
+    if atomic_files.sha256_hex(data) != run_directory.read_result(directory).get("trunk_sha256"):
+        raise DamagedFile(path, "it is not the trunk that result.json names")
+    return serialization.parse_safetensors(data, path)[0]
+
+
+def _is_whole(directory: Path, cycle: int) -> bool:
+    try:
+        read_features(directory, cycle)
+    except DamagedFile:
+        return False
+    return True
+
+
+def _label_type(k: int) -> type[np.unsignedinteger]:
+    return np.uint16 if k <= 2**16 else np.uint32

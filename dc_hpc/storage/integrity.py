@@ -1,0 +1,55 @@
+"""Every file of a run, read and held against its digest: what `status check` does.
+
+Tables read settings, results and curves, which is quick and always checked; weights and features are large, so they
+are looked at when they are used, or here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage.atomic_files import DamagedFile
+
+
+def damaged_files(directory: Path) -> Iterator[DamagedFile]:
+    """What of a run cannot be trusted; nothing where all is whole. Reads everything, changes nothing."""
+    for read in _readers(directory):
+        try:
+            read()
+        except DamagedFile as error:
+            yield error
+        except FileNotFoundError as error:
+            yield DamagedFile(error.filename, "it is gone")
+
+
+def put_aside(directory: Path, damaged: list[DamagedFile]) -> None:
+    """Move damaged files to quarantine/, and with them the result, so that submit computes the run again."""
+    paths = {error.path for error in damaged} | {directory / "result.json"}
+    for path in sorted(path for path in paths if path.exists()):
+        run_directory.put_aside(path, directory)
+
+
+def _readers(directory: Path) -> Iterator[Callable[[], object]]:
+    yield lambda: run_directory.read_config(directory)
+    if (directory / "result.json").exists():
+        yield lambda: run_directory.read_result(directory)
+        if _trained(directory):
+            yield lambda: feature_dumps.read_trunk(directory)
+    yield lambda: metrics_csv.read_metrics(directory)
+    for path in sorted((directory / "attempts").glob("*.json")):
+        yield lambda path=path: run_directory.read_attempt(path)
+    for path in sorted((directory / "features").glob("c*.h5")):
+        cycle = re.fullmatch(r"c(\d+)", path.stem)
+        yield lambda cycle=cycle: feature_dumps.read_features(directory, int(cycle[1]) if cycle else -1)
+    for path in sorted([*directory.glob("first-*.safetensors"), *(directory / "checkpoints").glob("c*.safetensors")]):
+        yield lambda path=path: atomic_files.read_digested(path)
+
+
+def _trained(directory: Path) -> bool:
+    try:
+        return "trunk_sha256" in run_directory.read_result(directory)
+    except DamagedFile:
+        return False

@@ -1,0 +1,129 @@
+"""Choosing by Initial Alignment, on recorded runs and, once, on real ones."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dc_hpc.config.grid import read_grid
+from dc_hpc.report.ia_selection import spread_evenly
+from dc_hpc.storage import run_directory
+
+IA_GRID = """base: svhn
+protocol: code
+fixed: {cycles: 0, probe: off, features: none}
+sweep: {seed: 1..20}
+"""
+K_GRID = """base: svhn
+protocol: code
+fixed: {cycles: 3}
+sweep: {k: [10, 50, 100], seed: [7, 8]}
+"""
+
+
+def select(*arguments, cwd):
+    command = [sys.executable, "-m", "dc_hpc.select", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def record(outputs, config, **result):
+    directory = run_directory.create(outputs, config)
+    number = run_directory.start_attempt(directory, {})
+    run_directory.update_attempt(directory, number, {"ended": "done", "seconds": [{"stage": "trained", "seconds": 1800.0}]})
+    run_directory.finish(directory, result)
+
+
+def record_alignments(place, medians):
+    """IA-only runs of five seeds for each k: AMI as given, NMI higher the larger k is, as chance is."""
+    from dc_hpc.report.ia_selection import ia_runs
+
+    grid = read_grid(place / "grid.yaml", data_root=place)
+    for k, runs in ia_runs(grid, "k", 5).items():
+        for config in runs:
+            ami = medians[k] + (config.seed - 3) / 1000
+            record(place / "outputs", config, ia=ami + k / 500, ia_ami=ami)
+    return grid
+
+
+def test_seeds_that_span_the_range(tmp_path):
+    (tmp_path / "svhn_ia.yaml").write_text(IA_GRID)
+    for point in read_grid(tmp_path / "svhn_ia.yaml", data_root=tmp_path).points:
+        record(tmp_path / "outputs", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    done = select("--grid", "svhn_ia.yaml", "--span", 4, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "IA: 0.0460 to 0.1600, n = 20" in done.stdout
+    written = (tmp_path / "svhn_ia_span_4.yaml").read_text()
+    assert yaml.safe_load(written)["sweep"] == {"seed": [1, 7, 14, 20]} and "4 runs." in written
+    grid = read_grid(tmp_path / "svhn_ia_span_4.yaml", data_root=tmp_path)
+    assert {point.cycles for point in grid.points} == {100} and grid.points[0].probe == ("relu5",)
+
+
+@given(st.dictionaries(st.integers(0, 999), st.floats(0, 1), min_size=2, max_size=60), st.data())
+def test_spanning_seeds_are_different_and_hold_both_ends(alignments, data):
+    count = data.draw(st.integers(2, len(alignments)))
+    chosen = spread_evenly(alignments, count)
+    found = [alignments[seed] for seed in chosen]
+    assert len(set(chosen)) == count
+    assert found[0] == min(alignments.values()) and found[-1] == max(alignments[seed] for seed in chosen)
+
+
+def test_evenly_means_evenly():
+    alignments = {seed: value for seed, value in enumerate(np.random.default_rng(0).beta(2, 5, 1000))}
+    found = np.array([alignments[seed] for seed in spread_evenly(alignments, 10)])
+    assert np.diff(found).std() < 0.05 * np.diff(found).mean()
+
+
+def test_too_few_alignments_name_the_next_step(tmp_path):
+    (tmp_path / "grid.yaml").write_text(IA_GRID)
+    done = select("--grid", "grid.yaml", "--span", 4, cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "0 of 20 runs of grid.yaml have an IA, 4 are wanted; run: python -m dc_hpc.submit" in done.stderr
+
+
+def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
+    """NMI alone would rank k 100 first; corrected for chance k 50 is."""
+    (tmp_path / "grid.yaml").write_text(K_GRID)
+    grid = record_alignments(tmp_path, {10: 0.02, 50: 0.09, 100: 0.05})
+    done = select("--grid", "grid.yaml", "--by", "k", "--keep", 2, "--seeds", 5, "--read", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    order = [line.split()[0] for line in done.stdout.splitlines()[1:4]]
+    assert order == ["50", "100", "10"] and done.stdout.count("kept") == 3 - 1 and "dropped" in done.stdout
+    assert "saved: 2 of 6 runs, for 7.50 h of IA runs; hours of a full run: not measured" in done.stdout
+    assert "regret of trusting IA: not measured (no accuracy yet for k" in done.stdout
+    assert yaml.safe_load((tmp_path / "grid_by_ia.yaml").read_text())["sweep"] == {"k": [50, 100], "seed": [7, 8]}
+    for point in grid.points:
+        record(tmp_path / "outputs", point, ia=0.1, ia_ami=0.1, accuracy={10: 60.0, 50: 40.0, 100: 55.5}[point.k])
+    again = select("--grid", "grid.yaml", "--by", "k", "--keep", 2, "--seeds", 5, "--read", cwd=tmp_path)
+    assert "saved: 1.00 device hours (2 of 6 runs, from 6 measured), for 7.50 h of IA runs" in again.stdout
+    assert "regret of trusting IA: 4.50 points of median accuracy (best k: 10; best kept: 100)" in again.stdout
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "give either --span N"),
+    (["--span", 3, "--by", "k"], "give either --span N"),
+    (["--span", 3], "--span needs a grid whose runs differ in their seed only, not in k"),
+    (["--by", "lr"], "--by lr: IA is measured at the first clustering, which lr cannot change"),
+    (["--by", "pca"], "--by pca needs a grid whose runs differ in pca and seed only; they differ in k, seed"),
+    (["--by", "k", "--keep", 3], "--keep 3 would keep all 3 values of k"),
+    (["--by", "k", "--read"], "no IA run of k 10 is done; run this command without --read"),
+])  # fmt: skip
+def test_what_cannot_be_chosen_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "grid.yaml").write_text(K_GRID)
+    done = select("--grid", "grid.yaml", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.yaml"]
+
+
+def test_missing_alignments_are_run_for_real(tmp_path, digits_root):
+    (tmp_path / "grid.yaml").write_text("base: fmnist\nprotocol: code\nfixed: {dataset: digits}\n"
+                                        "sweep: {k: [2, 30], seed: [1]}\n")  # fmt: skip
+    arguments = ["--grid", "grid.yaml", "--by", "k", "--keep", 1, "--seeds", 2, "--data", digits_root]
+    done = select(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "IA runs: 0 done, 4 to run" in done.stdout and "4 of 4 runs done" in done.stdout
+    assert yaml.safe_load((tmp_path / "grid_by_ia.yaml").read_text())["sweep"]["k"] == [30]
+    assert "IA runs: 4 done, 0 to run" in select(*arguments, cwd=tmp_path).stdout

@@ -1,0 +1,192 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dc_hpc.config.grid import parse_override, read_grid
+from dc_hpc.config.run_config import run_id
+from dc_hpc.errors import InputError
+
+JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
+HEAD = "base: fmnist\nprotocol: code\n"
+
+
+def expand(tmp_path, text, **overrides):
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    return read_grid(path, data_root=tmp_path, overrides=overrides)
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_grid_has_the_number_of_runs_that_its_comment_says(path, tmp_path):
+    comment = path.read_text().split("base:")[0]
+    grid = read_grid(path, data_root=tmp_path)
+    points = re.search(r"(\d+) points, (\d+) runs", comment)
+    expected = points.groups() if points else re.search(r"(\d+) runs?[.,]", comment).groups() * 2
+    assert (len(grid.points), len(grid.runs)) == tuple(map(int, expected))
+
+
+def test_the_grids_hold_the_runs_of_the_paper(tmp_path):
+    """The numbers of runs that the paper's experiments have, figure by figure."""
+    points = {path.stem: len(read_grid(path, data_root=tmp_path).points) for path in JOBS}
+    assert points["fmnist_table_1"] == 2592
+    assert sum(points[f"{name}_ia_accuracy"] for name in ("fmnist", "svhn", "cifar10")) == 31
+    assert sum(points[f"{name}_ia"] for name in ("fmnist", "svhn", "cifar10")) == 300
+    assert sum(points[f"{name}_k"] for name in ("fmnist", "svhn", "cifar10")) == 229
+    assert sum(points[f"{name}_halt"] for name in ("fmnist", "svhn", "cifar10")) == 15
+    assert points["svhn_k_ia"] == 400
+    assert points["cifar10_alexnet_halt"] == points["cifar10_alexnet_pca"] == 4
+    assert points["cifar10_alexnet_ia"] + points["cifar10_alexnet_ia_accuracy"] == 110
+    assert points["svhn_pca_ia"] + points["svhn_pca_accuracy"] == 440
+
+
+def test_figures_share_their_runs(tmp_path):
+    """Figure 3a's seed 61 is Figure 5a's never halted run; Figure 4a at k 5 has Figure 3a's runs where seeds meet."""
+    grids = {path.stem: set(read_grid(path, data_root=tmp_path).runs) for path in JOBS}
+    assert len(grids["fmnist_halt"] & grids["fmnist_ia_accuracy"]) == 1
+    assert len(grids["fmnist_k"] & grids["fmnist_ia_accuracy"]) == 2  # seeds 37 and 32
+    assert len(grids["svhn_ia"] & grids["svhn_sobel"]) == 100
+
+
+def test_a_product_in_the_order_of_the_file(tmp_path):
+    grid = expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: [1, 2, 3]}\n")
+    assert [(p.k, p.seed) for p in grid.points] == [(5, 1), (5, 2), (5, 3), (20, 1), (20, 2), (20, 3)]
+    assert grid.points[0].protocol == "code" and grid.points[0].batch_size == 128
+
+
+def test_union_zip_ranges_and_fixed(tmp_path):
+    text = HEAD + ("fixed: {cycles: 3}\nsweep:\n  - {seed: 1..3}\n"
+                   "  - {seed: [7, 10..11], zip: {k: [6, 7], lr: [1, 1e-3]}}\n")  # fmt: skip
+    points = expand(tmp_path, text).points
+    assert [(p.seed, p.k, p.lr) for p in points] == [
+        (1, 5, 0.1), (2, 5, 0.1), (3, 5, 0.1), (7, 6, 1.0), (7, 7, 0.001), (10, 6, 1.0), (10, 7, 0.001), (11, 6, 1.0),
+        (11, 7, 0.001)]  # fmt: skip
+    assert {p.cycles for p in points} == {3}
+
+
+def test_words_mean_what_a_scientist_means(tmp_path):
+    text = HEAD + "sweep: {seed: [1], pca: [off, 40], batch_norm: [on, off], halt_cycle: [never, 3], probe: off}\n"
+    points = expand(tmp_path, text).points
+    assert [(p.pca, p.batch_norm, p.halt_cycle, p.probe) for p in points[:4]] == [
+        (None, True, None, ()), (None, True, 3, ()), (None, False, None, ()), (None, False, 3, ())]  # fmt: skip
+    layers = expand(tmp_path, HEAD + "sweep: {seed: [1], probe: [[conv2, fc1], conv1]}\n").points
+    assert [p.probe for p in layers] == [("conv2", "fc1"), ("conv1",)]
+    fixed = expand(tmp_path, HEAD + "fixed: {probe: [conv2, fc1]}\nsweep: {seed: [1]}\n").points
+    assert fixed[0].probe == ("conv2", "fc1")
+
+
+def test_protocols_may_be_swept_and_mixed(tmp_path):
+    swept = expand(tmp_path, HEAD + "sweep: {seed: [1], protocol: [text, code]}\n")
+    mixed = expand(tmp_path, HEAD + "fixed: {last_cycle: train}\nsweep: {seed: [1]}\n")
+    assert mixed.points[0].protocol == "mixed"
+    assert [p.protocol for p in swept.points] == ["text", "code"]
+
+
+def test_two_points_may_be_one_run(tmp_path):
+    grid = expand(tmp_path, HEAD + "sweep: {seed: [1], halt_cycle: [50, 100, never]}\n")
+    assert (len(grid.points), len(grid.runs)) == (3, 1)
+
+
+def test_set_overrides(tmp_path):
+    text = HEAD + "fixed: {cycles: 9}\nsweep: {k: [5, 7, 10], seed: 1..4}\n"
+    grid = expand(tmp_path, text, cycles=2, k=[5, 20], seed="3..4")
+    assert [(p.k, p.seed, p.cycles) for p in grid.points] == [(5, 3, 2), (5, 4, 2), (20, 3, 2), (20, 4, 2)]
+    assert len(expand(tmp_path, text, pca=[3, 4]).points) == 24
+    assert {p.protocol for p in expand(tmp_path, text, protocol="text").points} == {"text"}
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("cycles=2", ("cycles", 2)), ("k=[5, 20]", ("k", [5, 20])), ("lr=1e-3", ("lr", 0.001)), ("pca=off", ("pca", "off")),
+])  # fmt: skip
+def test_set_is_read_as_in_a_grid(text, expected):
+    assert parse_override(text) == expected
+
+
+def test_resources_change_no_run(tmp_path):
+    plain = expand(tmp_path, HEAD + "sweep: {seed: [1]}\n")
+    packed = expand(tmp_path, HEAD + "sweep: {seed: [1]}\nresources: {minutes: 7, runs_per_task: 4}\n")
+    assert packed.resources.minutes == 7 and list(plain.runs) == list(packed.runs)
+
+
+def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
+    def name_with(pixel):
+        images = np.full((4, 8, 8), pixel, np.uint8)
+        np.savez(tmp_path / "mine.npz", train_images=images, train_labels=np.arange(4), test_images=images,
+                 test_labels=np.arange(4))  # fmt: skip
+        grid = expand(tmp_path, HEAD + "fixed: {dataset: mine, k: 2}\nsweep: {seed: [1]}\n")
+        assert grid.points[0].data_digest
+        return run_id(grid.points[0])
+
+    names = [name_with(pixel) for pixel in (3, 3, 4)]
+    assert names[0] == names[1] != names[2] and names[0].startswith("mine-k2-seed1-")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("base: fmnist\nprotocol: code\n", "sweep is missing"),
+    ("base: fmnist\nsweep: {seed: [1]}\n", "protocol is missing"),
+    ("base: fmist\nprotocol: code\nsweep: {seed: [1]}\n", "1: base 'fmist' is not allowed; did you mean \"fmnist\"?"),
+    ("base: fmnist\nprotocol: cod\nsweep: {seed: [1]}\n", "2: protocol 'cod' is not allowed; did you mean \"code\"?"),
+    (HEAD + "swep: {seed: [1]}\n", "3: unknown key 'swep'; did you mean \"sweep\"?"),
+    (HEAD + "sweep: {sed: [1]}\n", "3: unknown key 'sed'; did you mean \"seed\"?"),
+    (HEAD + "sweep:\n  seed: [1]\n  k: []\n", "5: k is an empty list"),
+    (HEAD + "sweep: []\n", "3: sweep is empty"),
+    (HEAD + "sweep: 3\n", "3: sweep must map settings to lists"),
+    (HEAD + "sweep:\n  seed: [1, 1]\n", "stands twice"),
+    (HEAD + "sweep:\n  - {seed: 1..3}\n  - {seed: [3]}\n", "stands twice"),
+    (HEAD + "sweep:\n  seed: [1]\n  k: [5, 0]\n", "5: k 0 is not allowed; allowed: greater than or equal to 1"),
+    (HEAD + "fixed:\n  sobel: yes\nsweep: {seed: [1]}\n", "4: sobel 'yes' is not allowed"),
+    (HEAD + "fixed:\n  lr: fast\nsweep: {seed: [1]}\n", "4: lr 'fast' is not allowed; allowed: a number"),
+    (HEAD + "fixed:\n  pca: 400\nsweep: {seed: [1]}\n", "4: pca 400 is larger than the 84 features of lenet5"),
+    (HEAD + "fixed: {seed: 1}\nsweep: {seed: [1]}\n", "3: seed is both fixed and swept"),
+    (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
+    (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),
+    (HEAD + "sweep: {seed: [1], zip: {k: [5, 6], lr: [0.1]}}\n", "3: zip needs lists of one length"),
+    (HEAD + "sweep: {seed: [1], zip: {k: [5, 6]}}\n", "3: zip pairs two settings or more"),
+    (HEAD + "sweep: {seed: 1..1000, k: 1..1000}\n", "1000000 points; a grid has at most 100000"),
+    (HEAD + "sweep: {seed: [1]}\nresources: {minute: 3}\n", "4: unknown key 'minute'; did you mean \"minutes\"?"),
+    (HEAD + "sweep: {seed: [1]}\nresources: {minutes: 0}\n", "4: minutes 0 is not allowed"),
+    (HEAD + "fixed: {dataset: mine}\nsweep: {seed: [1]}\n", "3: dataset 'mine' is neither one of fmnist, mnist, svhn"),
+    (HEAD + "fixed: {seed: 1, seed: 2}\nsweep: {k: [1]}\n", "3:"),
+    (HEAD + "sweep: {seed: &a [1], k: *a}\n", "3:"),
+])  # fmt: skip
+def test_a_wrong_grid_is_refused_in_one_line_with_its_place(tmp_path, text, message):
+    with pytest.raises(InputError) as caught:
+        expand(tmp_path, text)
+    assert message in str(caught.value) and "grid.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("cycles", "write key=value"),
+    ("cycle=2", "unknown key 'cycle'; did you mean \"cycles\"?"),
+    ("k=[5", "--set k=[5: value"),
+])  # fmt: skip
+def test_a_wrong_set_is_refused(text, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_override(text)
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.sampled_from(["off", "1..3", "code", "x"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["k", "seed", "zip"]), inner)),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["base", "protocol", "fixed", "sweep", "resources", "k", "seed", "zip", "pca"])
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.dictionaries(KEYS, VALUES, max_size=5), st.booleans())
+def test_any_document_gives_a_grid_or_one_line(tmp_path_factory, document, with_head):
+    import yaml
+
+    head = {"base": "fmnist", "protocol": "code"} if with_head else {}
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_text(yaml.safe_dump(head | document))
+    try:
+        grid = read_grid(path, data_root=path.parent)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 2000
+    else:
+        assert grid.points

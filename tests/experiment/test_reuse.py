@@ -1,0 +1,168 @@
+"""Work done once for several runs: every file is the same as if each had computed all of it alone."""
+
+import json
+import time
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.small_runs import new_run, results, small_config
+from test_submit import REPOSITORY, door
+
+from dc_hpc.config.grid import read_grid
+from dc_hpc.config.run_config import run_id
+from dc_hpc.experiment import process_cache as memory_room
+from dc_hpc.experiment import reuse
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.process_cache import Memory
+from dc_hpc.experiment.run import run
+from dc_hpc.scheduler.worker import Work
+from dc_hpc.storage import run_directory
+
+
+@pytest.fixture
+def alone(tmp_path, digits_root):
+    """The files of a run that nobody helped."""
+    def of(**changes):
+        directory = new_run(tmp_path / "alone" / str(changes).translate(dict.fromkeys(map(ord, " {}':,"), "-")),
+                            digits_root, **changes)  # fmt: skip
+        assert run(directory, Execution(str(digits_root))) == "done"
+        return results(directory)
+
+    return of
+
+
+def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_root, alone, monkeypatch):
+    passes, true_forward = [], memory_room.forward
+    monkeypatch.setattr(memory_room, "forward", lambda *args: passes.append(1) or true_forward(*args))
+    decomposed, true_components = [], memory_room.principal_components
+    monkeypatch.setattr(memory_room, "principal_components", lambda one: decomposed.append(1) or true_components(one))
+    points = [{"k": k, "pca": pca, "seed": seed, "cycles": 0, "probe": ()}
+              for seed in (1, 2) for k in (4, 6) for pca in (None, 8, 5)]  # fmt: skip
+    memory, execution = Memory(keep=True), Execution(str(digits_root))
+    directories = [new_run(tmp_path, digits_root, **point) for point in points]
+    assert [run(one, execution, memory=memory) for one in directories] == ["done"] * 12
+    assert (len(passes), len(decomposed)) == (2, 2)
+    assert [results(one) for one in directories] == [alone(**point) for point in points]
+
+
+def test_halted_runs_go_on_from_their_never_halted_twin(tmp_path, digits_root, alone):
+    changes = [{"halt_cycle": halt, "cycles": 6} for halt in (1, 2, 4, None)]
+    changes.append({"halt_cycle": 4, "resume_leak": 5, "cycles": 6})
+    directories = {run_id(small_config(digits_root, **one)): new_run(tmp_path, digits_root, **one) for one in changes}
+    order = reuse.ordered({name: run_directory.read_config(one) for name, one in directories.items()})
+    outcomes = Work(tuple(str(directories[name]) for name in order), Execution(str(digits_root)))()
+    assert set(outcomes.values()) == {"done"}
+    for one in changes:
+        assert results(directories[run_id(small_config(digits_root, **one))]) == alone(**one)
+    never = run_id(small_config(digits_root, cycles=6))
+    begun = {run_directory.read_config(one).halt_cycle: run_directory.attempts(one)[-1]["resumed_from"] for one in directories.values()}
+    assert begun == {1: None, None: None, 2: f"cycle 0 trained of {never}", 4: f"cycle 2 trained of {never}"}
+    configs = [run_directory.read_config(one) for one in directories.values()]
+    assert reuse.saved([configs]) == (4, 1 + 3 + 3) and reuse.saved([configs[:3]]) == (2, 1)
+
+
+def test_the_longest_of_halted_runs_gives_too(tmp_path, digits_root, alone):
+    """Table A.1 has no run that never halts."""
+    long, short = ({"halt_cycle": halt, "cycles": 6} for halt in (5, 3))
+    directories = [new_run(tmp_path, digits_root, **one) for one in (long, short)]
+    for one in directories:
+        run(one, Execution(str(digits_root)))
+    assert run_directory.attempts(directories[1])[-1]["resumed_from"] == f"cycle 1 trained of {directories[0].name}"
+    assert [results(one) for one in directories] == [alone(**long), alone(**short)]
+
+
+def test_a_twin_that_has_begun_is_left_alone(tmp_path, digits_root, alone):
+    halted = new_run(tmp_path, digits_root, cycles=6, halt_cycle=4)
+    assert run(halted, Execution(str(digits_root), save_seconds=0), stop=lambda: True) == "stopped"
+    before = results(halted)
+    run(new_run(tmp_path, digits_root, cycles=6), Execution(str(digits_root)))
+    assert results(halted) == before
+    run(halted, Execution(str(digits_root)))
+    assert results(halted) == alone(cycles=6, halt_cycle=4)
+
+
+@pytest.mark.parametrize("features", ["first_last", "none"])
+def test_a_full_run_begins_with_the_clustering_of_its_ia_run(tmp_path, digits_root, alone, monkeypatch, features):
+    ia = new_run(tmp_path, digits_root, cycles=0, probe=(), features=features)
+    full = new_run(tmp_path, digits_root, features=features)
+    assert reuse.ia_twin(run_directory.read_config(full)) == ia.name
+    run(ia, Execution(str(digits_root)))
+    assert len(list(ia.glob("first-*.safetensors"))) == 1 and not (ia / "trunk.safetensors").exists()
+    from dc_hpc.algorithm import deepcluster
+
+    calls, true_kmeans = [], deepcluster.kmeans
+    monkeypatch.setattr(deepcluster, "kmeans", lambda *args, **named: calls.append(1) or true_kmeans(*args, **named))
+    run(full, Execution(str(digits_root)))
+    assert len(calls) == 2  # of three cycles
+    assert run_directory.attempts(full)[-1]["first_clustering_from"] == ia.name
+    assert results(full) == alone(features=features)
+
+
+def test_a_damaged_clustering_is_computed_again(tmp_path, digits_root, alone):
+    ia, full = new_run(tmp_path, digits_root, cycles=0, probe=()), new_run(tmp_path, digits_root)
+    run(ia, Execution(str(digits_root)))
+    (kept,) = ia.glob("first-*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    run(full, Execution(str(digits_root)))
+    assert "first_clustering_from" not in run_directory.attempts(full)[-1] and results(full) == alone()
+
+
+class InStep(Work):
+    """No desk asks for its next run before the other has ended the like: an idle desk would help it out."""
+
+    def run_function(self):
+        return partial(_in_step, super().run_function())
+
+
+def _in_step(run, directory, execution, stop):
+    outcome, mine = run(directory, execution, stop=stop), run_directory.read_config(directory)
+    like = [one for one in directory.parent.iterdir() if run_directory.read_config(one).k == mine.k]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not all(run_directory.state_of(one).name == "done" for one in like):
+        time.sleep(0.02)
+    return outcome
+
+
+def test_two_desks_do_two_families(tmp_path, digits_root, alone):
+    """Each seed stays at one desk, so its second k needs no pass of its own; a crash would cost one run only."""
+    points = [{"k": k, "seed": seed} for seed in (1, 2) for k in (4, 6)]
+    directories = [new_run(tmp_path, digits_root, **point) for point in points]
+    InStep(tuple(map(str, directories)), Execution(str(digits_root)), parallel_runs=2)()
+    assert [results(one) for one in directories] == [alone(**point) for point in points]
+    pids = {point["seed"]: set() for point in points}
+    for point, one in zip(points, directories):
+        pids[point["seed"]].add(run_directory.attempts(one)[-1]["pid"])
+    assert all(len(found) == 1 for found in pids.values()) and pids[1] != pids[2]
+
+
+@given(st.data())
+def test_ordering_loses_nothing_and_puts_givers_first(digits_root, data):
+    points = st.tuples(st.integers(1, 3), st.sampled_from([2, 4]), st.sampled_from([None, 1, 2, 4]))
+    chosen = data.draw(st.lists(points, min_size=1, unique=True))
+    configs = [small_config(digits_root, seed=seed, k=k, halt_cycle=halt, cycles=6) for seed, k, halt in chosen]
+    named = {run_id(one): one for one in configs}
+    order = reuse.ordered(named)
+    assert sorted(order) == sorted(named)
+    families = [reuse.first_pass(named[name]) for name in order]
+    assert sum(one != other for one, other in zip(families, families[1:])) == len(set(families)) - 1
+    for place, name in enumerate(order):
+        given = {twin for cycle in range(6) for twin in reuse.halted_twins(named[name], cycle)}
+        assert not given & set(order[:place])
+
+
+def test_the_bill_counts_what_is_saved(tmp_path, digits_root):
+    """Figure 5b in one task: all but the last clustered cycle of each halted run comes from the never-halted one."""
+    grid = read_grid(REPOSITORY / "jobs" / "svhn_halt.yaml", data_root=tmp_path)
+    order = [grid.runs[name] for name in reuse.ordered(grid.runs)]
+    assert reuse.saved([order]) == (4, 9 + 29 + 49)
+    assert reuse.saved([[one] for one in order]) == (0, 0)
+    (tmp_path / "grid.yaml").write_text("base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 0}\n"
+                                        "sweep: {k: [4, 6], seed: [1, 2]}\n")  # fmt: skip
+    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=tmp_path, check=0).stdout
+    assert "not computed twice: 2 of 4 first passes over the images, 0 of 0 cycles" in out
+    made = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--slots", 1, cwd=tmp_path, check=0).stdout
+    assert "4 of 4 runs done" in made
+    pids = {json.loads(path.read_text())["pid"] for path in (tmp_path / "outputs").glob("runs/*/attempts/*.json")}
+    assert len(pids) == 1

@@ -1,0 +1,249 @@
+"""One run in one directory: measured numbers, resuming after any death, and what a failure leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.small_runs import new_run, results, small_config
+
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.run import run
+from dc_hpc.storage import metrics_csv, run_directory, serialization
+
+LONG = {"cycles": 7, "features": "every"}
+
+
+def finish(directory, root, **changes):
+    return run(directory, Execution(str(root), **changes))
+
+
+@pytest.fixture(scope="module")
+def reference(digits_root, tmp_path_factory):
+    """The files of an uninterrupted run of LONG."""
+    directory = new_run(tmp_path_factory.mktemp("reference"), digits_root, **LONG)
+    assert finish(directory, digits_root) == "done"
+    return results(directory)
+
+
+def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root)
+    assert finish(directory, digits_root) == "done"
+    assert set(results(directory)) == {"config.json", "metrics.csv", "features/c0000.h5", "features/c0002.h5",
+                                       "trunk.safetensors", "result.json"}  # fmt: skip
+    result, metrics = run_directory.read_result(directory), pd.read_csv(directory / "metrics.csv")
+    assert result["ia"] == metrics.nmi_true[0] and result["clusterings"] == 3 and result["epochs"] == 2
+    assert tuple(metrics.columns) == metrics_csv.METRICS and list(metrics.cycle) == [0, 1, 2]
+    assert np.isnan(metrics.nmi_prev[0]) and 0 < metrics.nmi_prev[1] < 1
+    assert 10 < result["accuracy"] <= result["accuracy_best"] <= 100
+    attempt = run_directory.attempts(directory)[0]
+    assert attempt["ended"] == "done" and attempt["device"] and attempt["versions"]["torch"] and attempt["blas"]
+    assert {row["stage"] for row in attempt["seconds"]} == {"load", "clustered", "trained", "probe"}
+    assert all(oct(path.stat().st_mode)[-3:] in ("600", "700") for path in directory.rglob("*"))
+
+
+def test_the_dumped_features_are_the_clustered_ones(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root, pca=8, features="first")
+    finish(directory, digits_root)
+    dump, attributes = serialization.read_hdf5(directory / "features" / "c0000.h5",
+                                         {"features": ("f", 2), "pseudo_labels": ("u", 1)})  # fmt: skip
+    assert dump["features"].shape == (1500, 8) and dump["features"].dtype == np.float16
+    assert np.allclose(np.linalg.norm(dump["features"].astype(float), axis=1), 1, atol=1e-2)
+    assert dump["pseudo_labels"].dtype == np.uint16 and dump["pseudo_labels"].max() < 6
+    assert attributes["run_id"] == directory.name and attributes["cycle"] == 0 and attributes["k"] == 6
+
+
+def test_the_numbers_of_a_config_reach_the_algorithm_under_their_names(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root, k=7, pca=5, cycles=0, probe=())
+    finish(directory, digits_root)
+    schema = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+    dumped, facts = serialization.read_hdf5(directory / "features" / "c0000.h5", schema)
+    assert dumped["features"].shape[1] == 5 and len(set(dumped["pseudo_labels"].tolist())) == 7 == facts["k"]
+
+
+def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path):
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+    directory = new_run(tmp_path, digits_root)
+    finish(directory, digits_root)
+    dump, _ = serialization.read_hdf5(directory / "features" / "c0000.h5", {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+    truth = np.load(digits_root / "digits.npz")["train_labels"]
+    result = run_directory.read_result(directory)
+    assert result["ia"] == pytest.approx(normalized_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
+    assert result["ia_ami"] == pytest.approx(adjusted_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
+
+
+def test_running_a_finished_run_changes_nothing(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root, cycles=1)
+    finish(directory, digits_root)
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+    assert finish(directory, digits_root) == "done"
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
+def test_an_ia_only_run_has_the_ia_of_the_full_run(digits_root, tmp_path):
+    full, only = new_run(tmp_path, digits_root), new_run(tmp_path, digits_root, cycles=0, probe=())
+    finish(full, digits_root), finish(only, digits_root)
+    assert run_directory.read_result(only)["ia"] == run_directory.read_result(full)["ia"]
+    assert "accuracy" not in run_directory.read_result(only) and run_directory.read_result(only)["epochs"] == 0
+
+
+def test_a_halted_run_has_the_rows_of_the_unhalted_one_before_the_halt(digits_root, tmp_path, reference):
+    directory = new_run(tmp_path, digits_root, halt_cycle=3, **LONG)
+    finish(directory, digits_root)
+    rows, whole = (directory / "metrics.csv").read_text().splitlines(), reference["metrics.csv"].decode().splitlines()
+    assert rows[:4] == whole[:4] and rows[4] != whole[4]
+    metrics = pd.read_csv(directory / "metrics.csv")
+    assert list(metrics.reassign) == [True] * 3 + [False] * 3 and metrics.nmi_prev[3:].isna().all()
+    assert (metrics.nmi_true[2:] == metrics.nmi_true[2]).all()
+
+
+def test_shuffled_labels_change_the_numbers_and_not_the_pseudo_labels(digits_root, tmp_path):
+    """Ground truth cannot reach the algorithm."""
+    shuffled = tmp_path / "data"
+    shuffled.mkdir()
+    content = dict(np.load(digits_root / "digits.npz"))
+    content["train_labels"] = np.random.default_rng(0).permutation(content["train_labels"])
+    np.savez(shuffled / "digits.npz", **content)
+    runs = {}
+    for root in (digits_root, shuffled):
+        runs[root] = new_run(tmp_path, root, probe=(), features="every")
+        finish(runs[root], root)
+    one, other = results(runs[digits_root]), results(runs[shuffled])
+    read = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+    for name in ("features/c0000.h5", "features/c0001.h5", "features/c0002.h5"):
+        first, _ = serialization.read_hdf5(runs[digits_root] / name, read)
+        second, _ = serialization.read_hdf5(runs[shuffled] / name, read)
+        assert np.array_equal(first["pseudo_labels"], second["pseudo_labels"])
+    weights = [serialization.read_safetensors(runs[root] / "trunk.safetensors")[0] for root in runs]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert one["result.json"] != other["result.json"]
+
+
+def test_the_supervised_ceiling_trains_on_the_truth(digits_root, tmp_path):
+    settings = dict(k=10, cycles=15, momentum=0.9, batch_size=32, probe=("fc2",), training_view="none")
+    plain, ceiling = new_run(tmp_path, digits_root, **settings), new_run(tmp_path, digits_root, labels=True, **settings)
+    finish(plain, digits_root), finish(ceiling, digits_root)
+    result, metrics = run_directory.read_result(ceiling), pd.read_csv(ceiling / "metrics.csv")
+    assert result["clusterings"] == 0 and result["ia"] is None and (metrics.nmi_true == 1).all()
+    assert metrics.loss.iloc[-1] < 1
+    assert result["accuracy"] > run_directory.read_result(plain)["accuracy"] + 5
+
+
+def test_the_leak_puts_the_truth_in_from_its_cycle_on_and_only_when_asked(digits_root, tmp_path):
+    """The authors' restart: six clusters until then, the ten classes of the data set after."""
+    clean = new_run(tmp_path, digits_root, halt_cycle=1, cycles=4)
+    leaked = new_run(tmp_path, digits_root, halt_cycle=1, resume_leak=2, cycles=4)
+    finish(clean, digits_root), finish(leaked, digits_root)
+    one, other = (pd.read_csv(directory / "metrics.csv") for directory in (clean, leaked))
+    assert list(one.loss[:2]) == list(other.loss[:2]) and one.loss[2] != other.loss[2]
+    assert other.nmi_true[2] == 1 and (one.nmi_true < 0.9).all()
+
+
+def test_every_layer_may_be_probed_beside_the_papers(digits_root, tmp_path):
+    one = new_run(tmp_path, digits_root)
+    more = new_run(tmp_path, digits_root, probe=("conv2", "relu2", "pool2", "fc1"))
+    finish(one, digits_root), finish(more, digits_root)
+    first, second = run_directory.read_result(one), run_directory.read_result(more)
+    assert first["accuracy"] == second["accuracy"] == second["accuracy_conv2"]
+    assert {"accuracy_relu2", "accuracy_pool2", "accuracy_fc1"} <= set(second)
+
+
+def start(directory, root, *options):
+    command = [sys.executable, "-m", "dc_hpc.experiment.run", str(directory), "--data", str(root), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_attempt(directory, process, number):
+    while process.poll() is None and len(run_directory.attempts(directory)) < number:
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_saves_ends_and_the_next_start_goes_on(digits_root, tmp_path, reference, number):
+    directory = new_run(tmp_path, digits_root, **LONG)
+    process = start(directory, digits_root)
+    while process.poll() is None and not any(a.get("cycles_done") for a in run_directory.attempts(directory)):
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped" in output
+    state = run_directory.state_of(directory)
+    assert state.name == "resumable" and state.cycles_done >= 1
+    assert len(list((directory / "checkpoints").glob("*"))) == 1  # save_seconds is 60: only the signal saved
+    assert finish(directory, digits_root) == "done"
+    assert results(directory) == reference
+    assert run_directory.attempts(directory)[1]["resumed_from"]
+
+
+def test_a_living_run_is_running_and_a_dead_one_resumable(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root, cycles=4000)
+    process = start(directory, digits_root)
+    wait_for_attempt(directory, process, 1)
+    assert run_directory.state_of(directory).name == "running"
+    process.kill()
+    process.communicate()
+    assert run_directory.state_of(directory).name == "resumable"
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(digits_root, tmp_path, reference):
+    directory = new_run(tmp_path, digits_root, **LONG)
+    phases = iter(range(9))
+    ended = run(directory, Execution(str(digits_root), save_seconds=0), stop=lambda: next(phases) == 6)
+    assert ended == "stopped"
+    newest = sorted((directory / "checkpoints").iterdir())[-1]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    os.chmod(newest, 0o600)
+    newest.write_bytes(content)
+    assert finish(directory, digits_root) == "done"
+    last = run_directory.attempts(directory)[-1]
+    assert "quarantine" in last["complaints"][0] and last["resumed_from"] == "cycle 2 trained"
+    kept = {name: data for name, data in results(directory).items() if "quarantine" not in name}
+    assert kept == reference
+
+
+def test_a_failed_run_keeps_its_traceback_and_may_be_run_again(digits_root, tmp_path, monkeypatch):
+    directory = new_run(tmp_path, digits_root, cycles=1)
+    with monkeypatch.context() as broken:
+        broken.setattr("dc_hpc.experiment.run.clustering_row", lambda *_: 1 / 0)
+        assert finish(directory, digits_root) == "failed"
+    state = run_directory.state_of(directory)
+    assert (state.name, state.reason) == ("failed", "ZeroDivisionError: division by zero")
+    assert "in _measure" in (directory / "attempts" / "0001.error").read_text()
+    assert finish(directory, digits_root) == "done" and run_directory.state_of(directory).name == "done"
+
+
+def test_images_that_changed_since_are_refused(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root)
+    other = tmp_path / "data"
+    other.mkdir()
+    content = dict(np.load(digits_root / "digits.npz"))
+    content["train_images"] = content["train_images"][::-1]
+    np.savez(other / "digits.npz", **content)
+    assert finish(directory, other) == "failed"
+    assert "not the one this run was made for" in run_directory.state_of(directory).reason
+
+
+def test_a_directory_that_is_no_run_is_one_line(tmp_path):
+    process = start(tmp_path, tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode != 0 and "is not a run directory" in errors and "Traceback" not in errors
+
+
+def test_the_engines_agree_on_a_whole_small_run(digits_root, tmp_path):
+    accuracies = []
+    for engine in ("torch", "faiss", "sklearn"):
+        directory = new_run(tmp_path / engine, digits_root)
+        assert finish(directory, digits_root, engine=engine) == "done"
+        accuracies.append(run_directory.read_result(directory)["ia"])
+    assert max(accuracies) - min(accuracies) < 0.02
+
+
+def test_the_small_config_is_what_it_says(digits_root):
+    assert small_config(digits_root).protocol == "code"
+    assert small_config(digits_root, protocol="text").probe_flip is False

@@ -1,0 +1,75 @@
+"""python tests/mutants/run_mutants.py: plant the bugs of tests/mutants, one by one, in a copy of the committed files.
+
+Each must be caught.
+
+A patch begins with what is wrong with it and the tests that say so:
+
+    # one line: what the bug does
+    # caught by: tests/test_x.py::test_y
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+PATCHES = sorted((REPOSITORY / "tests" / "mutants").glob("*.patch"))
+FAILED = 1  # pytest's exit code when tests ran and some failed; others mean that none ran
+
+
+def named_tests(patch: Path) -> list[str]:
+    """The names of the tests that must fail with a patch."""
+    return re.findall(r"^# caught by: (\S+)$", patch.read_text(), re.M)
+
+
+def apply(patch: Path, tree: Path, *options: str) -> str:
+    """What git has against a patch in a tree; "" when it applies."""
+    command = ["git", "apply", "--whitespace=nowarn", *options, str(patch)]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    return done.stderr.strip() if done.returncode else ""
+
+
+def run_tests(names: list[str], tree: Path) -> tuple[int, str]:
+    """pytest's exit code for these tests in a tree, and its last line."""
+    # no bytecode: a patch may be younger than its mtime says
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *names]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace")
+    return done.returncode, (done.stdout.strip().splitlines() or [done.stderr])[-1]
+
+
+def is_caught(patch: Path, tree: Path) -> bool:
+    """Plant one bug, run its tests, take it out again."""
+    started, problem = time.monotonic(), apply(patch, tree)
+    if problem:
+        print(f"DOES NOT APPLY  {patch.stem}: {problem}", flush=True)
+        return False
+    code, last = run_tests(named_tests(patch), tree)
+    apply(patch, tree, "-R")
+    word = "caught" if code == FAILED else "SURVIVES"
+    print(f"{word:<8}  {patch.stem} ({time.monotonic() - started:.0f} s): {last}", flush=True)
+    return code == FAILED
+
+
+def main(chosen: list[str]) -> int:
+    """Plant all, or the chosen ones; 1 when one is not caught."""
+    patches = [patch for patch in PATCHES if not chosen or patch.stem in chosen]
+    with tempfile.TemporaryDirectory(prefix="teeth-") as folder:
+        archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        started, names = time.monotonic(), sorted({name for patch in patches for name in named_tests(patch)})
+        code, last = run_tests(names, Path(folder))
+        print(f"{'sound' if code == 0 else 'NOT SOUND'}  {len(names)} tests without a bug: {last}", flush=True)
+        caught = [is_caught(patch, Path(folder)) for patch in patches]
+    print(f"{len(patches)} planted, {sum(caught)} caught, in {time.monotonic() - started:.0f} s")
+    return 0 if patches and all(caught) and code == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,22 @@
+"""The planted bugs of `make teeth` still fit the code; whether each is caught takes longer to see."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from mutants.run_mutants import PATCHES, REPOSITORY, apply, named_tests
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
+def test_a_planted_bug_applies_and_names_a_test_that_exists(patch):
+    assert not apply(patch, REPOSITORY, "--check")
+    assert named_tests(patch), "a patch says `# caught by: tests/test_x.py::test_y`"
+    for name in named_tests(patch):
+        file, _, test = name.partition("::")
+        tree = ast.parse((REPOSITORY / file).read_text())
+        assert test.split("[")[0] in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_there_are_enough():
+    assert len(PATCHES) >= 12

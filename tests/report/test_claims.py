@@ -1,0 +1,349 @@
+"""Each verdict for each kind of rule, on made-up runs whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.recorded_runs import config_of, frame, row_of
+
+from dc_hpc.report.claims import catalog as claims_module
+from dc_hpc.report.claims.catalog import CLAIMS, COLUMNS, claims, count_verdicts
+from dc_hpc.report.claims.rules import VERDICTS, Measured, Window, above, below, judge
+from dc_hpc.report.panels.findings import claims_table
+from dc_hpc.report.statistics import Interval
+from dc_hpc.report.text_tables import csv_of, markdown_of
+
+
+def verdicts(rows, name: str, figure: str) -> list[dict]:
+    found = claims(frame(rows))
+    return found[(found.claim == name) & (found.figure == figure)].to_dict("records")
+
+
+def verdict(rows, name: str, figure: str) -> str:
+    (one,) = verdicts(rows, name, figure)
+    return one["verdict"]
+
+
+# The rule itself.
+
+
+@pytest.mark.parametrize(
+    "low, high, window, expected",
+    [
+        (0.1, 0.5, above(0), "supported"),
+        (-0.5, -0.1, above(0), "contradicted"),
+        (-0.1, 0.5, above(0), "undecided"),
+        (0.0, 0.5, above(0), "undecided"),
+        (-0.5, 0.0, above(0), "contradicted"),
+        (-0.5, -0.1, below(0), "supported"),
+        (0.1, 0.5, below(0), "contradicted"),
+        (0.2, 1.8, Window(0, 2), "supported"),
+        (-1.0, 1.0, Window(0, 2), "undecided"),
+        (-1.0, 3.0, Window(0, 2), "undecided"),
+        (2.5, 3.0, Window(0, 2), "contradicted"),
+    ],
+)
+def test_the_interval_decides(low, high, window, expected):
+    assert judge(Measured((low + high) / 2, Interval(low, high), 5), window).verdict == expected
+
+
+def test_few_runs_decide_nothing_and_say_so():
+    for interval in (None, Interval(0.8, 1.0)):
+        judged = judge(Measured(0.9, interval, 2), above(0))
+        assert (judged.verdict, judged.reason) == ("undecided", "n = 2: too few for an interval")
+
+
+@settings(max_examples=100)
+@given(st.floats(-9, 9), st.floats(0, 9), st.floats(-9, 9), st.floats(0.1, 9))
+def test_no_interval_is_both(low, width, start, length):
+    window = Window(start, start + length)
+    inside = judge(Measured(low, Interval(low, low + width), 9), window).verdict
+    outside = [
+        judge(Measured(low, Interval(low, low + width), 9), w).verdict
+        for w in (Window(-math.inf, window.low), Window(window.high, math.inf))
+    ]
+    if inside == "supported":
+        assert "supported" not in outside
+    if "supported" in outside:
+        assert inside == "contradicted"
+
+
+# Claims on runs.
+
+
+def relation_rows(base: str, slope: float, noise: float, n: int = 12):
+    rng = np.random.default_rng(0)
+    middle = {"fmnist": 0.39, "svhn": 0.10, "cifar10": 0.075}[base]
+    ia = middle + 0.002 * np.arange(n)
+    return [
+        row_of(
+            config_of(base, seed=seed),
+            ia=float(ia[seed]),
+            accuracy=50 + slope * seed + noise * float(rng.normal()),
+        )
+        for seed in range(n)
+    ]
+
+
+@pytest.mark.parametrize(
+    "slope, noise, expected", [(1, 0.1, "supported"), (-1, 0.1, "contradicted"), (0, 5, "undecided")]
+)
+def test_accuracy_rises_with_ia(slope, noise, expected):
+    assert verdict(relation_rows("svhn", slope, noise), "ia_accuracy", "fig_3b") == expected
+
+
+def test_no_relation_needs_many_runs_to_be_supported():
+    assert verdict(relation_rows("fmnist", 1, 0.1), "ia_accuracy", "fig_3a") == "contradicted"
+    assert verdict(relation_rows("fmnist", 0, 5), "ia_accuracy", "fig_3a") == "undecided"
+    assert verdict(relation_rows("fmnist", 0, 5, n=300), "ia_accuracy", "fig_3a") == "supported"
+
+
+def k_rows(base: str, ks, trend: float, seeds: int = 5, noise: float = 0.1, **settings):
+    rng = np.random.default_rng(1)
+    return [
+        row_of(
+            config_of(base, k=k, seed=seed, **settings),
+            accuracy=50 + 3 * seed + trend * place + noise * float(rng.normal()),
+            ia=0.05,
+        )
+        for seed in range(seeds)
+        for place, k in enumerate(ks)
+    ]
+
+
+def test_the_mean_of_correlations_has_an_interval_of_correlations():
+    rows = [row_of(config_of("fmnist", k=k, seed=seed), accuracy=accuracy, ia=0.4)
+            for seed, found in enumerate([(9, 8, 7), (9, 7, 8), (7, 9, 8)]) for k, accuracy in zip((5, 7, 10), found)]
+    (one,) = verdicts(rows, "k_accuracy", "fig_4a")
+    assert (one["value"], one["low"]) == (pytest.approx(-1 / 3), -1) and 0 < one["high"] <= 1
+    assert one["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("trend, expected", [(-1, "supported"), (1, "contradicted")])
+def test_accuracy_falls_with_k_on_fashion_mnist(trend, expected):
+    assert verdict(k_rows("fmnist", (5, 7, 10, 20), trend), "k_accuracy", "fig_4a") == expected
+
+
+@pytest.mark.parametrize(
+    "trend, noise, expected", [(1, 0.1, "supported"), (-1, 0.1, "contradicted"), (0, 5, "undecided")]
+)
+def test_accuracy_rises_with_k_on_svhn(trend, noise, expected):
+    assert verdict(k_rows("svhn", (10, 50, 100, 500), trend, noise=noise), "k_accuracy", "fig_4b") == expected
+
+
+def test_two_seeds_are_too_few():
+    (one,) = verdicts(k_rows("svhn", (10, 50, 100, 500), 1, seeds=2), "k_accuracy", "fig_4b")
+    assert one["verdict"] == "undecided" and one["reason"].startswith("n = 2") and one["value"] == 1.0
+
+
+def halt_rows(base: str, accuracies: dict, seeds: int = 4, **settings):
+    rng = np.random.default_rng(2)
+    return [
+        row_of(
+            config_of(base, seed=seed, halt_cycle=halt, **settings),
+            accuracy=accuracy + 5 * seed + 0.1 * float(rng.normal()),
+            ia=0.1,
+        )
+        for seed in range(seeds)
+        for halt, accuracy in accuracies.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    "gain, expected", [(1.0, "supported"), (5.0, "contradicted"), (-3.0, "contradicted"), (2.0, "undecided")]
+)
+def test_continuous_clustering_is_worth_about_one_point(gain, expected):
+    rows = halt_rows("fmnist", {1: 80.0, 10: 79.0, None: 80.0 + gain})
+    assert verdict(rows, "continuous_clustering", "fig_5a") == expected
+
+
+@pytest.mark.parametrize("ten, expected", [(79.0, "supported"), (81.0, "contradicted"), (80.0, "undecided")])
+def test_the_dip(ten, expected):
+    assert verdict(halt_rows("fmnist", {1: 80.0, 10: ten, None: 82.0}), "dip", "fig_5a") == expected
+
+
+@pytest.mark.parametrize(
+    "once, spread, best", [(90.0, "supported", "supported"), (51.0, "contradicted", "contradicted")]
+)
+def test_clustering_once_on_svhn(once, spread, best):
+    rows = halt_rows("svhn", {1: once, 10: 50.0, 30: 51.0, 50: 52.0, None: 54.0}, k=500)
+    assert verdict(rows, "halting_spread", "fig_5b") == spread
+    assert verdict(rows, "once_is_best", "fig_5b") == best
+
+
+def test_a_trial_without_the_halts_between_is_not_run():
+    (one,) = verdicts(halt_rows("fmnist", {1: 80.0, None: 81.0}, cycles=2), "dip", "fig_5a")
+    assert one["verdict"] == "not run" and "and between" in one["reason"]
+    assert one["unlike_paper"] == "cycles 2 (the paper: 50)" and "2 cycles" in one["setting"]
+
+
+def ia_rows(levels: dict, seeds: int = 30, spread: float = 0.001, axis: str = "k", base: str = "svhn"):
+    rng = np.random.default_rng(3)
+    offsets = spread * rng.normal(size=seeds)
+    return [
+        row_of(
+            config_of(base, seed=seed, cycles=0, probe=(), **{axis: value}), ia=level + float(offsets[seed])
+        )
+        for seed in range(seeds)
+        for value, level in levels.items()
+    ]
+
+
+def test_the_levels_of_ia_on_svhn():
+    rows = ia_rows({10: 0.03, 50: 0.08, 100: 0.09, 500: 0.15})
+    assert verdict(rows, "ia_k10", "fig_b1") == "supported"
+    assert verdict(rows, "ia_k50", "fig_b1") == "undecided"
+    assert verdict(rows, "ia_k100", "fig_b1") == "contradicted"
+    assert verdict(rows, "ia_k500", "fig_b1") == "supported"
+    assert verdict(rows, "ia_500_100", "fig_b1") == "contradicted"
+    assert verdict(ia_rows({100: 0.11, 500: 0.15}), "ia_500_100", "fig_b1") == "supported"
+
+
+@pytest.mark.parametrize("gap, expected", [(0.0, "supported"), (0.05, "contradicted"), (0.0101, "undecided")])
+def test_pca_does_not_change_ia(gap, expected):
+    rows = ia_rows({32: 0.1, 256: 0.1}, axis="pca")
+    rng = np.random.default_rng(4)
+    for row in rows:
+        if row["pca"] == 256:
+            row["ia"] += gap + 0.002 * float(rng.normal())
+    assert verdict(rows, "pca_ia", "fig_b2") == expected
+
+
+@pytest.mark.parametrize("gap, expected", [(0.0, "supported"), (5.0, "contradicted"), (2.0, "undecided")])
+def test_pca_does_not_change_accuracy(gap, expected):
+    rng = np.random.default_rng(5)
+    rows = [
+        row_of(
+            config_of("svhn", seed=seed, pca=pca),
+            ia=0.1,
+            accuracy=50 + 4 * seed + gap * (pca == 256) + 0.3 * float(rng.normal()),
+        )
+        for seed in range(8)
+        for pca in (32, 256)
+    ]
+    assert verdict(rows, "pca_accuracy", "fig_b3") == expected
+
+
+@pytest.mark.parametrize(
+    "low, high, expected", [(0.37, 0.41, "supported"), (0.2, 0.3, "contradicted"), (0.355, 0.41, "undecided")]
+)
+def test_the_range_of_ia(low, high, expected):
+    values = np.linspace(low, high, 20)
+    rows = [
+        row_of(config_of("fmnist", seed=seed, cycles=0, probe=()), ia=float(ia))
+        for seed, ia in enumerate(values)
+    ]
+    assert verdict(rows, "ia_range", "fig_3a") == expected
+
+
+def test_the_accuracies_of_figure_6():
+    few = k_rows("svhn", (10, 50, 100, 500), 0.0, seeds=4)
+    assert verdict(few, "accuracy_k10", "fig_6") == "undecided"
+    rows = k_rows("svhn", (10, 50, 100, 500), -1.0, seeds=5)
+    assert verdict(rows, "accuracy_k10", "fig_6") == "contradicted"  # all above 49
+    assert verdict(rows, "accuracy_k500", "fig_6") == "supported"
+    assert verdict(rows, "accuracy_500_100", "fig_6") == "supported"
+
+
+def test_the_appendix_has_one_seed_so_it_is_undecided():
+    rows = [
+        row_of(config_of("cifar10_alexnet", seed=42, cycles=150, halt_cycle=halt), accuracy=accuracy)
+        for halt, accuracy in ((15, 62.0), (30, 64.06), (50, 65.18), (100, 66.98))
+    ]
+    (one,) = verdicts(rows, "halting_gain", "table_a1")
+    assert one["verdict"] == "undecided" and one["value"] == pytest.approx(4.98) and one["unlike_paper"] == ""
+    more = [
+        row_of(config_of("cifar10_alexnet", seed=seed, cycles=150, halt_cycle=halt), accuracy=62 + gain)
+        for seed in range(4)
+        for halt, gain in ((15, 0.0), (100, 5.0))
+    ]
+    assert verdict(more, "halting_gain", "table_a1") == "supported"
+
+
+# The other reading of accuracy.
+
+
+def test_a_verdict_of_the_last_epoch_only_is_seen():
+    """Accuracy falls with k in the last epoch; in the best one it rises, does neither, or was not recorded."""
+    rows = k_rows("fmnist", (5, 10, 20), -1)
+    places = {5: 0, 10: 1, 20: 2}
+    rising = [row | {"accuracy_best": 80.0 + places[row["k"]] + row["seed"] / 10} for row in rows]
+    flat = [row | {"accuracy_best": 80.0 + (places[row["k"]] * 2 + row["seed"]) % 3} for row in rows]
+    unknown = [row | {"accuracy_best": None} for row in rows]
+    for changed, expected in ((rising, "contradicted"), (flat, "undecided"), (unknown, None)):
+        (one,) = verdicts(changed, "k_accuracy", "fig_4a")
+        assert (one["verdict"], one["best_epoch"]) == ("supported", expected)
+        assert (one["best_epoch_value"] is None) == (expected is None)
+    (one,) = verdicts(rising, "k_accuracy", "fig_4a")
+    assert one["best_epoch_value"] == pytest.approx(1.0) and one["best_epoch_low"] == pytest.approx(1.0)
+    assert "by the best epoch contradicted: 1.00 (1.00 to 1.00)" in markdown_of(claims_table(claims(frame(rising))))
+    same = [row | {"accuracy_best": row["accuracy"]} for row in rows]
+    assert "by the best epoch" not in markdown_of(claims_table(claims(frame(same))))
+
+
+def test_the_ia_has_no_epochs():
+    found = claims(frame([row_of(config_of("fmnist", seed=seed, cycles=0), ia=0.39) for seed in range(9)]))
+    assert set(found[found.claim == "ia_range"].best_epoch) == {None}
+
+
+def test_the_papers_settings_are_counted_apart():
+    rows = [*k_rows("svhn", (10, 50, 100, 500), 1), *k_rows("svhn", (10, 50, 100, 500), -1, cycles=2)]
+    found = claims(frame(rows))
+    paper, other = (Counter(found[found.unlike_paper.ne("") == unlike].verdict) for unlike in (False, True))
+    assert other["supported"] and other["contradicted"] and paper["not run"] > paper["undecided"] > 0
+    apart = [", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name]) for counts in (paper, other)]
+    assert count_verdicts(found) == "at the paper's settings {}; at other settings {}".format(*apart)
+    assert "at other settings" not in count_verdicts(claims(frame([])))
+
+
+# Groups, and nothing at all.
+
+
+def test_protocols_are_judged_one_by_one_and_the_papers_settings_come_first():
+    code = k_rows("svhn", (10, 50, 100, 500), 1)
+    text = k_rows("svhn", (10, 50, 100, 500), -1, protocol="text")
+    trial = k_rows("svhn", (10, 50, 100, 500), -1, cycles=2)
+    found = verdicts([*trial, *code, *text], "k_accuracy", "fig_4b")
+    assert [(one["protocol"], one["verdict"], bool(one["unlike_paper"])) for one in found] == [
+        ("code", "supported", False),
+        ("text", "contradicted", False),
+        ("code", "contradicted", True),
+    ]
+
+
+def test_no_run_gives_each_claim_one_row():
+    found = claims(frame([]))
+    assert tuple(found.columns) == COLUMNS and len(found) == len(CLAIMS)
+    assert set(found.verdict) == {"not run"}
+
+
+def test_failed_and_damaged_runs_are_no_evidence():
+    rows = [
+        row | {"state": state}
+        for row, state in zip(
+            k_rows("svhn", (10, 50, 100, 500), 1), ["failed", "damaged", "new", "running"] * 5
+        )
+    ]
+    assert set(claims(frame(rows)).verdict) == {"not run"}
+
+
+def test_the_rule_is_written_down():
+    text = claims_module.__doc__
+    assert all(
+        word in text for word in ("supported", "contradicted", "undecided", "not run", "bootstrap", "Student", "n < 3")
+    )
+
+
+def test_equal_runs_give_equal_claims_whatever_their_order():
+    rows = [*k_rows("svhn", (10, 50, 100, 500), 1), *relation_rows("cifar10", 1, 2)]
+    assert csv_of(claims_table(claims(frame(rows)))) == csv_of(claims_table(claims(frame(rows[::-1]))))
+
+
+def test_the_table_of_claims_reads_well():
+    text = markdown_of(claims_table(claims(frame(k_rows("svhn", (10, 50, 100, 500), 1)))))
+    assert "supported" in text and "accuracy rises with k" in text and "svhn, code, sobel random" in text

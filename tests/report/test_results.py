@@ -1,0 +1,68 @@
+"""docs/RESULTS.md and docs/results: what is committed comes out of the committed runs.csv and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+
+from dc_hpc import aggregate as door
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory) -> Path:
+    """The report and the document, made again from docs/results/tables/runs.csv; the document's tables are emptied."""
+    outputs = tmp_path_factory.mktemp("results")
+    text = (ROOT / "docs" / "RESULTS.md").read_text("utf-8")
+    emptied = re.sub(r"(<!-- [a-z0-9_]+ -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
+    assert emptied != text
+    (outputs / "RESULTS.md").write_text(emptied, "utf-8")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
+        patch.setattr(door, "_draw", lambda *arguments, **more: 0)
+        door.aggregate(outputs=outputs, jobs=ROOT / "jobs", data=ROOT / "nowhere", only=None,
+                       runs=[RESULTS / "tables" / "runs.csv"], document=outputs / "RESULTS.md")  # fmt: skip
+    assert ended.value.exit_code == 0
+    return outputs
+
+
+def test_the_committed_tables_come_out_byte_for_byte(again):
+    committed = {path.name: path.read_bytes() for path in (RESULTS / "tables").iterdir()}
+    made = {path.name: path.read_bytes() for path in (again / "tables").iterdir()}
+    assert len(committed) > 10 and made == committed
+
+
+def test_the_tables_of_the_document_are_the_committed_ones(again):
+    assert (again / "RESULTS.md").read_bytes() == (ROOT / "docs" / "RESULTS.md").read_bytes()
+
+
+def test_the_document_shows_figures_that_are_there():
+    shown = re.findall(r"!\[[^]]*]\(([^)]+)\)", (ROOT / "docs" / "RESULTS.md").read_text("utf-8"))
+    assert shown and all((ROOT / "docs" / path).is_file() for path in shown)
+
+
+def test_a_changed_run_would_be_seen(again, tmp_path):
+    """The negative control: one IA another, and the tables differ."""
+    tables = tmp_path / "tables"
+    shutil.copytree(RESULTS / "tables", tables)
+    head, *lines = (tables / "runs.csv").read_text("utf-8").splitlines(keepends=True)
+    place = head.split(",").index("ia")
+    for number, line in enumerate(lines):
+        cells = line.split(",")
+        if cells[place]:
+            cells[place] = "0.999"
+            lines[number] = ",".join(cells)
+            break
+    (tables / "runs.csv").write_text("".join([head, *lines]), "utf-8", newline="")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit):
+        patch.setattr(door, "_draw", lambda *arguments, **more: 0)
+        door.aggregate(outputs=tmp_path / "again", jobs=ROOT / "jobs", data=ROOT / "nowhere", only=None,
+                       runs=[tables / "runs.csv"], document=None)  # fmt: skip
+    names = [path.name for path in (again / "tables").glob("*.md")]
+    assert any((tmp_path / "again" / "tables" / name).read_bytes() != (again / "tables" / name).read_bytes()
+               for name in names)  # fmt: skip

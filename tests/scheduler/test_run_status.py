@@ -1,0 +1,171 @@
+"""How runs stand: SLURM's answers parsed, joined with directories; with no cluster, a stub sacct, 10,000 runs."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+from support.small_runs import children_seconds, new_run
+from test_submit import GRID, door
+
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.run import run
+from dc_hpc.scheduler import run_status, slurm, submissions
+from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.storage import atomic_files, run_directory
+
+
+def test_squeue_lines_are_read():
+    text = ("12|3|15|RUNNING|None|2026-01-01T00:00:00|N/A|n1|grid-ab\n"
+            "13|N/A|13|PENDING|Resources|N/A|N/A||other\nnonsense\n")  # fmt: skip
+    one, two = slurm.parse_squeue(text)
+    assert (one.id, one.index, one.node, one.lives) == ("12_3", 3, "n1", True)
+    assert (two.id, two.index, two.name, two.lives) == ("13", 0, "other", True)
+
+
+def test_sacct_lines_are_read():
+    text = ("12_0|grid-ab|COMPLETED|n1\n12_1|grid-ab|OUT_OF_MEMORY|n1\n12_2|grid-ab|CANCELLED by 1000|None assigned\n"
+            "12_[3-4,7%2]|grid-ab|PENDING|None assigned\n13|alone|NODE_FAIL|n2\n"
+            "12_0.batch|batch|FAILED|n1\n")  # fmt: skip
+    found = {task.id: task for task in slurm.parse_sacct(text)}
+    assert set(found) == {"12_0", "12_1", "12_2", "12_3", "12_4", "12_7", "13"}
+    assert found["12_1"].state == "OUT_OF_MEMORY" and found["12_2"].state == "CANCELLED" and found["12_7"].lives
+
+
+# As SLURM 22.05 answered on the test cluster.
+ANSWER = ("JobId=3 JobState={state} Reason=None Requeue=1 EndTime={end} PreemptEligibleTime=2026-01-01T10:00:00 "
+          "PreemptTime={preempt}")  # fmt: skip
+
+
+@pytest.mark.parametrize("state, end, preempt, cause", [
+    ("RUNNING", "2026-01-01T10:30:00", "2026-01-01T10:04:00", "preempted"),
+    ("RUNNING", "2026-01-01T10:05:30", "None", "time limit"),
+    ("RUNNING", "2026-01-01T10:30:00", "None", "asked"),
+    ("COMPLETING", "2026-01-01T10:04:00", "None", "cancelled"),
+    ("CANCELLED", "2026-01-01T10:04:00", "None", "cancelled"),
+])  # fmt: skip
+def test_the_cause_of_a_signal_is_read_and_not_guessed(state, end, preempt, cause):
+    now = time.mktime(time.strptime("2026-01-01 10:04:10", "%Y-%m-%d %H:%M:%S"))
+    assert slurm.parse_cause(ANSWER.format(state=state, end=end, preempt=preempt), now=now, signal_delay=90) == cause
+
+
+def submitted(outputs, *packs, name="grid-ab", job="12"):
+    submissions.write(outputs, Submission(name, str(outputs / "slurm" / "grid"), packs, minutes=10, job=job))
+
+
+@pytest.fixture
+def no_cluster(monkeypatch, tmp_path):
+    """A PATH with nothing but a folder that a test may fill with stubs."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path / "bin"
+
+
+def stub(folder, name, text):
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\nprint({text!r}, end='')\n")
+    path.chmod(0o755)
+
+
+def test_status_with_no_cluster_at_all(digits_root, tmp_path, no_cluster):
+    assert "no run in" in door("status", cwd=tmp_path, check=0).stdout
+    done, new = new_run(tmp_path / "outputs", digits_root), new_run(tmp_path / "outputs", digits_root, seed=2)
+    run(done, Execution(str(digits_root)))
+    submitted(tmp_path / "outputs", (done.name, new.name))
+    out = door("status", cwd=tmp_path, check=0).stdout
+    assert "1 done" in out and "1 new of 2 runs (no SLURM answers here" in out and "3 of 6 cycles" in out
+    refused = door("status", "cancel", new.name, cwd=tmp_path, check=2)
+    assert "no SLURM answers" in refused.stderr
+    assert "begins so" in door("status", "logs", "nothing", cwd=tmp_path, check=2).stderr
+
+
+def test_a_database_names_what_squeue_has_forgotten(digits_root, tmp_path, no_cluster):
+    """Out of memory: the whole task died, the run's own record ends in the middle."""
+    outputs = tmp_path / "outputs"
+    directory = new_run(outputs, digits_root)
+    run_directory.start_attempt(directory, {"host": "n1", "slurm": {"slurm_array_job_id": "12", "slurm_array_task_id": "1"}})
+    os.utime(directory / "attempts" / "0001.json", (1, 1))
+    submitted(outputs, ("other",), (directory.name,))
+    stub(no_cluster, "squeue", "")
+    stub(no_cluster, "sacct", "12_0|grid-ab|COMPLETED|n1\n12_1|grid-ab|OUT_OF_MEMORY|n1\n")
+    (seen,) = run_status.look(outputs, [directory.name]).runs.values()
+    assert seen.state == "resumable" and "12_1 ran out of memory; set a larger memory_gb" in seen.reason
+
+
+def test_without_a_database_the_log_names_it(digits_root, tmp_path, no_cluster):
+    outputs = tmp_path / "outputs"
+    directory = new_run(outputs, digits_root)
+    run_directory.start_attempt(directory, {"host": "n1"})
+    os.utime(directory / "attempts" / "0001.json", (1, 1))
+    submitted(outputs, (directory.name,))
+    log = outputs / "slurm" / "grid" / "12_0_log.err"
+    log.parent.mkdir()
+    log.write_text("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have "
+                   "been killed")  # fmt: skip
+    stub(no_cluster, "squeue", "")
+    (seen,) = run_status.look(outputs, [directory.name]).runs.values()
+    assert "ran out of memory" in seen.reason
+
+
+def test_gpu_hours_used_and_left(digits_root, tmp_path, no_cluster):
+    """One hour of one of two runs that shared a GPU; two clusterings and a training are left, and no third training."""
+    outputs = tmp_path / "outputs"
+    directory = new_run(outputs, digits_root)
+    took = {"clustered": 600.0, "trained": 1200.0}
+    seconds = [{"stage": stage, "cycle": 0, "seconds": value} for stage, value in took.items()]
+    run_directory.start_attempt(directory, {"started": 0.0, "finished": 3600.0, "ended": "stopped", "cycles_done": 1,
+                                    "seconds": seconds})  # fmt: skip
+    submissions.write(outputs, Submission("grid-ab", str(outputs), ((directory.name,),), minutes=10, job="12", gpus=1,
+                                          parallel_runs=2))  # fmt: skip
+    out = door("status", cwd=tmp_path, check=0).stdout
+    assert "60 min computed, 0.50 GPU-hours" in out and "left: 40 min of computing (0.33 GPU-hours)" in out
+
+
+def test_a_waiting_task_is_queued_and_not_submitted_again(digits_root, tmp_path, no_cluster):
+    directory = new_run(tmp_path, digits_root)
+    submitted(tmp_path, (directory.name,))
+    stub(no_cluster, "squeue", "12|N/A|12|PENDING|BeginTime|N/A|N/A||grid-ab\n")
+    (seen,) = run_status.look(tmp_path, [directory.name]).runs.values()
+    assert seen.state == "queued" and seen.lives and not seen.is_missing and "about 2 minutes" in seen.reason
+    stub(no_cluster, "squeue", "12|N/A|12|PENDING|BeginTime|N/A|N/A||another-name\n")
+    (seen,) = run_status.look(tmp_path, [directory.name]).runs.values()
+    assert seen.state == "new" and not seen.lives and seen.is_missing  # the same number, but not our job
+
+
+def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..10000"))
+    from dc_hpc.config.grid import read_grid
+
+    grid, outputs = read_grid(tmp_path / "grid.yaml", data_root=digits_root), tmp_path / "outputs"
+    attempt = json.dumps({"host": "n1", "pid": 1, "started": 1.0, "finished": 9.0, "ended": "done", "cycles_done": 3,
+                          "seconds": [{"stage": "clustered", "cycle": 0, "seconds": 1.5}]})  # fmt: skip
+    for name, config in grid.runs.items():
+        folder = outputs / "runs" / name
+        (folder / "attempts").mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"format": 1, "config": config.model_dump(mode="json")}))
+        (folder / "attempts" / "0001.json").write_text(attempt)
+        if config.seed % 2:
+            (folder / "result.json").write_text(json.dumps({"format": 1, "run_id": name}))
+    names = list(grid.runs)
+    atomic_files.make_directory(submissions.folder_of(outputs))
+    for start in range(0, 10_000, 1000):
+        submitted(outputs, *((name,) for name in names[start : start + 1000]), name=f"grid-{start}", job=str(start + 1))
+    for command in (["status"], ["submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run"]):
+        seconds = []
+        for _ in range(2):
+            begun = children_seconds()
+            out = door(*command, cwd=tmp_path, check=0).stdout
+            seconds.append(children_seconds() - begun)
+        print(command[0], seconds)
+        assert "5000 done" in out and min(seconds) < 5
+
+
+def test_a_submission_of_another_version_is_read(tmp_path):
+    """What it knows of ways to compute that this version does not know is left out."""
+    made = Submission("grid-ab", str(tmp_path / "slurm" / "grid"), (("one",),), minutes=10, job="7",
+                      execution={"data": "data", "threads": 2, "compile": True})  # fmt: skip
+    submissions.write(tmp_path, made)
+    complaints = []
+    (read,) = submissions.read_all(tmp_path, complaints)
+    assert complaints == [] and (read.job, read.execution) == ("7", {"data": "data", "threads": 2})

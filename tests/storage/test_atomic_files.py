@@ -1,0 +1,746 @@
+"""Files are whole or absent, whatever happens while they are written, and nothing bad is read silently."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import pickle
+import random
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as drawn
+
+from dc_hpc.errors import InputError
+from dc_hpc.storage import atomic_files, serialization
+from dc_hpc.storage.atomic_files import DamagedFile
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = {"features": ("f", 2), "pseudo_labels": ("iu", 1)}
+ATTRIBUTES = {"net": "lenet5", "cycle": 3, "loss": 0.25, "note": "", "accent": "é"}
+
+
+def python(code: str, *arguments: object, **more: object) -> subprocess.Popen:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more)
+
+
+def features(n: int = 20, d: int = 16) -> dict[str, np.ndarray]:
+    draws = np.random.default_rng(0)
+    return {
+        "features": draws.normal(size=(n, d)).astype(np.float16),
+        "pseudo_labels": draws.integers(0, 50, n).astype(np.uint16),
+    }
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and one[name].shape == other[name].shape
+        and one[name].tobytes() == other[name].tobytes()
+        for name in one
+    )
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+# ---- writing
+
+
+def test_replace_text_and_json_round_trip_with_mode_0600(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    atomic_files.replace_bytes(path, b"\x00new")
+    assert (path.read_bytes(), mode(path)) == (b"\x00new", 0o600)
+    atomic_files.write_text(tmp_path / "t.csv", "é,1\r\n")
+    assert (tmp_path / "t.csv").read_bytes() == "é,1\r\n".encode()
+    assert atomic_files.write_json(tmp_path / "j.json", {"b": [1, None], "a": 0.1}) is True
+    assert (tmp_path / "j.json").read_text() == '{\n "a": 0.1,\n "b": [\n  1,\n  null\n ]\n}\n'
+    assert atomic_files.read_json(tmp_path / "j.json") == {"a": 0.1, "b": [1, None]}
+    assert names(tmp_path) == ["a.bin", "j.json", "t.csv"]
+
+
+def test_write_once_keeps_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    assert atomic_files.write_json(path, {"accuracy": 1}, once=True) is True
+    assert atomic_files.write_json(path, {"accuracy": 2}, once=True) is False
+    assert atomic_files.read_json(path) == {"accuracy": 1}
+    assert (mode(path), path.stat().st_nlink, names(tmp_path)) == (0o600, 1, ["result.json"])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_not_finite_json_is_refused_before_anything_is_written(tmp_path: Path, number: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        atomic_files.write_json(tmp_path / "a.json", {"loss": number})
+    assert names(tmp_path) == []
+
+
+def test_directories_are_0700_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        atomic_files.make_directory(tmp_path / "outputs" / "runs" / "a" / "checkpoints")
+        atomic_files.write_text(tmp_path / "outputs" / "runs" / "a" / "x", "x")
+    finally:
+        os.umask(before)
+    made = [tmp_path / "outputs", *(tmp_path / "outputs").rglob("*")]
+    assert {path.name: oct(mode(path)) for path in made} == {
+        **dict.fromkeys(("outputs", "runs", "a", "checkpoints"), "0o700"),
+        "x": "0o600",
+    }
+    atomic_files.make_directory(tmp_path / "outputs" / "runs")  # again: nothing to do
+
+
+def test_a_folder_may_appear_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic_files, "_status", lambda *_: None)  # another process was faster after this look
+    atomic_files.make_directory(tmp_path)
+
+
+def test_relative_paths_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    atomic_files.make_directory("outputs/runs")
+    atomic_files.write_text("outputs/runs/a", "a")
+    atomic_files.write_text("here", "b")
+    assert atomic_files.write_digested(Path("outputs"), "c", ".bin", b"x").parent == Path("outputs")
+    assert atomic_files.quarantine("here").parent == Path("quarantine")
+
+
+# ---- symbolic links
+
+
+WRITERS = {
+    "replace_bytes": lambda folder: atomic_files.replace_bytes(folder / "f", b"x"),
+    "write_once": lambda folder: atomic_files.write_once(folder / "f", b"x"),
+    "write_json": lambda folder: atomic_files.write_json(folder / "f", {}),
+    "write_digested": lambda folder: atomic_files.write_digested(folder, "f", ".bin", b"x"),
+    "make_directory": lambda folder: atomic_files.make_directory(folder / "new" / "newer"),
+    "quarantine": lambda folder: atomic_files.quarantine(folder / "kept"),
+}
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/a", "runs/a/checkpoints"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_no_write_follows_a_link_below_outputs(tmp_path: Path, writer: str, place: str) -> None:
+    outside = tmp_path / "outside"
+    rest = Path("runs/a/checkpoints").relative_to(place)
+    (outside / rest).mkdir(parents=True)
+    (outside / rest / "kept").write_text("kept")
+    link = tmp_path / "outputs" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    before = sorted(outside.rglob("*"))
+    with pytest.raises(InputError, match=r"symbolic link.*put a real folder there"):
+        WRITERS[writer](link / rest)
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_a_linked_quarantine_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "quarantine").symlink_to(tmp_path / "outside")
+    (tmp_path / "bad").write_text("bad")
+    with pytest.raises(InputError, match="symbolic link"):
+        atomic_files.quarantine(tmp_path / "bad")
+    assert names(tmp_path / "outside") == []
+
+
+def test_outputs_itself_may_be_a_link_to_a_scratch_disk(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "outputs").symlink_to(tmp_path / "scratch")
+    atomic_files.make_directory(tmp_path / "outputs" / "runs")
+    atomic_files.write_text(tmp_path / "outputs" / "runs" / "a", "a")
+    assert (tmp_path / "scratch" / "runs" / "a").read_text() == "a"
+
+
+def test_a_linked_file_is_replaced_not_followed_and_not_read(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text('{"a": 1}')
+    link.symlink_to(target)
+    with pytest.raises(DamagedFile, match="symbolic link"):
+        atomic_files.read_json(link)
+    assert atomic_files.write_once(link, b"x") is False
+    atomic_files.replace_bytes(link, b"new")
+    assert (target.read_text(), link.is_symlink(), link.read_bytes()) == ('{"a": 1}', False, b"new")
+
+
+def test_a_named_pipe_and_a_folder_are_damaged_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(DamagedFile, match="not a regular file"):
+            atomic_files.read_json(path)
+
+
+# ---- failures at every system call
+
+
+CALLS = ("open", "write", "fsync", "close", "replace", "link")
+
+
+class FailingSystem:
+    """Replaces one function of `os`: its `at`-th call, or all from there on, fails with `code`."""
+
+    def __init__(self, call: str, at: int, code: int, *, forever: bool):
+        self.real, self.at, self.code, self.forever, self.calls = getattr(os, call), at, code, forever, 0
+
+    def __call__(self, *arguments: object, **options: object) -> object:
+        self.calls += 1
+        if self.calls == self.at or (self.forever and self.calls > self.at):
+            if self.real is os.close:
+                self.real(*arguments)  # Linux frees the descriptor even when close reports an error
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE], ids=errno.errorcode.get
+)
+@pytest.mark.parametrize("forever", [False, True])
+@pytest.mark.parametrize("write", [atomic_files.replace_bytes, atomic_files.write_once])
+def test_an_error_at_every_call_is_plain_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Path, bytes], object],
+    forever: bool,
+    code: int,
+) -> None:
+    failed = 0
+    for number, (call, at) in enumerate(itertools.product(CALLS, (1, 2, 3))):
+        path = tmp_path / f"{number}" / "file"
+        path.parent.mkdir()
+        if write is atomic_files.replace_bytes:
+            path.write_bytes(b"old")
+        old = path.read_bytes() if path.exists() else None
+        failing = FailingSystem(call, at, code, forever=forever)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing)
+            try:
+                write(path, b"new")
+                assert failing.calls < at, (call, at)
+            except OSError as error:
+                failed += 1
+                assert (error.errno, error.filename) == (code, str(path)), (call, at)
+        # After the rename the new content is there although its durability could not be confirmed.
+        assert (path.read_bytes() if path.exists() else None) in (old, b"new")
+        assert set(names(path.parent)) <= {"file"}, (call, at)
+        write(path, b"new")  # works once the trouble is over
+        assert path.read_bytes() == b"new"
+    assert failed >= 7
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, bytes(data)[:7]))
+    atomic_files.replace_bytes(tmp_path / "a", bytes(range(256)))
+    assert (tmp_path / "a").read_bytes() == bytes(range(256))
+
+
+def test_file_and_folder_are_synced_before_and_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def record(call: str) -> None:
+        real = getattr(os, call)
+
+        def recorded(*arguments: object, **options: object) -> object:
+            handle = arguments[0]
+            kind = call
+            if call == "fsync":
+                kind = "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync file"
+            order.append(kind)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, call, recorded)
+
+    for call in ("fsync", "replace", "link"):
+        record(call)
+    atomic_files.replace_bytes(tmp_path / "a", b"x")
+    atomic_files.write_once(tmp_path / "b", b"x")
+    assert order == ["sync file", "replace", "sync folder", "sync file", "link", "sync folder"]
+
+
+@pytest.mark.parametrize("call", ["replace", "link"])
+def test_nfs_may_report_failure_for_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real = getattr(os, call)
+
+    def done_but_failed(*arguments: object, **options: object) -> None:
+        real(*arguments, **options)
+        raise OSError({"replace": errno.ENOENT, "link": errno.EEXIST}[call], "as NFS says")
+
+    monkeypatch.setattr(os, call, done_but_failed)
+    write = {"replace": atomic_files.replace_bytes, "link": atomic_files.write_once}[call]
+    assert write(tmp_path / "a", b"ours") in (None, True)
+    assert ((tmp_path / "a").read_bytes(), names(tmp_path)) == (b"ours", ["a"])
+
+
+def test_a_rename_that_failed_is_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"another's")
+
+    def lost(source: str, *_: object, src_dir_fd: int, **__: object) -> None:
+        os.unlink(source, dir_fd=src_dir_fd)
+        raise OSError(errno.ENOENT, "gone")
+
+    monkeypatch.setattr(os, "replace", lost)
+    with pytest.raises(FileNotFoundError):
+        atomic_files.replace_bytes(tmp_path / "a", b"ours")
+
+
+@pytest.mark.parametrize("renameat2", [True, False])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_write_once_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, renameat2: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    if not renameat2:
+        monkeypatch.setattr(atomic_files.ctypes, "CDLL", lambda *_, **__: object())
+    assert atomic_files.write_once(tmp_path / "a", b"first") is True
+    assert atomic_files.write_once(tmp_path / "a", b"second") is False
+    assert ((tmp_path / "a").read_bytes(), names(tmp_path)) == (b"first", ["a"])
+
+
+RACE = """
+import os, sys
+from dc_hpc.experiment import files
+if sys.argv[3] == "no links":
+    def refuse(*_, **__): raise PermissionError(1, "no links here")
+    os.link = refuse
+sys.stdin.readline()
+print(files.write_once(sys.argv[1], sys.argv[2].encode() * 10000))
+"""
+
+
+@pytest.mark.parametrize("links", ["links", "no links"])
+def test_of_16_processes_one_writes_once(tmp_path: Path, links: str) -> None:
+    path = tmp_path / "result.json"
+    racers = [python(RACE, path, letter, links, stdin=subprocess.PIPE) for letter in "abcdefghijklmnop"]
+    for racer in racers:
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    said = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    assert sorted(said) == ["False"] * 15 + ["True"]
+    winner = "abcdefghijklmnop"[said.index("True")]
+    assert path.read_text() == winner * 10000
+    assert names(tmp_path) == ["result.json"]
+
+
+# ---- kills and full disks
+
+
+WRITING = """
+import sys
+from dc_hpc.experiment import files
+print("ready", flush=True)
+while True:
+    for version in range(256):
+        files.replace_bytes(sys.argv[1], bytes([version]) * 300_000)
+"""
+
+
+def test_20_kills_never_tear_a_file(tmp_path: Path) -> None:
+    path, chance, versions = tmp_path / "state", random.Random(0), set()
+    atomic_files.replace_bytes(path, b"\x00" * 300_000)
+    for number in range(20):
+        writer = python(WRITING, path)
+        writer.stdout.readline()
+        end, content = time.monotonic() + chance.uniform(0.0, 0.15), b"\x00"
+        while time.monotonic() < end or (number == 0 and content[:1] == b"\x00"):  # on a slow disk, too, some are seen
+            content = path.read_bytes()  # a reader beside the writer
+            assert content == content[:1] * 300_000
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        assert writer.returncode == -signal.SIGKILL
+        content = path.read_bytes()
+        assert content == content[:1] * 300_000
+        versions.add(content[:1])
+    assert len(versions) > 1  # the kills did hit a writer at work
+
+
+FULL = """
+import os, sys
+import numpy as np
+from dc_hpc.experiment import arrays, files
+folder = sys.argv[1]
+data = arrays.hdf5_bytes({"features": np.ones((1000, 100))}, {})
+assert len(data) > 1 << 16
+writers = {
+    "a": lambda: files.replace_bytes(folder + "/a", data),
+    "b": lambda: files.write_once(folder + "/b", data),
+    "c": lambda: files.write_digested(folder, "c", ".h5", data),
+}
+for name, write in writers.items():
+    try:
+        write()
+    except OSError as error:
+        print(name, type(error).__name__, error.errno, os.listdir(folder))
+"""
+
+
+def test_a_full_disk_is_a_plain_error_with_nothing_left(tmp_path: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+
+    writer = python(FULL, tmp_path, preexec_fn=limit)
+    said, _ = writer.communicate(timeout=60)
+    assert writer.returncode == 0
+    assert said.splitlines() == [f"{name} OSError {errno.EFBIG} []" for name in "abc"]
+
+
+# ---- damaged files
+
+
+HOSTILE_JSON = {
+    "empty": b"",
+    "truncated": b'{"a": [1, 2',
+    "not UTF-8": b'{"a": "\xff"}',
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "duplicate": b'{"a": 1, "a": 1}',
+    "inner duplicate": b'[{"b": {"a": 1, "a": 2}}]',
+    "NaN": b'{"a": NaN}',
+    "Infinity": b"[-Infinity]",
+    "overflow": b"[1e999]",
+    "deep": b"[" * 200_000,
+    "giant integer": b"9" * 10_000,
+    "more than one": b"{} {}",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE_JSON.values(), ids=HOSTILE_JSON)
+def test_damaged_json_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a\n\x1b.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile) as caught:
+        atomic_files.read_json(path)
+    assert caught.value.path == path
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(path)) + 200
+
+
+def test_a_json_file_over_64_mb_is_refused_unread(tmp_path: Path) -> None:
+    with open(tmp_path / "big.json", "wb") as stream:
+        stream.truncate(atomic_files.MAX_JSON_BYTES + 1)
+    with pytest.raises(DamagedFile, match="at most"):
+        atomic_files.read_json(tmp_path / "big.json")
+
+
+def test_missing_is_not_damaged(tmp_path: Path) -> None:
+    for read in (atomic_files.read_json, serialization.read_safetensors):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none")
+
+
+def test_damaged_file_survives_pickling() -> None:
+    copy = pickle.loads(pickle.dumps(DamagedFile("a", "b c")))
+    assert (str(copy), copy.path, copy.why) == ("a: damaged, b c", Path("a"), "b c")
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+))  # fmt: skip
+def test_json_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, data: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "property.json"
+    atomic_files.write_json(path, data)
+    assert atomic_files.read_json(path) == data
+    assert path.read_text() == json.dumps(data, sort_keys=True, indent=1) + "\n"
+
+
+def test_digested_round_trip_and_quarantine(tmp_path: Path) -> None:
+    path = atomic_files.write_digested(tmp_path, "c0042", ".safetensors", b"state")
+    assert path.name == f"c0042-{atomic_files.sha256_hex(b'state')[:16]}.safetensors"
+    assert atomic_files.read_digested(path) == b"state"
+    moved = [atomic_files.quarantine(path)]
+    path.write_bytes(b"state again")
+    moved.append(atomic_files.quarantine(path))
+    assert [each.read_bytes() for each in moved] == [b"state", b"state again"]
+    assert (names(tmp_path), mode(tmp_path / "quarantine")) == (["quarantine"], 0o700)
+    with pytest.raises(FileNotFoundError):
+        atomic_files.quarantine(path)
+
+
+@pytest.mark.parametrize("name", ["plain.bin", "c-0123.bin", "c-0123456789ABCDEF.bin", "c-0123456789abcdef"])
+def test_a_name_without_the_right_digest_is_damaged(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DamagedFile, match="digest"):
+        atomic_files.read_digested(tmp_path / name)
+
+
+def test_1000_mutations_of_a_digested_file_are_all_found(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    data = serialization.safetensors_bytes({"w": np.arange(200, dtype=np.float32)}, {"cycle": "1"})
+    path = atomic_files.write_digested(tmp_path, "c0001", ".safetensors", data)
+    for number in range(1000):
+        bad = bytearray(data)
+        if number % 4 == 3:
+            del bad[chance.randrange(len(bad)) :]
+        else:
+            bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bad)
+        with pytest.raises(DamagedFile, match="digest"):
+            atomic_files.read_digested(path)
+
+
+# ---- HDF5
+
+
+def test_hdf5_round_trip_and_equal_bytes(tmp_path: Path) -> None:
+    data = features(3000, 200)  # more than one chunk
+    content = serialization.hdf5_bytes(data, ATTRIBUTES)
+    atomic_files.replace_bytes(tmp_path / "c0000.h5", content)
+    found, attributes = serialization.read_hdf5(tmp_path / "c0000.h5", SCHEMA)
+    assert same(found, data)
+    assert attributes == ATTRIBUTES
+    assert {name: type(value) for name, value in attributes.items()} == {
+        name: type(value) for name, value in ATTRIBUTES.items()
+    }
+    assert len(content) < 1.01 * sum(array.nbytes for array in data.values()) + 4096
+    time.sleep(1.1)  # a time stamp of whole seconds would show
+    other_order = [dict(reversed(each.items())) for each in (data, ATTRIBUTES)]
+    assert serialization.hdf5_bytes(*other_order) == content
+
+
+def test_hdf5_is_the_same_for_an_ordinary_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(serialization.hdf5_bytes(features(), ATTRIBUTES))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert same({name: file[name][()] for name in file}, features())
+        assert file.attrs["net"].decode() == "lenet5"
+        assert file["features"].fletcher32
+        assert file["features"].chunks is not None
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    array=drawn.arrays(
+        st.sampled_from(["<f2", "<f4", ">f8", "u1", "<i2", ">u4", "<i8"]),
+        drawn.array_shapes(min_dims=1, max_dims=3, max_side=9),
+        elements={"allow_nan": False},
+    ),
+    attributes=st.dictionaries(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=9),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False),
+        max_size=12,
+    ),
+)
+def test_hdf5_gives_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, attributes: dict[str, str | float]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "property.h5"
+    path.write_bytes(serialization.hdf5_bytes({"x": array.T}, attributes))
+    found, found_attributes = serialization.read_hdf5(path, {"x": (array.dtype.kind, array.ndim)})
+    assert found_attributes == attributes
+    assert np.array_equal(found["x"], array.T)
+    assert found["x"].dtype == array.dtype.newbyteorder("<")
+
+
+@pytest.mark.parametrize(
+    ("datasets", "attributes"),
+    [
+        ({"x": np.array(["text"])}, {}),
+        ({"x": np.array([None])}, {}),
+        ({"x": np.array([1j])}, {}),
+        ({"x": np.array([True])}, {}),
+        ({"x": np.float64(1)}, {}),
+        ({"x": np.zeros((0, 3))}, {}),
+        ({"a/b": np.ones(3)}, {}),
+        ({".": np.ones(3)}, {}),
+        ({}, {"a": "x\0y"}),
+        ({}, {"a": "x" * 40_000}),
+    ],
+)
+def test_hdf5_refuses_what_it_could_not_check(datasets: dict, attributes: dict) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        serialization.hdf5_bytes(datasets, attributes)
+
+
+def test_hdf5_bit_flips_are_never_read_silently(tmp_path: Path) -> None:
+    chance, data = random.Random(0), features()
+    content, path = serialization.hdf5_bytes(data, ATTRIBUTES), tmp_path / "a.h5"
+    start = content.index(data["features"].tobytes())
+    # Half the flips in the data itself, where HDF5 alone would notice nothing.
+    places = [chance.randrange(start, start + data["features"].nbytes) for _ in range(200)]
+    places += [chance.randrange(len(content)) for _ in range(200)]
+    found = 0
+    for place in places:
+        bad = bytearray(content)
+        bad[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(bad)
+        try:
+            read, attributes = serialization.read_hdf5(path, SCHEMA)
+            assert same(read, data), place  # the flip was in a gap between the parts
+            assert attributes == ATTRIBUTES, place
+        except DamagedFile:
+            found += 1
+    assert found >= 250
+
+
+def test_hdf5_truncations_are_damaged(tmp_path: Path) -> None:
+    content = serialization.hdf5_bytes(features(), ATTRIBUTES)
+    for size in range(0, len(content), 37):
+        (tmp_path / "a.h5").write_bytes(content[:size])
+        with pytest.raises(DamagedFile):
+            serialization.read_hdf5(tmp_path / "a.h5", SCHEMA)
+
+
+def virtual(file: h5py.File, other: Path) -> None:
+    layout = h5py.VirtualLayout((8,), "<f8")
+    layout[:] = h5py.VirtualSource(str(other), "y", (8,))
+    file.create_virtual_dataset("x", layout)
+
+
+def own_format(file: h5py.File, _: Path) -> None:
+    strange = h5py.h5t.IEEE_F64LE.copy()
+    strange.set_fields(31, 20, 11, 0, 20)
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk((4,))
+    made.set_fletcher32()
+    dataset = h5py.h5d.create(file.id, b"x", strange, h5py.h5s.create_simple((8,)), made)
+    dataset.write(
+        h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(8)
+    )  # HDF5 converts, and that code is not to be reached
+
+
+def huge_chunk(file: h5py.File, _: Path) -> None:
+    dataset = file.create_dataset("x", (8,), "<f8", chunks=(1 << 28,), maxshape=(None,), fletcher32=True)
+    dataset.id.write_direct_chunk((0,), bytes(100))  # a chunk of 2 GiB, it says
+
+
+CHECKED = {"chunks": (4,), "fletcher32": True}
+
+
+def honest(file: h5py.File, _: Path | None = None) -> h5py.Dataset:
+    return file.create_dataset("x", data=np.zeros(8), **CHECKED)
+
+
+# Each puts into a file what `hdf5_bytes` would never write, mostly an `x` that is not 8 honest numbers.
+# The path is that of another file.
+HOSTILE_HDF5 = {
+    "external data": lambda file, other: file.create_dataset(
+        "x", (8,), "<f8", external=[(str(other), 0, 64)]
+    ),
+    "virtual data": virtual,
+    "soft link": lambda file, _: file.update({"x": h5py.SoftLink("/x2"), "x2": np.zeros(8)}),
+    "external link": lambda file, other: file.update({"x": h5py.ExternalLink(str(other), "y")}),
+    "huge claim": lambda file, _: file.create_dataset("x", (1 << 39,), "<f8", **CHECKED),
+    "huge chunk": huge_chunk,
+    "missing chunks": lambda file, _: file.create_dataset("x", (8,), "<f8", **CHECKED),
+    "compressed": lambda file, _: file.create_dataset("x", data=np.zeros(8), compression="gzip", **CHECKED),
+    "no checksum": lambda file, _: file.create_dataset("x", data=np.zeros(8), chunks=(4,)),
+    "contiguous": lambda file, _: file.create_dataset("x", data=np.zeros(8)),
+    "group": lambda file, _: file.create_group("x"),
+    "text": lambda file, _: file.create_dataset("x", data=["a"] * 8, chunks=(4,)),
+    "references": lambda file, _: file.create_dataset("x", (8,), h5py.ref_dtype, chunks=(4,)),
+    "own number format": own_format,
+    "wrong dtype": lambda file, _: file.create_dataset("x", data=np.zeros(8, np.int64), **CHECKED),
+    "wrong dimensions": lambda file, _: file.create_dataset(
+        "x", data=np.zeros((8, 1)), chunks=(4, 1), fletcher32=True
+    ),
+    "wrong name": lambda file, _: file.create_dataset("y", data=np.zeros(8), **CHECKED),
+    "one too many": lambda file, _: file.create_dataset("z", data=honest(file)[()], **CHECKED),
+    "array attribute": lambda file, _: honest(file).parent.attrs.update({"a": np.zeros(1)}),
+    "truth attribute": lambda file, _: honest(file).parent.attrs.update({"a": True}),
+    "variable text": lambda file, _: honest(file).parent.attrs.update({"a": "text"}),
+    "many attributes": lambda file, _: honest(file).parent.attrs.update({str(i): i for i in range(100)}),
+}
+
+
+def write_hostile(path: Path, put: Callable[[h5py.File, Path], object]) -> None:
+    other = path.parent / "other.h5"
+    with h5py.File(other, "w") as file:
+        file.create_dataset("y", data=np.arange(8.0), **CHECKED)
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        put(file, other)
+
+
+@pytest.mark.parametrize("kind", HOSTILE_HDF5)
+def test_hostile_hdf5_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.h5"
+    write_hostile(path, honest)
+    assert serialization.read_hdf5(path, {"x": ("f", 1)})[0]["x"].tolist() == [0] * 8
+    path.unlink()
+    write_hostile(path, HOSTILE_HDF5[kind])
+    with pytest.raises(DamagedFile, match="not the HDF5 file expected here") as caught:
+        serialization.read_hdf5(path, {"x": ("f", 1)})
+    assert str(caught.value).isprintable()
+    if kind in ("group", "wrong name", "external link"):
+        assert "'x' is no dataset of this file" in caught.value.why
+
+
+# ---- safetensors
+
+
+TENSORS = {
+    "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "scalar": np.array(3, dtype=np.int64),
+    "empty": np.zeros((0, 4), np.float16),
+    "flags": np.array([True, False]),
+    "big_endian": np.arange(3, dtype=">u4"),
+}
+METADATA = {letter: f"é{letter}" for letter in "hgfedcba"}
+
+
+def test_safetensors_round_trip_and_equal_bytes(tmp_path: Path) -> None:
+    content = serialization.safetensors_bytes(TENSORS, METADATA)
+    atomic_files.replace_bytes(tmp_path / "a.safetensors", content)
+    found, metadata = serialization.read_safetensors(tmp_path / "a.safetensors")
+    assert metadata == METADATA
+    assert list(found) == sorted(TENSORS)
+    for name, array in TENSORS.items():
+        assert np.array_equal(found[name], array), name
+        assert found[name].shape == array.shape
+        assert found[name].dtype == array.dtype.newbyteorder("<")
+        assert found[name].flags.writeable
+    assert int.from_bytes(content[:8], "little") % 8 == 0  # the format asks for aligned data
+    for _ in range(20):  # safetensors alone puts the metadata in another order each time
+        again = [dict(reversed(each.items())) for each in (TENSORS, METADATA)]
+        assert serialization.safetensors_bytes(*again) == content
+
+
+def test_damaged_safetensors(tmp_path: Path) -> None:
+    content, path = serialization.safetensors_bytes(TENSORS, METADATA), tmp_path / "a.safetensors"
+    chance = random.Random(0)
+    cases = [b"", b"\xff" * 8, b"\x80\x04pickle", (1 << 40).to_bytes(8, "little") + b"{}"]
+    cases += [content[:size] for size in range(0, len(content), 11)]
+    for case in cases:
+        path.write_bytes(case)
+        with pytest.raises(DamagedFile, match="not a safetensors file"):
+            serialization.read_safetensors(path)
+    for _ in range(1000):  # without a digest a flip may pass, but nothing else than DamagedFile may come out
+        bad = bytearray(content)
+        bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bad)
+        try:
+            serialization.read_safetensors(path)
+        except DamagedFile as error:
+            assert str(error).isprintable()
+
+
+def test_importing_files_loads_no_array_library() -> None:
+    heavy = {"torch", "numpy", "h5py", "safetensors"}
+    code = f"import sys, dc_hpc.storage.atomic_files; print({heavy} & {{*sys.modules}})"
+    assert python(code).communicate(timeout=60)[0] == "set()\n"

@@ -1,0 +1,158 @@
+"""What the cluster tests need: a launch in few words, a preemption, waiting; and work that only looks like work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from dc_hpc.config.grid import Resources
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.scheduler import launch, slurm
+from dc_hpc.scheduler.site import Site
+from dc_hpc.scheduler.worker import Work
+from dc_hpc.storage import run_directory
+
+
+def submit(directories, root, *, partition="low", cpus=1, node=None, save_seconds=60.0, work=Work, requeue=True,
+           **resources):
+    """Submit run directories as arrays; returns the submissions."""
+    site = Site(partition=partition, cpus=cpus, requeue=requeue, extra={"nodelist": node} if node else {})
+    execution = Execution(str(root), save_seconds=save_seconds)
+    return launch.submit_slurm(directories, execution, site=site, resources=Resources(**{"minutes": 30, **resources}),
+                               name="grid", outputs=directories[0].parents[1], code={}, work=work)  # fmt: skip
+
+
+def preempt(seconds=3, node="n1"):
+    """A job of the higher partition that takes a whole node."""
+    command = ["sbatch", "--parsable", "-p", "high", "-w", node, "-n1", "-c2", "-o", "/dev/null",
+               "--wrap", f"sleep {seconds}"]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def queue_is_empty(name=""):
+    """Whether no task lives whose name begins so; False where squeue does not answer, for then nobody knows."""
+    found = slurm.tasks()
+    return found is not None and not any(task.lives and task.name.startswith(name) for task in found)
+
+
+def wait_until(condition, what, seconds=400):
+    """Wait for something to become true; the queue is shown when it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not in {seconds} s\n{slurm.tasks()}")
+        time.sleep(0.1)
+
+
+def wait_for_end(directories, seconds=400):
+    """Wait until all these runs are done and have tidied up, which comes a moment later."""
+    wait_until(lambda: all(run_directory.state_of(one).name == "done" and not list(one.glob("checkpoints/c*"))
+                           for one in directories), "all runs done", seconds)  # fmt: skip
+
+
+def started(directory, cycles=1):
+    """Whether the newest attempt of a run has this many cycles behind it."""
+    return run_directory.state_of(directory).name == "running" and run_directory.state_of(directory).cycles_done >= cycles
+
+
+def log_of(directory: Path, submission, index=0) -> str:
+    """What a task said."""
+    folder = Path(submission.folder)
+    return "".join(path.read_text() for path in sorted(folder.glob(f"{submission.task_id(index)}_0_log.*")))
+
+
+class NoWork(Work):
+    """A run that is done at once."""
+
+    def run_function(self):
+        return _finish
+
+
+class Poison(Work):
+    """A run whose process dies, as one out of memory does."""
+
+    def run_function(self):
+        return _die
+
+
+class SignalledWhileSaving(Work):
+    """SLURM's signal arrives at every process of the task in the middle of the third save."""
+
+    def run_function(self):
+        return _signalled
+
+
+class Held(Work):
+    """Runs of which those that `hold` names stay in sight of their end until SLURM has restarted their task.
+
+    Without it a fast machine ends a small run before the preemption of a slow queue arrives.
+    """
+
+    def run_function(self):
+        return _held
+
+
+def hold(directories, *, restarts=1, cycles=15):
+    """Let these runs not go on from `cycles` before so many restarts of their task; for the Work `Held`."""
+    for directory in directories:
+        _order(directory).write_text(json.dumps({"restarts": restarts, "cycles": cycles}))
+
+
+def release(directory):
+    """Let a held run go on."""
+    _order(directory).unlink()
+
+
+def _order(directory):
+    return Path(directory).parents[1] / f"{Path(directory).name}.held"
+
+
+def _held(directory, execution, stop):
+    from dc_hpc.experiment.run import run
+
+    order = _order(directory)
+    limits = json.loads(order.read_text()) if order.exists() else {"restarts": 0, "cycles": 0}
+    waits = int(os.environ.get("SLURM_RESTART_COUNT", "0")) < limits["restarts"]
+
+    def asked():
+        while waits and run_directory.state_of(directory).cycles_done >= limits["cycles"] and order.exists() and not stop():
+            time.sleep(0.05)
+        return stop()
+
+    return run(directory, execution, stop=asked)
+
+
+def _signalled(directory, execution, stop):
+    from dc_hpc.experiment.run import run
+    from dc_hpc.storage import atomic_files
+
+    true_sync, calls = os.fsync, []
+
+    def signal_and_sync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 12 and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            for process in (os.getppid(), os.getpid()):
+                os.kill(process, signal.SIGTERM)
+            (Path(directory).parents[1] / "signalled").touch()
+        true_sync(descriptor)
+
+    atomic_files.os.fsync = signal_and_sync
+    return run(directory, execution, stop=stop)
+
+
+def _finish(directory, execution, stop):
+    number = run_directory.start_attempt(directory, {})
+    run_directory.finish(directory, {"ia": 0.5})
+    run_directory.update_attempt(directory, number, {"ended": "done", "finished": time.time()})
+    return "done"
+
+
+def _die(directory, execution, stop):
+    run_directory.start_attempt(directory, {"slurm": {name.lower(): os.environ[name] for name in
+                                              ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+                                               "SLURM_RESTART_COUNT") if name in os.environ}})  # fmt: skip
+    os.kill(os.getpid(), 9)

@@ -1,0 +1,35 @@
+"""Small real runs: LeNet on scikit-learn's digits, a second or two each."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
+from dc_hpc.config.run_config import RunConfig, make_config
+from dc_hpc.data.custom import data_digest
+from dc_hpc.storage import run_directory
+
+
+def small_config(root: Path, *, protocol: str = "code", **changes) -> RunConfig:
+    """A run on the digits in `root`: k 6, three cycles, two probe epochs."""
+    settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"][protocol]
+    settings |= {"dataset": "digits", "data_digest": data_digest(root / "digits.npz"), "k": 6, "cycles": 3, "seed": 1,
+                 "probe_epochs": 2, **changes}  # fmt: skip
+    return make_config(settings | {"protocol": protocol_of("fmnist", settings)})
+
+
+def new_run(outputs: Path, root: Path, **changes) -> Path:
+    return run_directory.create(outputs, small_config(root, **changes))
+
+
+def results(directory: Path) -> dict[str, bytes]:
+    """Every file of a run that says what came out, by name: all but where and when it was computed."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*"))
+            if path.is_file() and "attempts" not in path.parts}  # fmt: skip
+
+
+def children_seconds() -> float:
+    """Seconds that the ended children of this process have computed; other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
