@@ -28,9 +28,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def aggregate(
-    outputs: Annotated[
-        Path, typer.Option(help="Folder of the runs; tables, figures and page go there.")
-    ] = Path("outputs"),
+    outputs: Annotated[Path, typer.Option(help="Folder of the runs; tables, figures and page go there.")] = Path(
+        "outputs"
+    ),
     jobs: Annotated[Path, typer.Option(help="Folder of the grids, to name what is missing.")] = Path("jobs"),
     data: Annotated[
         Path, typer.Option(envvar="DC_HPC_DATA", help="Folder of the data sets (labels of Figure 2).")
@@ -94,9 +94,7 @@ def _read(outputs: Path, runs: Sequence[Path] | None) -> tuple[pd.DataFrame, pd.
     if runs:
         return read_tables(runs)
     if not outputs.is_dir():
-        raise InputError(
-            f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to"
-        )
+        raise InputError(f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to")
     try:
         read = load(outputs)
     except OSError as error:
@@ -154,9 +152,7 @@ def _draw(
             with style():
                 figure = figure_of(finding.panel, rows, cycles, outputs=outputs, labels_of=labels_of)
                 finding.pictures = figure_bytes(figure) if figure is not None else {}
-        except (
-            Exception
-        ) as error:  # whatever goes wrong in one figure, the others and the page are still made
+        except Exception as error:  # whatever goes wrong in one figure, the others and the page are still made
             finding.error = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"figure {finding.panel.name} failed: {finding.error}")
             errors += 1
@@ -264,6 +260,6 @@ def _say(text: str, hang: int = 4) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.cli import run_cli
 
-    run_door(app)
+    run_cli(app)

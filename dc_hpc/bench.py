@@ -54,9 +54,9 @@ def bench(
     ] = None,
     start: Annotated[bool, typer.Option("--start", help="Instead: from a process's start to its first step.")] = False,
     slots: Annotated[int, typer.Option(min=1, help="--peer: our runs at the same time.")] = cores(),
-    data: Annotated[
-        Path, typer.Option(envvar="DC_HPC_DATA", help="--peer, --start: folder of the data sets.")
-    ] = Path("data"),
+    data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help="--peer, --start: folder of the data sets.")] = Path(
+        "data"
+    ),
 ) -> None:
     """Time every stage of a run: seconds, work a second, share of this machine's limit, and the peer's time.
 
@@ -85,8 +85,16 @@ def bench(
         _stages(wanted_networks, wanted_stages, size=size, threads=threads, device=device, json=json, figure=figure)
 
 
-def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, threads: int, device: str,
-            json: Path | None, figure: Path | None) -> None:
+def _stages(
+    networks: Sequence[str],
+    stages: Sequence[str],
+    *,
+    size: str,
+    threads: int,
+    device: str,
+    json: Path | None,
+    figure: Path | None,
+) -> None:
     from dc_hpc.benchmark import environment as about
     from dc_hpc.benchmark.stages import computing, run_stages
     from dc_hpc.benchmark.tables import print_stages
@@ -98,8 +106,13 @@ def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, thread
             rows, limits = run_stages(networks, stages, size=size, device=place, report=report)
         except Invalid as error:
             raise InputError(f"{error}; leave the stage out with --stages, and please report it") from None
-        facts = {**about.machine(device=place, threads=threads), "limits": limits.facts(), "size": size,
-                 "load_start": load, "load_end": about.load_average()}  # fmt: skip
+        facts = {
+            **about.machine(device=place, threads=threads),
+            "limits": limits.facts(),
+            "size": size,
+            "load_start": load,
+            "load_end": about.load_average(),
+        }
     found = as_json(rows)
     print_stages(found, about.caption(facts))
     for name in impossible(found):
@@ -113,8 +126,13 @@ def _stages(networks: Sequence[str], stages: Sequence[str], *, size: str, thread
 
 def impossible(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The stages that reach more than the limit, beyond what a noisy measurement of either explains."""
-    return list(dict.fromkeys(f"{row['name']} of {row['network']}" for row in rows
-                              if row["share"] is not None and row["share"] > MOST_SHARE))  # fmt: skip
+    return list(
+        dict.fromkeys(
+            f"{row['name']} of {row['network']}"
+            for row in rows
+            if row["share"] is not None and row["share"] > MOST_SHARE
+        )
+    )
 
 
 def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:
@@ -137,8 +155,10 @@ def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure
         return
     faster = too_fast(rows)
     for row in faster:
-        print(f"{row['name']} grows faster with {row['variable']} than its work: exponent {row['exponent']:.2f}, of "
-              f"the work {row['work_exponent']:.2f}")  # fmt: skip
+        print(
+            f"{row['name']} grows faster with {row['variable']} than its work: exponent {row['exponent']:.2f}, of "
+            f"the work {row['work_exponent']:.2f}"
+        )
     if faster:
         raise typer.Exit(1)
     print(f"no stage grows faster than its work (exponents within {TOLERANCE})")
@@ -155,11 +175,18 @@ def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Pat
     load = about.load_average()
     with _progress() as report:
         rows, found = compare(peer, data.expanduser(), size=size, slots=slots, report=report)
-    facts = {**about.machine(device="cpu", threads=1), **found, "size": size, "load_start": load,
-             "load_end": about.load_average()}  # fmt: skip
+    facts = {
+        **about.machine(device="cpu", threads=1),
+        **found,
+        "size": size,
+        "load_start": load,
+        "load_end": about.load_average(),
+    }
     print_stages(as_json(rows), about.caption(facts))
-    print(f"runs an hour: ours {found['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
-          f"{found['peer_runs_per_hour']:.1f} (one at a time, its default of {found['peer_threads']} threads)")
+    print(
+        f"runs an hour: ours {found['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
+        f"{found['peer_runs_per_hour']:.1f} (one at a time, its default of {found['peer_threads']} threads)"
+    )
     if max(load, facts["load_end"] - max(slots, found["peer_threads"])) > BUSY:
         print("! other work ran on this machine, which slows several threads more than one: do not quote the ratios")
     print("measured: cycles, their parts, probe epochs, starts; extrapolated: the run and the runs an hour")
@@ -182,8 +209,12 @@ def _starts(data: Path, *, size: str, json: Path | None, figure: Path | None) ->
     load = about.load_average()
     with _progress() as report:
         rows = as_json(time_starts(data.expanduser(), size=size, report=report))
-    facts = {**about.machine(device="cpu", threads=1), "size": size, "load_start": load,
-             "load_end": about.load_average()}  # fmt: skip
+    facts = {
+        **about.machine(device="cpu", threads=1),
+        "size": size,
+        "load_start": load,
+        "load_end": about.load_average(),
+    }
     print_stages(rows, about.caption(facts))
     _write(rows, facts, json)
     if figure:
@@ -217,8 +248,9 @@ def _check_outlets(json: Path | None, figure: Path | None) -> None:
         try:
             atomic_files.make_directory(path.parent)
         except OSError as error:
-            raise InputError(f"{flag} {path} cannot be written ({error.strerror}); give a file in a folder of your "
-                             "own") from None
+            raise InputError(
+                f"{flag} {path} cannot be written ({error.strerror}); give a file in a folder of your own"
+            ) from None
         if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise InputError(f"{flag} {path} cannot be written; give a file in a folder of your own")
 
@@ -258,6 +290,6 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.cli import run_cli
 
-    run_door(app)
+    run_cli(app)

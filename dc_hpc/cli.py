@@ -12,7 +12,7 @@ from dc_hpc.errors import InputError
 from dc_hpc.storage.atomic_files import DamagedFile
 
 
-def run_door(app: typer.Typer) -> None:
+def run_cli(app: typer.Typer) -> None:
     """Run a door; bad input and wrong usage become one line on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -15,6 +15,6 @@ class InputError(Exception):
 
     def __init__(self, message: str, *, key: str | None = None):
         line = " ".join(message.split())
-        line = line if len(line) <= _LONGEST else f"{line[:_LONGEST - 3]}..."
+        line = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
         super().__init__("".join(letter if letter.isprintable() else "?" for letter in line))
         self.key = key

@@ -46,6 +46,6 @@ def _fetched(name: str, root: Path, *, alone: bool) -> bool:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.cli import run_cli
 
-    run_door(app)
+    run_cli(app)

@@ -69,8 +69,10 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
 
     found = alignments_by_seed(read, outputs)
     if len(found) < span:
-        raise InputError(f"{len(found)} of {len(read.points)} runs of {read.path} have an IA, {span} are wanted; run: "
-                         f"python -m dc_hpc.submit --grid {read.path}")  # fmt: skip
+        raise InputError(
+            f"{len(found)} of {len(read.points)} runs of {read.path} have an IA, {span} are wanted; run: "
+            f"python -m dc_hpc.submit --grid {read.path}"
+        )
     chosen = spread_evenly(found, span)
     reach = f"{min(found.values()):.4f} to {max(found.values()):.4f}, n = {len(found)}"
     print(f"IA: {reach}")
@@ -89,8 +91,16 @@ def _wanted(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunCon
     return wanted
 
 
-def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, execution: Execution, *, cluster: str,
-                 slots: int, site: Path) -> None:
+def _run_missing(
+    wanted: dict[Any, list[RunConfig]],
+    read: Grid,
+    outputs: Path,
+    execution: Execution,
+    *,
+    cluster: str,
+    slots: int,
+    site: Path,
+) -> None:
     configs = {run_id(config): config for runs in wanted.values() for config in runs}
     check_outputs(outputs)
     seen = look_at(outputs, configs, cluster=cluster).runs
@@ -111,8 +121,9 @@ def _run_missing(wanted: dict[Any, list[RunConfig]], read: Grid, outputs: Path, 
         raise typer.Exit(1)
 
 
-def _select_values(read: Grid, by: str, keep: int, wanted: dict[Any, list[RunConfig]], path: Path,
-                   outputs: Path) -> None:
+def _select_values(
+    read: Grid, by: str, keep: int, wanted: dict[Any, list[RunConfig]], path: Path, outputs: Path
+) -> None:
     from dc_hpc.report.ia_selection import rank, regret, rewritten, saving
 
     ranked = rank(read, by, wanted, outputs)
@@ -120,8 +131,10 @@ def _select_values(read: Grid, by: str, keep: int, wanted: dict[Any, list[RunCon
     print(saving(read, by, ranked, keep))
     print(regret(by, ranked, keep))
     best = {one.value for one in ranked[:keep]}
-    comment = (f"{read.path.name} with the {keep} values of {by} whose median IA above chance is highest "
-               f"(n = {min(len(one.corrected) for one in ranked)} seeds each).")  # fmt: skip
+    comment = (
+        f"{read.path.name} with the {keep} values of {by} whose median IA above chance is highest "
+        f"(n = {min(len(one.corrected) for one in ranked)} seeds each)."
+    )
     _write(path, rewritten(read, {by: [value for value in wanted if value in best]}, comment))
 
 
@@ -134,8 +147,10 @@ def _print_ranking(by: str, ranked: list, keep: int) -> None:
     for place, one in enumerate(ranked):
         between = f" ({one.interval.low:.4f}, {one.interval.high:.4f})" if one.interval else ""
         accuracy = f"{median(one.accuracies):.2f} (n {len(one.accuracies)})" if one.accuracies else "not run"
-        print(f"{word(one.value):>12}  {len(one.corrected):>4}  {median(one.alignments):>9.4f}  "
-              f"{median(one.corrected):>8.4f}{between:>18}  {accuracy:>18}  {'kept' if place < keep else 'dropped'}")
+        print(
+            f"{word(one.value):>12}  {len(one.corrected):>4}  {median(one.alignments):>9.4f}  "
+            f"{median(one.corrected):>8.4f}{between:>18}  {accuracy:>18}  {'kept' if place < keep else 'dropped'}"
+        )
 
 
 def _write(path: Path, text: str) -> None:
@@ -147,6 +162,6 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.cli import run_cli
 
-    run_door(app)
+    run_cli(app)

@@ -79,8 +79,10 @@ def logs(
 @app.command()
 def check(
     grid: GridOption = None,
-    aside: Annotated[bool, typer.Option("--put-aside", help="Move what is damaged to quarantine/; submit then computes "
-                                                            "these runs again.")] = False,
+    aside: Annotated[
+        bool,
+        typer.Option("--put-aside", help="Move what is damaged to quarantine/; submit then computes these runs again."),
+    ] = False,
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
 ) -> None:
@@ -151,12 +153,16 @@ def _print(seen: Overview, outputs: Path, *, as_json: bool) -> None:
     lengths = {name: estimates.read_length(run_directory.runs_folder(outputs) / name) for name in seen.runs}
     took = estimates.measure(outputs, seen, lengths)
     unfinished = [run for run in seen.runs.values() if run.state != "done" and lengths[run.name]]
-    left = estimates.estimate(took, [(lengths[run.name], run.cycles_done, took.device_of(run.name)) for run in unfinished])
+    left = estimates.estimate(
+        took, [(lengths[run.name], run.cycles_done, took.device_of(run.name)) for run in unfinished]
+    )
     if as_json:
         print(estimates.as_json(seen, took, left))
     elif not seen.runs:
-        print(f"no run in {run_directory.runs_folder(outputs)}; submit some: python -m dc_hpc.submit --grid "
-              "jobs/fmnist_demo.yaml")  # fmt: skip
+        print(
+            f"no run in {run_directory.runs_folder(outputs)}; submit some: python -m dc_hpc.submit --grid "
+            "jobs/fmnist_demo.yaml"
+        )
     else:
         _print_counts(seen, lengths, took, left)
         _print_runs(seen, lengths)
@@ -167,8 +173,11 @@ def _print_counts(seen: Overview, lengths: dict[str, Length | None], took: Times
     print(", ".join(f"{count} {name}" for name, count in seen.counts().items()) + f" of {len(seen.runs)} runs{where}")
     for line in seen.complaints:
         print(f"! {line}; what it says of its job is lost, the runs are not")
-    unknown = [f"{name}/config.json: its settings cannot be read" for name, length in lengths.items()
-               if not length and seen.runs[name].state != "new"]  # fmt: skip
+    unknown = [
+        f"{name}/config.json: its settings cannot be read"
+        for name, length in lengths.items()
+        if not length and seen.runs[name].state != "new"
+    ]
     _print_damaged([*unknown, *took.complaints])
     cycles = sum(length.cycles for length in lengths.values() if length)
     gpu = f", {took.gpu_hours:.2f} GPU-hours" if took.gpu_hours else ""
@@ -221,6 +230,6 @@ def _print_some(runs: list[RunView], lengths: dict[str, Length | None]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.cli import run_cli
 
-    run_door(app)
+    run_cli(app)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
-from dc_hpc.config.run_config import NETS, RunConfig
+from dc_hpc.config.run_config import NET_SPECS, RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import CLUSTERS, DEVICES, ENGINES, Execution, check_device, cores
+from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, check_device, cores
 from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def submit(
     snapshot: Annotated[bool, typer.Option("--snapshot", help="slurm: run from a copy of the code.")] = False,
     probe_site: Annotated[bool, typer.Option("--probe-site", help="Draft a site profile from this cluster.")] = False,
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}.")] = "auto",
-    engine: Annotated[str, typer.Option(help=f"k-means engine: {', '.join(ENGINES)}.")] = "torch",
+    engine: Annotated[str, typer.Option(help=f"k-means engine: {', '.join(KMEANS_BACKENDS)}.")] = "torch",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run.")] = 1,
 ) -> None:
     """Run what is missing of a grid; done and running runs are left alone. Running it again is the recovery."""
@@ -59,7 +59,7 @@ def submit(
         raise InputError("--grid is missing; give a YAML grid, for example --grid jobs/fmnist_demo.yaml")
     check_cluster(cluster)
     _one_of("--device", device, DEVICES)
-    _one_of("--engine", engine, ENGINES)
+    _one_of("--engine", engine, KMEANS_BACKENDS)
     check_outputs(outputs)
     data_root = data.expanduser().resolve()
     settings = dict(parse_override(text) for text in overrides or [])
@@ -83,8 +83,15 @@ def submit(
         work = [(one.name, one.resources, [directories[name] for name in share]) for one, share in shares]
         after = ["--outputs", str(outputs.absolute()), "--data", str(data_root)] if aggregate else None
         send_to_slurm(work, execution, site=profile, outputs=outputs, aggregate=after, snapshot=snapshot)
-    elif run_here(list(directories.values()), execution, name="+".join(one.name for one in grids)[:64],
-                  cluster=cluster, outputs=outputs, slots=slots, wait=wait):  # fmt: skip
+    elif run_here(
+        list(directories.values()),
+        execution,
+        name="+".join(one.name for one in grids)[:64],
+        cluster=cluster,
+        outputs=outputs,
+        slots=slots,
+        wait=wait,
+    ):
         raise typer.Exit(1)
 
 
@@ -109,8 +116,9 @@ def look_at(outputs: Path, configs: dict[str, RunConfig], *, cluster: str, dry_r
     return run_status.look(outputs, configs, tasks, known)
 
 
-def run_here(directories: list[Path], execution: Execution, *, name: str, cluster: str, outputs: Path, slots: int,
-             wait: bool) -> int:
+def run_here(
+    directories: list[Path], execution: Execution, *, name: str, cluster: str, outputs: Path, slots: int, wait: bool
+) -> int:
     """Run on this machine; returns how many runs did not end done, 0 when nobody waited for them."""
     # submitit takes a third of a second to import; --dry-run and --help do without
     from dc_hpc.scheduler import launch, progress
@@ -127,8 +135,15 @@ def run_here(directories: list[Path], execution: Execution, *, name: str, cluste
     return progress.print_outcome(directories, folder)
 
 
-def send_to_slurm(work: list[tuple[str, Resources, list[Path]]], execution: Execution, *, site: Site, outputs: Path,
-                  aggregate: list[str] | None, snapshot: bool = False) -> None:
+def send_to_slurm(
+    work: list[tuple[str, Resources, list[Path]]],
+    execution: Execution,
+    *,
+    site: Site,
+    outputs: Path,
+    aggregate: list[str] | None,
+    snapshot: bool = False,
+) -> None:
     """Submit run directories as arrays, one or more for each grid's (name, resources, directories).
 
     aggregate: arguments of the aggregator that is queued after all of them; None for none.
@@ -142,8 +157,9 @@ def send_to_slurm(work: list[tuple[str, Resources, list[Path]]], execution: Exec
         print(f"the runs use the copy of the code in {copied}")
     facts, made = provenance.code_facts(), []
     for name, resources, directories in work:
-        arrays = launch.submit_slurm(directories, execution, site=site, resources=resources, name=name,
-                                     outputs=outputs, code=facts)  # fmt: skip
+        arrays = launch.submit_slurm(
+            directories, execution, site=site, resources=resources, name=name, outputs=outputs, code=facts
+        )
         for one in arrays:
             print(f"submitted job {one.job} ({one.name}): {len(one.runs)} tasks, logs in {outputs / 'slurm' / name}")
         made += arrays
@@ -177,8 +193,16 @@ def _shares(grids: list[Grid], missing: list[str]) -> list[tuple[Grid, list[str]
     return shares
 
 
-def _print_bill(grids: list[Grid], shares: list[tuple[Grid, list[str]]], configs: dict[str, RunConfig], seen: Overview,
-                outputs: Path, site: Site | None, *, whole: bool) -> None:
+def _print_bill(
+    grids: list[Grid],
+    shares: list[tuple[Grid, list[str]]],
+    configs: dict[str, RunConfig],
+    seen: Overview,
+    outputs: Path,
+    site: Site | None,
+    *,
+    whole: bool,
+) -> None:
     """whole: print the scripts for sbatch too."""
     from dc_hpc.scheduler import cost
 
@@ -213,8 +237,9 @@ def _probe_site(site: Path) -> None:
 
     found = slurm.partitions()
     if not found:
-        raise InputError("--probe-site needs a SLURM that answers, and `scontrol show partition` does not; log in to "
-                         "the cluster")  # fmt: skip
+        raise InputError(
+            "--probe-site needs a SLURM that answers, and `scontrol show partition` does not; log in to the cluster"
+        )
     draft = drafted(found, slurm.gpus_of_nodes(), slurm.max_array_size())
     print(draft, end="")
     target = Path("slurm/probed.yaml") if site == Path("slurm/default.yaml") else site
@@ -234,8 +259,10 @@ def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site 
     if cluster != "slurm":
         return None
     if shutil.which("sbatch") is None and not dry_run:
-        raise InputError("--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
-                         "use --cluster local")
+        raise InputError(
+            "--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
+            "use --cluster local"
+        )
     from dc_hpc.scheduler.site import read_site
 
     return read_site(path)
@@ -256,8 +283,10 @@ def create_runs(outputs: Path, configs: list[RunConfig]) -> list[Path]:
     try:
         return [run_directory.create(outputs, config) for config in configs]
     except OSError as error:
-        raise InputError(f"--outputs {outputs} cannot be written ({error.strerror}); free space or take another "
-                         "folder, and run the same command again") from None
+        raise InputError(
+            f"--outputs {outputs} cannot be written ({error.strerror}); free space or take another "
+            "folder, and run the same command again"
+        ) from None
 
 
 def check_data(configs: dict[str, RunConfig], data_root: Path) -> None:
@@ -267,9 +296,11 @@ def check_data(configs: dict[str, RunConfig], data_root: Path) -> None:
     found = {dataset: verify(dataset, data_root) for dataset in {config.dataset for config in configs.values()}}
     for name, config in configs.items():
         channels, images = found[config.dataset]
-        if channels != NETS[config.net].channels:
-            raise InputError(f"{name}: net {config.net} reads {NETS[config.net].channels} channels and the images of "
-                             f"{config.dataset} have {channels}; choose another base or net")
+        if channels != NET_SPECS[config.net].channels:
+            raise InputError(
+                f"{name}: net {config.net} reads {NET_SPECS[config.net].channels} channels and the images of "
+                f"{config.dataset} have {channels}; choose another base or net"
+            )
         if config.k > images:
             raise InputError(f"{name}: k {config.k} is larger than the {images} training images of {config.dataset}")
 
@@ -280,6 +311,6 @@ def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_door
+    from dc_hpc.cli import run_cli
 
-    run_door(app)
+    run_cli(app)

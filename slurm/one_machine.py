@@ -138,8 +138,17 @@ def write_config(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user
     ports = re.findall(r"Port=(\d+)", path.read_text()) if path.exists() else free_ports(1 + len(NODES))
     nodes = "\n".join(NODE.format(node=node, host=host, port=port, cpus=cpus) for node, port in zip(NODES, ports[1:]))
     parameters = "SlurmctldParameters=preempt_send_user_signal" if user_signal else ""
-    path.write_text(CONFIG.format(host=host, controller_port=ports[0], state=state, user=user, nodes=nodes,
-                                  max_array_size=max_array_size, controller_parameters=parameters))  # fmt: skip
+    path.write_text(
+        CONFIG.format(
+            host=host,
+            controller_port=ports[0],
+            state=state,
+            user=user,
+            nodes=nodes,
+            max_array_size=max_array_size,
+            controller_parameters=parameters,
+        )
+    )
     devices = [state / f"gpu{number}" for number in range(2)]
     for device in devices:
         device.touch()
@@ -177,8 +186,14 @@ def _start_munge(state: Path) -> None:
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
-    command = ["munged", f"--key-file={key}", f"--socket={folder}/socket", f"--pid-file={folder}/munged.pid",
-               f"--log-file={folder}/munged.log", f"--seed-file={folder}/seed"]  # fmt: skip
+    command = [
+        "munged",
+        f"--key-file={key}",
+        f"--socket={folder}/socket",
+        f"--pid-file={folder}/munged.pid",
+        f"--log-file={folder}/munged.log",
+        f"--seed-file={folder}/seed",
+    ]
     if os.getuid() == 0:
         owner = pwd.getpwnam("munge")
         for path in (folder, key):
@@ -221,8 +236,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("up", "down"))
     parser.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()) / f"dc-hpc-slurm-{getpass.getuser()}")
-    parser.add_argument("--cpus", type=int, default=max(1, (os.cpu_count() or 2) // len(NODES)),
-                        help="CPUs of each node; default: this machine's, shared between them")  # fmt: skip
+    parser.add_argument(
+        "--cpus",
+        type=int,
+        default=max(1, (os.cpu_count() or 2) // len(NODES)),
+        help="CPUs of each node; default: this machine's, shared between them",
+    )
     parser.add_argument("--max-array-size", type=int, default=1001)
     parser.add_argument("--user-signal", action="store_true", help="preemption sends the signal of --signal too")
     given = parser.parse_args()

@@ -34,8 +34,13 @@ def digits_root(tmp_path_factory) -> Path:
     digits = load_digits()
     images = (digits.images * 255 / 16).round().astype(np.uint8)
     root = tmp_path_factory.mktemp("digits")
-    np.savez(root / "digits.npz", train_images=images[:1500], train_labels=digits.target[:1500],
-             test_images=images[1500:], test_labels=digits.target[1500:])  # fmt: skip
+    np.savez(
+        root / "digits.npz",
+        train_images=images[:1500],
+        train_labels=digits.target[:1500],
+        test_images=images[1500:],
+        test_labels=digits.target[1500:],
+    )
     return root
 
 

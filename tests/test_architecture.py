@@ -174,34 +174,67 @@ def test_no_torch_on_a_login_node(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("arguments", [
-    ["submit", "--help"], ["aggregate", "--help"], ["fetch", "--help"], ["select", "--help"],
-    ["bench", "--help"],
-    ["submit", "--grid", "jobs/fmnist_k.yaml", "--dry-run"],
-], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit", "--help"],
+        ["aggregate", "--help"],
+        ["fetch", "--help"],
+        ["select", "--help"],
+        ["bench", "--help"],
+        ["submit", "--grid", "jobs/fmnist_k.yaml", "--dry-run"],
+    ],
+    ids=" ".join,
+)
 def test_answers_come_at_once_and_without_torch(arguments, tmp_path):
     """A second on a warm and idle machine; two seconds of computing here, whatever else has the cores meanwhile."""
     door, rest = arguments[0], arguments[1:]
-    code = ("import runpy, sys; sys.argv[0] = 'x'\n"
-            f"try: runpy.run_module('dc_hpc.{door}', run_name='__main__')\n"
-            "except SystemExit as end: assert not end.code, end.code\n"
-            "assert 'torch' not in sys.modules")  # fmt: skip
+    code = (
+        "import runpy, sys; sys.argv[0] = 'x'\n"
+        f"try: runpy.run_module('dc_hpc.{door}', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
     seconds = []
     for _ in range(3):
         started = children_seconds()
-        subprocess.run([sys.executable, "-c", code, *rest, *(["--outputs", tmp_path] if rest[0] == "--grid" else [])],
-                       check=True, capture_output=True, cwd=PACKAGE.parent, timeout=60)  # fmt: skip
+        subprocess.run(
+            [sys.executable, "-c", code, *rest, *(["--outputs", tmp_path] if rest[0] == "--grid" else [])],
+            check=True,
+            capture_output=True,
+            cwd=PACKAGE.parent,
+            timeout=60,
+        )
         seconds.append(children_seconds() - started)
     assert min(seconds) < 2
 
 
 # Methods and functions that write a file, by their last name; `memory` is what they may write into instead.
-WRITERS = set("""write_text write_bytes touch mkdir symlink_to hardlink_to savefig imsave save_file save savez savetxt
+WRITERS = set(
+    """write_text write_bytes touch mkdir symlink_to hardlink_to savefig imsave save_file save savez savetxt
     savez_compressed tofile open_memmap memmap dump to_csv to_json to_html to_pickle to_parquet to_hdf to_excel to_latex
     to_markdown to_feather NamedTemporaryFile TemporaryFile TemporaryDirectory mkstemp mkdtemp FileHandler
-    urlretrieve""".split())
-SYSTEM_CALLS = {"write", "pwrite", "writev", "fdopen", "rename", "renames", "replace", "link", "symlink", "mkdir",
-                "makedirs", "mknod", "mkfifo", "truncate", "ftruncate", "sendfile", "copy_file_range"}  # fmt: skip
+    urlretrieve""".split()
+)
+SYSTEM_CALLS = {
+    "write",
+    "pwrite",
+    "writev",
+    "fdopen",
+    "rename",
+    "renames",
+    "replace",
+    "link",
+    "symlink",
+    "mkdir",
+    "makedirs",
+    "mknod",
+    "mkfifo",
+    "truncate",
+    "ftruncate",
+    "sendfile",
+    "copy_file_range",
+}
 COPIES = {"copy", "copy2", "copyfile", "copyfileobj", "copytree", "move", "make_archive", "unpack_archive"}
 OPENERS = {"open", "File", "ZipFile", "TarFile", "GzipFile"}
 READS_ONLY = {"os.O_RDONLY", "os.O_NONBLOCK", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY", "flags"}
@@ -211,8 +244,11 @@ def writing_calls(source):
     """(line, name, call) of everything in a module that writes files; in-memory files are none."""
     tree = ast.parse(source)
     memory = set(re.findall(r"(\w+) = (?:.*, )?io\.(?:BytesIO|StringIO)\(", source))
-    return [(node.lineno, ast.unparse(node.func).rpartition(".")[2], ast.unparse(node)) for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and _writes(node, memory)]  # fmt: skip
+    return [
+        (node.lineno, ast.unparse(node.func).rpartition(".")[2], ast.unparse(node))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _writes(node, memory)
+    ]
 
 
 def _writes(call, memory):
@@ -224,12 +260,17 @@ def _writes(call, memory):
     if name in OPENERS:
         return _opens_for_writing(call, owner)
     paths = name in ("replace", "rename") and owner != "os" and len(call.args) == 1 and not call.keywords
-    return (name in WRITERS and (owner != "" or "Temp" in name) or (owner == "os" and name in SYSTEM_CALLS)
-            or (owner == "shutil" and name in COPIES) or (paths and owner != ""))  # fmt: skip
+    return (
+        name in WRITERS
+        and (owner != "" or "Temp" in name)
+        or (owner == "os" and name in SYSTEM_CALLS)
+        or (owner == "shutil" and name in COPIES)
+        or (paths and owner != "")
+    )
 
 
 def _opens_for_writing(call, owner):
-    """An open() whose mode or flags are not plainly those of reading. Desk.open and Image.open are no files' own."""
+    """An open() whose mode or flags are not plainly those of reading. WorkerProcess.open and Image.open are no files' own."""
     if owner == "os":
         return bool({part.strip() for part in ast.unparse(call.args[1]).split("|")} - READS_ONLY)
     modes = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
@@ -270,27 +311,70 @@ def test_one_room_writes(path):
         assert [one for one in found if one[1] not in allowed] == []
 
 
-@pytest.mark.parametrize("line", [
-    "open(path, 'w')", "open(path, mode='a+')", "path.open('wb')", "gzip.open(path, 'wb')", "io.open(path, 'x')",
-    "h5py.File(path, 'w')", "h5py.File(path, mode='a')", "zipfile.ZipFile(path, 'w')", "os.open(path, os.O_WRONLY)",
-    "os.open(path, os.O_RDWR | os.O_CREAT, 0o600)", "os.open(path, some_flags)", "path.write_text('x')",
-    "(folder / 'a').write_bytes(b'')", "frame.to_csv(path)", "figure.savefig(path)", "figure.savefig(folder / 'a.png')",
-    "np.save(path, array)", "numpy.savez_compressed(path, a=array)", "array.tofile(path)", "torch.save(state, path)",
-    "pickle.dump(state, stream)", "json.dump(data, stream)", "shutil.copy(one, other)", "shutil.move(one, other)",
-    "os.replace(one, other)", "os.rename(one, other)", "os.link(one, other)", "os.mkdir(path)", "os.makedirs(path)",
-    "os.write(handle, b'')", "path.mkdir()", "path.touch()", "path.rename(other)", "path.replace(other)",
-    "path.symlink_to(other)", "tempfile.NamedTemporaryFile()", "safetensors.numpy.save_file(tensors, path)",
-    "logging.FileHandler(path)", "urllib.request.urlretrieve(url, path)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path, 'w')",
+        "open(path, mode='a+')",
+        "path.open('wb')",
+        "gzip.open(path, 'wb')",
+        "io.open(path, 'x')",
+        "h5py.File(path, 'w')",
+        "h5py.File(path, mode='a')",
+        "zipfile.ZipFile(path, 'w')",
+        "os.open(path, os.O_WRONLY)",
+        "os.open(path, os.O_RDWR | os.O_CREAT, 0o600)",
+        "os.open(path, some_flags)",
+        "path.write_text('x')",
+        "(folder / 'a').write_bytes(b'')",
+        "frame.to_csv(path)",
+        "figure.savefig(path)",
+        "figure.savefig(folder / 'a.png')",
+        "np.save(path, array)",
+        "numpy.savez_compressed(path, a=array)",
+        "array.tofile(path)",
+        "torch.save(state, path)",
+        "pickle.dump(state, stream)",
+        "json.dump(data, stream)",
+        "shutil.copy(one, other)",
+        "shutil.move(one, other)",
+        "os.replace(one, other)",
+        "os.rename(one, other)",
+        "os.link(one, other)",
+        "os.mkdir(path)",
+        "os.makedirs(path)",
+        "os.write(handle, b'')",
+        "path.mkdir()",
+        "path.touch()",
+        "path.rename(other)",
+        "path.replace(other)",
+        "path.symlink_to(other)",
+        "tempfile.NamedTemporaryFile()",
+        "safetensors.numpy.save_file(tensors, path)",
+        "logging.FileHandler(path)",
+        "urllib.request.urlretrieve(url, path)",
+    ],
+)
 def test_a_planted_writer_is_seen(line):
     assert len(writing_calls(f"def work(path, other):\n    {line}\n")) == 1
 
 
-@pytest.mark.parametrize("line", [
-    "open(path)", "open(path, 'rb')", "path.open('rb')", "text.replace('a', 'b')", "replace(config, k=5)",
-    "memory = io.BytesIO(); torch.save(state, memory); figure.savefig(memory)", "atomic_files.write_text(path, 'x')",
-    "os.open(path, os.O_RDONLY | os.O_CLOEXEC)", "Image.open(stream)", "h5py.File.in_memory()", "pickle.dumps(state)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)",
+        "open(path, 'rb')",
+        "path.open('rb')",
+        "text.replace('a', 'b')",
+        "replace(config, k=5)",
+        "memory = io.BytesIO(); torch.save(state, memory); figure.savefig(memory)",
+        "atomic_files.write_text(path, 'x')",
+        "os.open(path, os.O_RDONLY | os.O_CLOEXEC)",
+        "Image.open(stream)",
+        "h5py.File.in_memory()",
+        "pickle.dumps(state)",
+    ],
+)
 def test_a_reader_is_none(line):
     assert writing_calls(line) == []
 
@@ -318,8 +402,13 @@ assert run(place, Execution(data, save_seconds=0)) == "done"
 def test_a_true_run_writes_nowhere_else(digits_root, tmp_path):
     """Seen from below, by the interpreter's own audit: every file opened for writing was opened by that room."""
     directory = new_run(tmp_path / "outputs", digits_root, cycles=2)
-    done = subprocess.run([sys.executable, "-c", WATCHED, directory, digits_root], capture_output=True, text=True,
-                          cwd=PACKAGE.parent, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, directory, digits_root],
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+        check=True,
+    )
     rooms = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("WRITES")}
     assert rooms == {"atomic_files.py"}, done.stdout
 

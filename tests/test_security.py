@@ -24,7 +24,7 @@ from support.hostile_text import promptly
 from support.small_runs import new_run
 
 from dc_hpc.config.grid import Resources
-from dc_hpc.data.custom import data_digest, read_own_data
+from dc_hpc.data.custom import data_digest, read_custom_data
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.report.frames.runs import load_runs, records
@@ -405,7 +405,7 @@ def test_a_pickle_in_an_npz_is_refused_unread(tmp_path, name):
     hostile = np.array([Canary(tmp_path / "canary")] * 4, dtype=object)
     np.savez(tmp_path / "mine.npz", **arrays_of(**{name: hostile}))
     with pytest.raises(InputError, match=r"mine\.npz"):
-        read_own_data(tmp_path / "mine.npz")
+        read_custom_data(tmp_path / "mine.npz")
     assert not (tmp_path / "canary").exists()
 
 
@@ -426,7 +426,7 @@ def test_an_npz_that_claims_four_tebibytes_is_refused(tmp_path):
     content = member("(4398046511104, 8, 8)")
     path = zipped(tmp_path / "mine.npz", {f"{name}.npy": content for name in arrays_of()})
     with promptly(), pytest.raises(InputError, match=r"mine\.npz"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 def test_an_npz_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
@@ -434,7 +434,7 @@ def test_an_npz_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "mine.npz", **arrays_of(train_images=np.zeros((200_000, 8, 8), np.uint8)))
     monkeypatch.setattr(np, "load", None)
     with pytest.raises(InputError, match="more than 20 times its size"):
-        read_own_data(tmp_path / "mine.npz")
+        read_custom_data(tmp_path / "mine.npz")
 
 
 def png(size: tuple[int, int] = (8, 8)) -> bytes:
@@ -466,7 +466,7 @@ def test_a_png_bomb_is_refused_before_it_is_decoded(tmp_path, sides, form):
         with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
             archive.extractall(path)
     with promptly(), pytest.raises(InputError, match="2.png cannot be decoded"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_a_zip_that_points_outside_is_refused_and_nothing_unpacked(tmp_path, nam
     (tmp_path / "in").mkdir()
     path = zipped(tmp_path / "in" / "mine.zip", {"train/a/1.png": png(), "test/a/1.png": png(), name: png()})
     with pytest.raises(InputError, match="points outside"):
-        read_own_data(path)
+        read_custom_data(path)
     assert [one.name for one in tmp_path.rglob("*") if one.is_file()] == ["mine.zip"]
 
 
@@ -487,11 +487,11 @@ def test_a_zip_with_a_link_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(InputError, match="symbolic link"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "dangling"])
-@pytest.mark.parametrize("read", [read_own_data, data_digest])
+@pytest.mark.parametrize("read", [read_custom_data, data_digest])
 def test_a_folder_with_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path, kind, read):
     for name in ("train/a/1.png", "test/a/1.png"):
         (tmp_path / "mine" / name).parent.mkdir(parents=True)

@@ -67,7 +67,8 @@ def nmi(a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> float:
     """The `nmi` of `agreement` alone, for a third of its time. Arguments and errors as there."""
     a, b = _pair(a, b)
     information, entropy = _information(
-        len(a), _mean_log(_sizes(a)), _mean_log(_sizes(b)), _mean_log(_sizes_together(a, b)))  # fmt: skip
+        len(a), _mean_log(_sizes(a)), _mean_log(_sizes(b)), _mean_log(_sizes_together(a, b))
+    )
     return float(min(information / entropy, 1.0)) if entropy > _rounding(len(a)) else 1.0
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dc_hpc.algorithm.kmeans.assignment import Assign, nearest_by_scores, rows_per_pass, squared_distances
+from dc_hpc.algorithm.kmeans.assignment import Assign, assign_by_scores, rows_per_pass, squared_distances
 from dc_hpc.algorithm.kmeans.init import INITS, first_centroids
 
 ROWS = 1024  # rows per pass: long enough for a GEMM at full speed, short enough to stay in a core's cache
@@ -192,7 +192,7 @@ def kmeans(
     # Distances do not change when the origin moves, and round least with the origin amid the points.
     origin = _mean(points, "points")
     points = points - origin
-    assign = ENGINES[engine](points)
+    assign = KMEANS_BACKENDS[engine](points)
     if centroids is None:
         centroids = points[first_centroids(points, k=k, seed=seed, init=init)]
     else:
@@ -210,16 +210,14 @@ def kmeans(
     return Clusters(labels, centroids + origin, inertia, done)
 
 
-def _check_kmeans(
-    points: Tensor, *, k: int, init: str, iterations: int, engine: str, centroids: Tensor | None
-) -> None:
+def _check_kmeans(points: Tensor, *, k: int, init: str, iterations: int, engine: str, centroids: Tensor | None) -> None:
     n, d = points.shape
     if not 1 <= k <= n:
         raise ValueError(f"k {k} is not between 1 and the number of points, {n}")
     if init not in INITS:
         raise ValueError(f"init {init!r} is not one of {', '.join(INITS)}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+    if engine not in KMEANS_BACKENDS:
+        raise ValueError(f"engine {engine!r} is not one of {', '.join(KMEANS_BACKENDS)}")
     if iterations < 0:
         raise ValueError(f"iterations {iterations} is negative")
     if centroids is not None:
@@ -349,8 +347,8 @@ def _sklearn_engine(points: Tensor) -> Assign:
     return assign
 
 
-ENGINES: dict[str, Callable[[Tensor], Assign]] = {
-    "torch": nearest_by_scores,
+KMEANS_BACKENDS: dict[str, Callable[[Tensor], Assign]] = {
+    "torch": assign_by_scores,
     "faiss": _faiss_engine,
     "sklearn": _sklearn_engine,
 }

@@ -22,7 +22,7 @@ from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
 from dc_hpc.algorithm.nets import feature_dimension, initialise, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
-from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.algorithm.views import ImageViews, Views
 
 LAST_CYCLE = ("train", "skip")
 
@@ -62,7 +62,7 @@ class Cycle:
     loss: float | None = None
 
 
-def fresh(trunk: nn.Sequential, *, seed: int, lr: float, momentum: float, weight_decay: float) -> State:
+def init_state(trunk: nn.Sequential, *, seed: int, lr: float, momentum: float, weight_decay: float) -> State:
     """A run before its first cycle: the trunk gets the random filters of `seed`, SGD gets its constants.
 
     The learning rate is constant and weight decay reaches every parameter, as in the authors' code.
@@ -73,7 +73,7 @@ def fresh(trunk: nn.Sequential, *, seed: int, lr: float, momentum: float, weight
 
 def deep_cluster(
     state: State,
-    images: Tensor | SeenImages,
+    images: Tensor | ImageViews,
     *,
     views: Views | None = None,
     k: int,
@@ -94,7 +94,7 @@ def deep_cluster(
 ) -> Iterator[Cycle]:
     """Run DeepCluster from `state` on; yield after each phase, the only places where saving is safe.
 
-    images: uint8 (n, c, h, w) with `views`, or both joined in a SeenImages; on the trunk's device.
+    images: uint8 (n, c, h, w) with `views`, or both joined in a ImageViews; on the trunk's device.
     k: number of clusters. cycles: N_c; with 0 the fresh net is clustered once and nothing is trained, which is what
     the Initial Alignment is computed from (section 4.1.1). halt_cycle: number of clusterings done (section 4.2):
     clustering happens in cycles 0 .. halt_cycle - 1 and their last pseudo-labels serve from then on; None clusters in
@@ -106,43 +106,81 @@ def deep_cluster(
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
     """
-    seen = images if isinstance(images, SeenImages) else SeenImages(images, _required(views))
-    _check(state, seen, k=k, pca=pca, cycles=cycles, halt_cycle=halt_cycle, last_cycle=last_cycle,
-           batch_size=batch_size, reassign=reassign, epochs_per_cycle=epochs_per_cycle)
+    seen = images if isinstance(images, ImageViews) else ImageViews(images, _required(views))
+    _check(
+        state,
+        seen,
+        k=k,
+        pca=pca,
+        cycles=cycles,
+        halt_cycle=halt_cycle,
+        last_cycle=last_cycle,
+        batch_size=batch_size,
+        reassign=reassign,
+        epochs_per_cycle=epochs_per_cycle,
+    )
     trained_cycles = cycles - 1 if last_cycle == "skip" else cycles
     for cycle in range(next_cycle(state), max(cycles, 1)):
         halted = halt_cycle is not None and cycle >= halt_cycle
         clustered = (state.cycle, state.phase) == (cycle, "clustered")
         if not clustered and not halted and cycle % reassign == 0:
-            yield _cluster(state, seen, cycle, k=k, pca=pca, seed=seed, init=kmeans_init,
-                           iterations=kmeans_iterations, engine=engine,
-                           features=first_features if cycle == 0 else None,
-                           clusters=first_clusters if cycle == 0 else None)
+            yield _cluster(
+                state,
+                seen,
+                cycle,
+                k=k,
+                pca=pca,
+                seed=seed,
+                init=kmeans_init,
+                iterations=kmeans_iterations,
+                engine=engine,
+                features=first_features if cycle == 0 else None,
+                clusters=first_clusters if cycle == 0 else None,
+            )
         if cycle < trained_cycles:
-            yield _train(state, seen, cycle, k=k, batch_size=batch_size, seed=seed, epochs=epochs_per_cycle,
-                         replay=replay)  # fmt: skip
+            yield _train(
+                state, seen, cycle, k=k, batch_size=batch_size, seed=seed, epochs=epochs_per_cycle, replay=replay
+            )
 
 
-def _cluster(state: State, seen: SeenImages, cycle: int, *, k: int, pca: int | None, seed: int, init: str,
-             iterations: int, engine: str, features: Tensor | None, clusters: Clusters | None) -> Cycle:
+def _cluster(
+    state: State,
+    seen: ImageViews,
+    cycle: int,
+    *,
+    k: int,
+    pca: int | None,
+    seed: int,
+    init: str,
+    iterations: int,
+    engine: str,
+    features: Tensor | None,
+    clusters: Clusters | None,
+) -> Cycle:
     """(A): features, reduction, k-means; the assignments become the pseudo-labels."""
     if clusters is None:
-        features = reduce_features(forward(state.trunk, seen), pca=pca) if features is None else features
-        clusters = kmeans(features, k=k, seed=key(seed, cycle, "kmeans"), init=init, iterations=iterations,
-                          engine=engine)  # fmt: skip
+        features = reduce_features(extract_features(state.trunk, seen), pca=pca) if features is None else features
+        clusters = kmeans(
+            features, k=k, seed=key(seed, cycle, "kmeans"), init=init, iterations=iterations, engine=engine
+        )
     previous, state.pseudo_labels = state.pseudo_labels, clusters.labels
     state.cycle, state.phase = cycle, "clustered"
     return Cycle(cycle, "clustered", clusters.labels, previous, features, clusters.inertia)
 
 
-def _train(state: State, seen: SeenImages, cycle: int, *, k: int, batch_size: int, seed: int, epochs: int,
-           replay: bool) -> Cycle:  # fmt: skip
+def _train(
+    state: State, seen: ImageViews, cycle: int, *, k: int, batch_size: int, seed: int, epochs: int, replay: bool
+) -> Cycle:
     """(B): a fresh head, then epochs of SGD on (image, pseudo-label)."""
     # k outputs; more only when a caller put labels of its own into the state, as the leak experiment does
     outputs = max(k, int(state.pseudo_labels.max()) + 1)
     head = new_head(feature_dimension(state.trunk), outputs, seed=seed, cycle=cycle).to(seen.images.device)
-    head_optimizer = SGD(head.parameters(), lr=state.optimizer.lr, momentum=state.optimizer.momentum,
-                         weight_decay=state.optimizer.weight_decay)
+    head_optimizer = SGD(
+        head.parameters(),
+        lr=state.optimizer.lr,
+        momentum=state.optimizer.momentum,
+        weight_decay=state.optimizer.weight_decay,
+    )
     sampling = numpy_generator(seed, cycle, "sampling")
     augmentation = numpy_generator(seed, cycle, "augmentation")
     losses, step = [], _step(state, training(state.trunk), head, head_optimizer)
@@ -171,8 +209,9 @@ def _step(state: State, trunk: Callable[[Tensor], Tensor], head: nn.Module, head
     return step
 
 
-def _epoch(step: Step, seen: SeenImages, labels: Tensor, order: np.ndarray, batch_size: int,
-           augmentation: np.random.Generator) -> float:  # fmt: skip
+def _epoch(
+    step: Step, seen: ImageViews, labels: Tensor, order: np.ndarray, batch_size: int, augmentation: np.random.Generator
+) -> float:
     total = torch.zeros((), dtype=torch.float64, device=seen.images.device)
     for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
         total += step(seen.training(indices, augmentation), labels[indices]) * len(indices)
@@ -180,7 +219,7 @@ def _epoch(step: Step, seen: SeenImages, labels: Tensor, order: np.ndarray, batc
 
 
 @torch.no_grad()
-def forward(trunk: nn.Sequential, seen: SeenImages) -> Tensor:
+def extract_features(trunk: nn.Sequential, seen: ImageViews) -> Tensor:
     """The features of every image: float32 (n, D), clustering view, eval mode, before any ReLU."""
     last, at_once = list(trunk.named_children())[-1][0], evaluated_at_once(trunk)
     evaluate = evaluation(trunk, [last])
@@ -215,7 +254,7 @@ def state_tensors(state: State) -> dict[str, Tensor]:
     return {name: value.detach().cpu() for name, value in tensors.items()}
 
 
-def restore(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: str) -> None:
+def load_state(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: str) -> None:
     """Put `state_tensors` back into a state made by `fresh` with the same net and constants, in place."""
     trunk = {name.removeprefix("trunk."): value for name, value in tensors.items() if name.startswith("trunk.")}
     state.trunk.load_state_dict(trunk)
@@ -239,12 +278,23 @@ def _required(views: Views | None) -> Views:
     return views
 
 
-def _cuda_devices(seen: SeenImages) -> list[torch.device]:
+def _cuda_devices(seen: ImageViews) -> list[torch.device]:
     return [seen.images.device] if seen.images.is_cuda else []
 
 
-def _check(state: State, seen: SeenImages, *, k: int, pca: int | None, cycles: int, halt_cycle: int | None,
-           last_cycle: str, batch_size: int, reassign: int, epochs_per_cycle: int) -> None:
+def _check(
+    state: State,
+    seen: ImageViews,
+    *,
+    k: int,
+    pca: int | None,
+    cycles: int,
+    halt_cycle: int | None,
+    last_cycle: str,
+    batch_size: int,
+    reassign: int,
+    epochs_per_cycle: int,
+) -> None:
     dimension = feature_dimension(state.trunk)
     wrong = [
         (not 1 <= k <= len(seen), f"k {k} must be between 1 and the {len(seen)} images"),

@@ -73,7 +73,7 @@ def alexnet(*, batch_norm: bool = True, sobel: str = "fixed") -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-NETS = {"lenet5": lenet5, "alexnet_small": alexnet_small, "alexnet": alexnet}
+NET_BUILDERS = {"lenet5": lenet5, "alexnet_small": alexnet_small, "alexnet": alexnet}
 
 
 class Sobel(nn.Sequential):

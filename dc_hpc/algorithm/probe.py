@@ -19,7 +19,7 @@ from dc_hpc.algorithm.backends.cpu import evaluated_at_once, evaluation
 from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import undrawn_linear
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
-from dc_hpc.algorithm.views import SeenImages
+from dc_hpc.algorithm.views import ImageViews
 
 _TEST_BATCH = 128  # the authors' code: half the training batch; it decides `accuracy_batch_mean`
 
@@ -40,8 +40,14 @@ class Probe:
 
 
 @torch.no_grad()
-def activations(trunk: nn.Sequential, seen: SeenImages, layers: Sequence[str], *, mirrored: bool = False,
-                average_pool: int | None = None) -> dict[str, Tensor]:
+def activations(
+    trunk: nn.Sequential,
+    seen: ImageViews,
+    layers: Sequence[str],
+    *,
+    mirrored: bool = False,
+    average_pool: int | None = None,
+) -> dict[str, Tensor]:
     """The values of the named layers for every image, in eval mode and one pass: float32 (n, values) each.
 
     mirrored: of the mirrored images. average_pool: window of an average pooling on maps, None for none (appendix A

@@ -53,7 +53,7 @@ class Views:
             raise ValueError(f"mean has {len(self.mean)} channels and std has {len(self.std)}")
 
 
-class SeenImages:
+class ImageViews:
     """A data set as its two views show it.
 
     images: uint8 (n, c, h, w), on the device that the net is on. `clustering(indices)` and

@@ -26,8 +26,13 @@ from dc_hpc.data.official import verify
 from dc_hpc.errors import InputError
 from dc_hpc.storage import run_directory
 
-NEEDED = ("deep_clustering.py", "deep_clustering_dataset.py", "deep_clustering_models.py", "utils.py",
-          "evaluation/linear_probe.py")  # fmt: skip
+NEEDED = (
+    "deep_clustering.py",
+    "deep_clustering_dataset.py",
+    "deep_clustering_models.py",
+    "utils.py",
+    "evaluation/linear_probe.py",
+)
 CYCLES, PROBE_EPOCHS = 50, 20
 PARTS = ("features", "clustering", "training")
 PEER = "the authors' code"
@@ -50,12 +55,15 @@ def check_checkout(checkout: Path) -> None:
     """InputError unless the folder holds the modules that are driven."""
     missing = [name for name in NEEDED if not (checkout / name).is_file()]
     if missing:
-        raise InputError(f"--peer {checkout} is no checkout of the authors' code: {', '.join(missing)} missing; give "
-                         "the folder that holds deep_clustering.py")
+        raise InputError(
+            f"--peer {checkout} is no checkout of the authors' code: {', '.join(missing)} missing; give "
+            "the folder that holds deep_clustering.py"
+        )
 
 
-def compare(checkout: Path, data: Path, *, size: str, slots: int,
-            report: Callable[[str], None]) -> tuple[list[Row], dict[str, Any]]:
+def compare(
+    checkout: Path, data: Path, *, size: str, slots: int, report: Callable[[str], None]
+) -> tuple[list[Row], dict[str, Any]]:
     """Rows of a cycle, its parts, a probe epoch and a run; and the facts: threads, slots, runs per hour.
 
     slots: our runs at the same time, each on one thread. The authors' code runs once at a time on its default
@@ -79,16 +87,19 @@ def time_theirs(checkout: Path, data: Path, sitting: Sitting, *, seed: int) -> d
     words = [str(checkout.resolve()), str(data.resolve()), str(sitting.cycles), str(sitting.epochs), str(seed)]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dc-hpc-peer-") as folder:  # where it may leave files
-        done = subprocess.run([sys.executable, "-B", str(_DRIVER), *words], capture_output=True, text=True, cwd=folder,
-                              env=environment)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-B", str(_DRIVER), *words], capture_output=True, text=True, cwd=folder, env=environment
+        )
     wall = time.perf_counter() - started
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise InputError(f"--peer {checkout} ended with an error: {last}; its branch `new` is the one that is driven")
     found = json.loads(done.stdout.splitlines()[-1])
     if "missing" in found:
-        raise InputError(f"--peer {checkout} needs the package {found['missing']}, which is not installed in "
-                         f"{sys.executable}; install it there")
+        raise InputError(
+            f"--peer {checkout} needs the package {found['missing']}, which is not installed in "
+            f"{sys.executable}; install it there"
+        )
     threads = found.pop("threads")
     rest = wall - sum(found["cycle"]) - sum(found["probe_epoch"])
     later = {name: _later(found[name]) for name in ("cycle", *PARTS)}
@@ -99,13 +110,21 @@ def time_ours(data: Path, sitting: Sitting, *, slots: int, seed: int) -> dict[st
     """Seconds by name from `slots` processes at the same time: cycle, grouping, training, probe, start."""
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"] | {"cycles": sitting.cycles, "last_cycle": "train"}
     with tempfile.TemporaryDirectory(prefix="dc-hpc-ours-") as folder:
-        directories = [run_directory.create(Path(folder), make_config(settings | {"seed": 1000 * seed + slot}))
-                       for slot in range(slots)]  # fmt: skip
+        directories = [
+            run_directory.create(Path(folder), make_config(settings | {"seed": 1000 * seed + slot}))
+            for slot in range(slots)
+        ]
         started = time.perf_counter()
         words = ["--data", str(data), "--device", "cpu", "--threads", "1"]
-        processes = [subprocess.Popen([sys.executable, "-m", "dc_hpc.experiment.run", str(directory), *words],
-                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-                     for directory in directories]  # fmt: skip
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "dc_hpc.experiment.run", str(directory), *words],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for directory in directories
+        ]
         errors = [process.communicate()[1] for process in processes]
         wall = time.perf_counter() - started
         failed = [error for process, error in zip(processes, errors) if process.returncode]
@@ -121,8 +140,10 @@ def _ours_by_name(records: Sequence[Sequence[Mapping[str, Any]]], wall: float) -
     grouping, training, probe = of("clustered"), of("trained"), of("probe")
     cycles = [[a + b for a, b in zip(*run)] for run in zip(grouping, training)]
     busy = [sum(one["seconds"] for one in record if one["stage"] != "load") for record in records]
-    later = {name: [second for run in runs for second in _later(run)]
-             for name, runs in (("cycle", cycles), ("grouping", grouping), ("training", training))}  # fmt: skip
+    later = {
+        name: [second for run in runs for second in _later(run)]
+        for name, runs in (("cycle", cycles), ("grouping", grouping), ("training", training))
+    }
     return later | {"probe": sum(probe, []), "start": [wall - max(busy) + max(map(_excess, cycles))]}
 
 
@@ -160,17 +181,30 @@ def _rows(ours: Mapping[str, float], theirs: Mapping[str, float], sitting: Sitti
         row("cycle", measured, ours["cycle"], theirs["cycle"]),
         row("cycle_features", measured, None, parts["features"]),
         row("cycle_clustering", measured, None, parts["clustering"]),
-        row("cycle_grouping", f"{measured}: features and clustering", ours["grouping"],
-            parts["features"] + parts["clustering"]),
+        row(
+            "cycle_grouping",
+            f"{measured}: features and clustering",
+            ours["grouping"],
+            parts["features"] + parts["clustering"],
+        ),
         row("cycle_training", measured, ours["training"], parts["training"]),
-        row("probe_epoch", f"60,000 images; ours: {PROBE_EPOCHS} epochs measured / {PROBE_EPOCHS}",
-            ours["probe"] / PROBE_EPOCHS, theirs["probe_epoch"]),
-        row("run", f"{CYCLES} cycles + {PROBE_EPOCHS} probe epochs, extrapolated; {slots} of ours at a time", own,
-            other),
-    ]  # fmt: skip
+        row(
+            "probe_epoch",
+            f"60,000 images; ours: {PROBE_EPOCHS} epochs measured / {PROBE_EPOCHS}",
+            ours["probe"] / PROBE_EPOCHS,
+            theirs["probe_epoch"],
+        ),
+        row(
+            "run", f"{CYCLES} cycles + {PROBE_EPOCHS} probe epochs, extrapolated; {slots} of ours at a time", own, other
+        ),
+    ]
 
 
 def _facts(ours: Mapping[str, float], theirs: Mapping[str, float], slots: int) -> dict[str, Any]:
     own, other = _run_seconds(ours, theirs)
-    return {"slots": slots, "peer_threads": int(theirs["threads"]), "runs_per_hour": slots * 3600 / own,
-            "peer_runs_per_hour": 3600 / other}  # fmt: skip
+    return {
+        "slots": slots,
+        "peer_threads": int(theirs["threads"]),
+        "runs_per_hour": slots * 3600 / own,
+        "peer_runs_per_hour": 3600 / other,
+    }

@@ -70,32 +70,54 @@ def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
     net.full_feed_forward = timed(net.full_feed_forward, spans["features"])
     net.deep_cluster_train = timed(net.deep_cluster_train, spans["training"])
     deep_clustering.sklearn_kmeans = timed(deep_clustering.sklearn_kmeans, spans["clustering"])
-    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1, momentum=0.1,
-                                weight_decay=0.001)  # fmt: skip
+    optimizer = torch.optim.SGD(
+        [p for p in net.parameters() if p.requires_grad], lr=0.1, momentum=0.1, weight_decay=0.001
+    )
     images, normal = DeepClusteringDataset(train), transforms.Normalize(MEAN, STD)
     images.set_transform(transforms.ToTensor())
     centre = [transforms.Resize(44), transforms.CenterCrop(32)]
     deep_clustering.deep_cluster(
-        model=net, dataset=images, n_clusters=5, loss_fn=torch.nn.CrossEntropyLoss(), optimizer=optimizer,
+        model=net,
+        dataset=images,
+        n_clusters=5,
+        loss_fn=torch.nn.CrossEntropyLoss(),
+        optimizer=optimizer,
         n_cycles=cycles + 1,  # their loop leaves out the last one
-        loading_transform=transforms.Compose([*centre, normal]), in_loop_transform=True,
-        training_transform=transforms.Compose([transforms.RandomResizedCrop(32), normal]), random_state=seed,
-        training_batch_size=128, training_shuffle=True, pca_components=None, writer=writer,
+        loading_transform=transforms.Compose([*centre, normal]),
+        in_loop_transform=True,
+        training_transform=transforms.Compose([transforms.RandomResizedCrop(32), normal]),
+        random_state=seed,
+        training_batch_size=128,
+        training_shuffle=True,
+        pca_components=None,
+        writer=writer,
         verbose=1,  # their k-means is given verbose - 1, which must not be negative
-    )  # fmt: skip
+    )
     ended = time.perf_counter()
     train.transform = transforms.Compose([*centre, transforms.RandomHorizontalFlip(), transforms.ToTensor(), normal])
     test.transform = transforms.Compose([*centre, transforms.ToTensor(), normal])
     probed = time.perf_counter()
-    eval_linear(model=net, n_epochs=epochs, traindataset=train, validdataset=test, target_layer="conv_2", n_labels=10,
-                features_size=FEATURES_OF_CONV2, avg_pool=None, random_state=seed, writer=writer,
-                verbose=0)  # fmt: skip
+    eval_linear(
+        model=net,
+        n_epochs=epochs,
+        traindataset=train,
+        validdataset=test,
+        target_layer="conv_2",
+        n_labels=10,
+        features_size=FEATURES_OF_CONV2,
+        avg_pool=None,
+        random_state=seed,
+        writer=writer,
+        verbose=0,
+    )
     begins = [began for began, _ in spans["features"]]
     ends = [probed, *writer.epochs]
-    return {"cycle": [after - began for began, after in zip(begins, [*begins[1:], ended])],
-            **{name: [end - began for began, end in found] for name, found in spans.items()},
-            "probe_epoch": [after - before for before, after in zip(ends, ends[1:])],
-            "threads": torch.get_num_threads()}  # fmt: skip
+    return {
+        "cycle": [after - began for began, after in zip(begins, [*begins[1:], ended])],
+        **{name: [end - began for began, end in found] for name, found in spans.items()},
+        "probe_epoch": [after - before for before, after in zip(ends, ends[1:])],
+        "threads": torch.get_num_threads(),
+    }
 
 
 def main() -> None:

@@ -23,10 +23,21 @@ def pca(setting: Setting, device: str) -> Stage:
     n, d, q = setting.size.points, setting.features, setting.pca
     features = _features(n, d)
     on_device = torch.from_numpy(features).to(device)
-    return Stage("pca", setting.network, f"{n:,} x {d:,} to {q}", flop_counts.pca_flop(n, d, q), "FLOP",
-                 ours=lambda: reduce_features(on_device, pca=q), place=device, difference=_up_to_signs, tolerance=0.01,
-                 peers=(Peer("scikit-learn PCA", lambda: peers.sklearn_pca(features, q)),
-                        Peer("faiss PCAMatrix", _if_faiss(lambda: peers.faiss_pca(features, q)))))  # fmt: skip
+    return Stage(
+        "pca",
+        setting.network,
+        f"{n:,} x {d:,} to {q}",
+        flop_counts.pca_flop(n, d, q),
+        "FLOP",
+        ours=lambda: reduce_features(on_device, pca=q),
+        place=device,
+        difference=_up_to_signs,
+        tolerance=0.01,
+        peers=(
+            Peer("scikit-learn PCA", lambda: peers.sklearn_pca(features, q)),
+            Peer("faiss PCAMatrix", _if_faiss(lambda: peers.faiss_pca(features, q))),
+        ),
+    )
 
 
 def kmeans_init(setting: Setting, device: str) -> Stage:
@@ -34,10 +45,18 @@ def kmeans_init(setting: Setting, device: str) -> Stage:
     n, d, k = _points_of(setting)
     points = _unit_points(n, d)
     on_device = torch.from_numpy(points).to(device)
-    return Stage("kmeans_init", setting.network, f"{n:,} x {d}, k {k:,}", flop_counts.plusplus_flop(n, d, k), "FLOP",
-                 ours=lambda: kmeans(on_device, k=k, seed=SEED, iterations=0), place=device,
-                 peers=(Peer("scikit-learn kmeans_plusplus", lambda: peers.sklearn_plusplus(points, k, SEED)),),
-                 difference=lambda found, peer: _inertia_apart(found, peer, points), tolerance=0.01)  # fmt: skip
+    return Stage(
+        "kmeans_init",
+        setting.network,
+        f"{n:,} x {d}, k {k:,}",
+        flop_counts.plusplus_flop(n, d, k),
+        "FLOP",
+        ours=lambda: kmeans(on_device, k=k, seed=SEED, iterations=0),
+        place=device,
+        peers=(Peer("scikit-learn kmeans_plusplus", lambda: peers.sklearn_plusplus(points, k, SEED)),),
+        difference=lambda found, peer: _inertia_apart(found, peer, points),
+        tolerance=0.01,
+    )
 
 
 def kmeans_torch(setting: Setting, device: str) -> Stage:
@@ -67,12 +86,22 @@ def _kmeans(setting: Setting, engine: str, device: str, others: tuple[str, ...])
         found = kmeans(on_device, k=k, seed=SEED, iterations=iterations, engine=engine, centroids=first_there)
         return found.labels.cpu().numpy()
 
-    known = {"faiss Kmeans": _if_faiss(lambda: peers.faiss_kmeans(points, first, iterations)),
-             "scikit-learn KMeans": lambda: peers.sklearn_kmeans(points, first, iterations)}  # fmt: skip
-    return Stage(f"kmeans_{engine}", setting.network, f"{n:,} x {d}, k {k:,}, {iterations} iterations",
-                 flop_counts.kmeans_flop(n, d, k, iterations), "FLOP", ours=_if_faiss(ours) if engine == "faiss" else ours,
-                 peers=tuple(Peer(name, known[name]) for name in others), place=device, difference=_labels_apart,
-                 tolerance=0.02)  # fmt: skip
+    known = {
+        "faiss Kmeans": _if_faiss(lambda: peers.faiss_kmeans(points, first, iterations)),
+        "scikit-learn KMeans": lambda: peers.sklearn_kmeans(points, first, iterations),
+    }
+    return Stage(
+        f"kmeans_{engine}",
+        setting.network,
+        f"{n:,} x {d}, k {k:,}, {iterations} iterations",
+        flop_counts.kmeans_flop(n, d, k, iterations),
+        "FLOP",
+        ours=_if_faiss(ours) if engine == "faiss" else ours,
+        peers=tuple(Peer(name, known[name]) for name in others),
+        place=device,
+        difference=_labels_apart,
+        tolerance=0.02,
+    )
 
 
 def agreement_stage(setting: Setting, device: str) -> Stage:
@@ -84,9 +113,17 @@ def agreement_stage(setting: Setting, device: str) -> Stage:
         found = agreement(a, b)
         return found.nmi, found.ami
 
-    return Stage("agreement", setting.network, f"{n:,} labels, k {k:,}", flop_counts.agreement_bytes(n), "bytes", ours=ours,
-                 peers=(Peer("scikit-learn NMI + AMI", lambda: peers.sklearn_agreement(a, b)),),
-                 difference=lambda x, y: max(abs(x[0] - y[0]), abs(x[1] - y[1])), tolerance=1e-9)  # fmt: skip
+    return Stage(
+        "agreement",
+        setting.network,
+        f"{n:,} labels, k {k:,}",
+        flop_counts.agreement_bytes(n),
+        "bytes",
+        ours=ours,
+        peers=(Peer("scikit-learn NMI + AMI", lambda: peers.sklearn_agreement(a, b)),),
+        difference=lambda x, y: max(abs(x[0] - y[0]), abs(x[1] - y[1])),
+        tolerance=1e-9,
+    )
 
 
 def labellings(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,8 +163,10 @@ def check_still_moving(points: Tensor, first: Tensor, iterations: int) -> None:
     """
     done = kmeans(points, k=len(first), seed=SEED, iterations=iterations + 1, centroids=first).iterations
     if done <= iterations:
-        raise Invalid(f"k-means of {len(points):,} points with k {len(first):,} settles within {iterations} iterations "
-                      f"({done} done): its work would be overcounted")  # fmt: skip
+        raise Invalid(
+            f"k-means of {len(points):,} points with k {len(first):,} settles within {iterations} iterations "
+            f"({done} done): its work would be overcounted"
+        )
 
 
 def _if_faiss(call: Callable[[], np.ndarray]) -> Callable[[], np.ndarray] | None:
@@ -146,8 +185,10 @@ def _inertia_apart(ours: Clusters, peer: np.ndarray, points: np.ndarray) -> floa
     differ: the centroids are the same ones for small k only, their quality always.
     """
     norms = np.square(peer).sum(1)
-    nearest = sum(float((np.square(rows).sum(1) + (norms - 2 * rows @ peer.T).min(1)).sum(dtype=np.float64))
-                  for rows in np.array_split(points, -(-len(points) // 1024)))  # fmt: skip
+    nearest = sum(
+        float((np.square(rows).sum(1) + (norms - 2 * rows @ peer.T).min(1)).sum(dtype=np.float64))
+        for rows in np.array_split(points, -(-len(points) // 1024))
+    )
     return abs(ours.inertia - nearest) / max(ours.inertia, 1e-12)
 
 

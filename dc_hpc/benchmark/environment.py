@@ -15,7 +15,7 @@ from dc_hpc.experiment.execution import cores, environment
 
 
 def chosen_device(wanted: str) -> str:
-    """"cpu" or "cuda" for one of execution.DEVICES; InputError where there is no CUDA device."""
+    """ "cpu" or "cuda" for one of execution.DEVICES; InputError where there is no CUDA device."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device on this machine; allowed here: cpu, auto")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
@@ -29,8 +29,15 @@ def machine(*, device: str, threads: int) -> dict[str, Any]:
     torch_blas = f"torch {'MKL' if torch.backends.mkl.is_available() else 'BLAS'} {_capability()}"
     known = environment()
     blas = [kernel for kernel in known["blas"] if "openmp" not in kernel]
-    return {**known, "blas": [*blas, torch_blas], "cpu": cpu_model(), "cores": cores(), "device": name,
-            "threads": threads, "system": f"{platform.system()} {platform.release()}"}  # fmt: skip
+    return {
+        **known,
+        "blas": [*blas, torch_blas],
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "device": name,
+        "threads": threads,
+        "system": f"{platform.system()} {platform.release()}",
+    }
 
 
 def cpu_model() -> str:

@@ -10,13 +10,13 @@ import torch
 
 from dc_hpc.algorithm.deepcluster import state_tensors
 from dc_hpc.benchmark import peers
-from dc_hpc.benchmark.image_stages import Room
+from dc_hpc.benchmark.image_stages import NetworkFixture
 from dc_hpc.benchmark.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
 from dc_hpc.storage import atomic_files, feature_dumps, run_directory, serialization
 
 
-def checkpoint(room: Room, folder: Path) -> Stage:
+def checkpoint(room: NetworkFixture, folder: Path) -> Stage:
     """Saving the State with its metrics; its floor is to write as many bytes in one piece and sync them."""
     atomic_files.make_directory(folder)
     history = [{"cycle": 0, "reassign": True, "nmi_true": 0.5, "loss": 1.6}] * room.setting.baseline["cycles"]
@@ -37,9 +37,17 @@ def checkpoint(room: Room, folder: Path) -> Stage:
         return folder / "peer.pt"
 
     size = sum(array.nbytes for array in ours().values())
-    return Stage("checkpoint", room.setting.network, f"{size / 1e6:,.1f} MB", size, "bytes", ours=ours,
-                 peers=(Peer("torch.save, synced", peer),), difference=_tensors_apart,
-                 floor=_plain_write(folder, size))  # fmt: skip
+    return Stage(
+        "checkpoint",
+        room.setting.network,
+        f"{size / 1e6:,.1f} MB",
+        size,
+        "bytes",
+        ours=ours,
+        peers=(Peer("torch.save, synced", peer),),
+        difference=_tensors_apart,
+        floor=_plain_write(folder, size),
+    )
 
 
 def dump(setting: Setting, folder: Path) -> Stage:
@@ -61,9 +69,17 @@ def dump(setting: Setting, folder: Path) -> Stage:
         return folder / "peer.h5"
 
     size = n * (2 * d + 2)
-    return Stage("dump", setting.network, f"{n:,} x {d}, {size / 1e6:,.1f} MB", size, "bytes", ours=ours,
-                 peers=(Peer("h5py defaults, synced", peer),), difference=_dumps_apart,
-                 floor=_plain_write(folder, size))  # fmt: skip
+    return Stage(
+        "dump",
+        setting.network,
+        f"{n:,} x {d}, {size / 1e6:,.1f} MB",
+        size,
+        "bytes",
+        ours=ours,
+        peers=(Peer("h5py defaults, synced", peer),),
+        difference=_dumps_apart,
+        floor=_plain_write(folder, size),
+    )
 
 
 def _plain_write(folder: Path, size: int) -> Callable[[], None]:

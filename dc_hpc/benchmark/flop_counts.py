@@ -42,8 +42,9 @@ def layers(net: nn.Sequential, channels: int, side: int, *, until: str | None = 
 
 
 def _side_after(side: int, layer: nn.Conv2d | nn.MaxPool2d) -> int:
-    kernel, stride, padding = (value[0] if isinstance(value, tuple) else value
-                               for value in (layer.kernel_size, layer.stride, layer.padding))  # fmt: skip
+    kernel, stride, padding = (
+        value[0] if isinstance(value, tuple) else value for value in (layer.kernel_size, layer.stride, layer.padding)
+    )
     return (side + 2 * padding - kernel) // stride + 1
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dc_hpc.algorithm.deepcluster import State, balanced_order, deep_cluster, forward, fresh
-from dc_hpc.algorithm.nets import NETS, new_head
+from dc_hpc.algorithm.deepcluster import State, balanced_order, deep_cluster, extract_features, init_state
+from dc_hpc.algorithm.nets import NET_BUILDERS, new_head
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.randomness import key, numpy_generator
-from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.algorithm.views import ImageViews, Views
 from dc_hpc.benchmark import flop_counts, peers
 from dc_hpc.benchmark.plain_nets import plain_net
 from dc_hpc.benchmark.sizes import Setting
@@ -25,14 +25,14 @@ EAGER = "torch eager"
 
 
 @dataclass
-class Room:
+class NetworkFixture:
     """What the image stages of one network share: images, both nets with equal weights, pseudo-labels."""
 
     setting: Setting
     device: str
     images: Tensor = field(init=False)
     views: Views = field(init=False)
-    seen: SeenImages = field(init=False)
+    seen: ImageViews = field(init=False)
     labels: Tensor = field(init=False)
     plain: nn.Sequential = field(init=False)
     state: State = field(init=False)
@@ -45,13 +45,14 @@ class Room:
         pixels = rng.integers(0, 256, (n, self.setting.facts.channels, side, side), dtype=np.uint8)
         self.images = torch.from_numpy(pixels).to(self.device)
         self.views = Views(base["resize"], base["crop"], base["mean"], base["std"], "flip")
-        self.seen = SeenImages(self.images, self.views)
+        self.seen = ImageViews(self.images, self.views)
         k = max(2, min(base["k"], n // 4))
         self.labels = torch.from_numpy(rng.permutation(np.arange(n) % k)).to(self.device)
         name = self.setting.network
-        trunk = NETS[name](batch_norm=True, sobel="off" if name == "lenet5" else "fixed").to(self.device)
-        self.state = fresh(trunk, seed=SEED, lr=base["lr"], momentum=base["momentum"],
-                           weight_decay=base["weight_decay"])  # fmt: skip
+        trunk = NET_BUILDERS[name](batch_norm=True, sobel="off" if name == "lenet5" else "fixed").to(self.device)
+        self.state = init_state(
+            trunk, seed=SEED, lr=base["lr"], momentum=base["momentum"], weight_decay=base["weight_decay"]
+        )
         self.first = {name: value.clone() for name, value in trunk.state_dict().items()}
         self.plain = plain_net(name).to(self.device)
         self.renew()
@@ -77,13 +78,13 @@ class Room:
         return Stage(name, self.setting.network, size, done, unit, place=self.device, **rest)
 
 
-def views(room: Room) -> Stage:
+def views(room: NetworkFixture) -> Stage:
     """The clustering views of all images, built and normalised: what a run does once and its peer in every cycle."""
     n, base = len(room.images), room.setting.baseline
     dataset = peers.pil_images(room.images, room.views, mirror=False)
 
     def ours() -> Tensor:
-        seen, batch = SeenImages(room.images, room.views), torch.empty(0)
+        seen, batch = ImageViews(room.images, room.views), torch.empty(0)
         for start in range(0, n, peers.EAGER_BATCH):
             batch = seen.clustering(slice(start, start + peers.EAGER_BATCH))
         return batch
@@ -92,11 +93,19 @@ def views(room: Room) -> Stage:
         return peers.last_batch(dataset, batch_size=peers.EAGER_BATCH, order=None, device=room.device)
 
     done = flop_counts.views_bytes(n, room.setting.facts.channels, room.setting.image_side, base["crop"])
-    return room.stage("views", f"{n:,} images", done, "bytes", ours=ours, peers=(Peer("PIL + DataLoader", peer),),
-                      difference=_largest, tolerance=1e-5)  # fmt: skip
+    return room.stage(
+        "views",
+        f"{n:,} images",
+        done,
+        "bytes",
+        ours=ours,
+        peers=(Peer("PIL + DataLoader", peer),),
+        difference=_largest,
+        tolerance=1e-5,
+    )
 
 
-def sampling(room: Room) -> Stage:
+def sampling(room: NetworkFixture) -> Stage:
     """The batches of one epoch: the class-balanced draw, then the images of each batch, mirrored at random."""
     batch_size, base = room.setting.batch_size, room.setting.baseline
     labels = room.labels.cpu().numpy()
@@ -115,22 +124,35 @@ def sampling(room: Room) -> Stage:
         return peers.last_batch(dataset, batch_size=batch_size, order=order(), device=room.device)
 
     drawn = len(order())
-    return room.stage("sampling", f"{drawn:,} images, batch {batch_size}",
-                      flop_counts.sampling_bytes(drawn, room.setting.facts.channels, base["crop"]), "bytes", ours=ours,
-                      peers=(Peer("PIL + DataLoader", peer),), difference=_up_to_mirror, tolerance=1e-5)  # fmt: skip
+    return room.stage(
+        "sampling",
+        f"{drawn:,} images, batch {batch_size}",
+        flop_counts.sampling_bytes(drawn, room.setting.facts.channels, base["crop"]),
+        "bytes",
+        ours=ours,
+        peers=(Peer("PIL + DataLoader", peer),),
+        difference=_up_to_mirror,
+        tolerance=1e-5,
+    )
 
 
-def features(room: Room) -> Stage:
+def features(room: NetworkFixture) -> Stage:
     """`forward`: the features of all images in eval mode."""
     n = len(room.images)
     room.renew()
-    return room.stage("forward", f"{n:,} images", flop_counts.forward_flop(n, room.layers()), "FLOP",
-                      ours=lambda: forward(room.state.trunk, room.seen),
-                      peers=(Peer(EAGER, lambda: peers.plain_features(room.plain, room.seen)),),
-                      difference=_relative, tolerance=1e-3)  # fmt: skip
+    return room.stage(
+        "forward",
+        f"{n:,} images",
+        flop_counts.forward_flop(n, room.layers()),
+        "FLOP",
+        ours=lambda: extract_features(room.state.trunk, room.seen),
+        peers=(Peer(EAGER, lambda: peers.plain_features(room.plain, room.seen)),),
+        difference=_relative,
+        tolerance=1e-3,
+    )
 
 
-def train(room: Room) -> Stage:
+def train(room: NetworkFixture) -> Stage:
     """One epoch of SGD on the pseudo-labels, a fresh head and the batches included."""
     base, batch_size = room.setting.baseline, room.setting.batch_size
     labels = room.labels.cpu().numpy()
@@ -144,48 +166,82 @@ def train(room: Room) -> Stage:
         plain_head = nn.Sequential(nn.ReLU(), nn.Linear(room.setting.facts.features, room.k))
         plain_head[1].load_state_dict(dict(head[1].state_dict()))
         return peers.plain_epoch(
-            room.plain, plain_head.to(room.device), room.seen, room.labels, batch_size=batch_size,
-            order=balanced_order(labels, numpy_generator(SEED, 0, "sampling")), lr=base["lr"],
-            momentum=base["momentum"], weight_decay=base["weight_decay"], dropout=key(SEED, 0, "dropout"),
-            augmentation=numpy_generator(SEED, 0, "augmentation"))  # fmt: skip
+            room.plain,
+            plain_head.to(room.device),
+            room.seen,
+            room.labels,
+            batch_size=batch_size,
+            order=balanced_order(labels, numpy_generator(SEED, 0, "sampling")),
+            lr=base["lr"],
+            momentum=base["momentum"],
+            weight_decay=base["weight_decay"],
+            dropout=key(SEED, 0, "dropout"),
+            augmentation=numpy_generator(SEED, 0, "augmentation"),
+        )
 
     drawn = len(balanced_order(labels, numpy_generator(SEED, 0, "sampling")))
     done = flop_counts.training_flop(drawn, room.layers(), features=room.setting.facts.features, k=room.k)
-    return room.stage("train", f"{drawn:,} images, batch {batch_size}, k {room.k}", done, "FLOP", ours=ours,
-                      peers=(Peer(EAGER, peer),), difference=lambda a, b: abs(a - b) / abs(a), tolerance=0.02,
-                      before=room.renew)  # fmt: skip
+    return room.stage(
+        "train",
+        f"{drawn:,} images, batch {batch_size}, k {room.k}",
+        done,
+        "FLOP",
+        ours=ours,
+        peers=(Peer(EAGER, peer),),
+        difference=lambda a, b: abs(a - b) / abs(a),
+        tolerance=0.02,
+        before=room.renew,
+    )
 
 
-def probe(room: Room) -> Stage:
+def probe(room: NetworkFixture) -> Stage:
     """The linear probe: activations once, then the classifier's epochs; its peer runs the trunk in every epoch."""
     room.renew()
     size, base = room.setting.size, room.setting.baseline
     layer, pool = base["probe"][0], base.get("probe_average_pool")
     test_size = max(2, size.probe_images // 5)
     rng = np.random.default_rng(SEED)
-    train_seen = SeenImages(room.images[: size.probe_images], room.views)
-    test_seen = SeenImages(room.images[-test_size:], room.views)
-    labels, test_labels = (torch.from_numpy(rng.integers(0, CLASSES, n)).to(room.device)
-                           for n in (len(train_seen), test_size))  # fmt: skip
-    settings = dict(classes=CLASSES, seed=SEED, epochs=size.probe_epochs, lr=0.01, momentum=0.9, weight_decay=1e-4,
-                    batch_size=256)  # fmt: skip
+    train_seen = ImageViews(room.images[: size.probe_images], room.views)
+    test_seen = ImageViews(room.images[-test_size:], room.views)
+    labels, test_labels = (
+        torch.from_numpy(rng.integers(0, CLASSES, n)).to(room.device) for n in (len(train_seen), test_size)
+    )
+    settings = dict(
+        classes=CLASSES, seed=SEED, epochs=size.probe_epochs, lr=0.01, momentum=0.9, weight_decay=1e-4, batch_size=256
+    )
 
     def ours() -> tuple[float, float]:
-        rows, test_rows = (activations(room.state.trunk, seen, [layer], average_pool=pool)[layer]
-                           for seen in (train_seen, test_seen))  # fmt: skip
+        rows, test_rows = (
+            activations(room.state.trunk, seen, [layer], average_pool=pool)[layer] for seen in (train_seen, test_seen)
+        )
         found = linear_probe(rows, labels, test_rows, test_labels, **settings)
         return found.accuracy, found.loss
 
     def peer() -> tuple[float, float]:
-        return peers.uncached_probe(room.plain, train_seen, labels, test_seen, test_labels, layer=layer,
-                                    average_pool=pool, **settings)  # fmt: skip
+        return peers.uncached_probe(
+            room.plain, train_seen, labels, test_seen, test_labels, layer=layer, average_pool=pool, **settings
+        )
 
-    values = activations(room.state.trunk, SeenImages(room.images[:1], room.views), [layer], average_pool=pool)
-    done = flop_counts.probe_flop(room.layers(layer), train=len(train_seen), test=test_size, values=values[layer].shape[1],
-                           classes=CLASSES, epochs=size.probe_epochs)  # fmt: skip
+    values = activations(room.state.trunk, ImageViews(room.images[:1], room.views), [layer], average_pool=pool)
+    done = flop_counts.probe_flop(
+        room.layers(layer),
+        train=len(train_seen),
+        test=test_size,
+        values=values[layer].shape[1],
+        classes=CLASSES,
+        epochs=size.probe_epochs,
+    )
     words = f"{len(train_seen):,} + {test_size:,} images, {size.probe_epochs} epochs"
-    return room.stage("probe", words, done, "FLOP", ours=ours, peers=(Peer("uncached, eager", peer),),
-                      difference=_probes_apart, tolerance=0.01)  # fmt: skip
+    return room.stage(
+        "probe",
+        words,
+        done,
+        "FLOP",
+        ours=ours,
+        peers=(Peer("uncached, eager", peer),),
+        difference=_probes_apart,
+        tolerance=0.01,
+    )
 
 
 def _largest(ours: Tensor, peer: Tensor) -> float:

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
-from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.algorithm.views import ImageViews, Views
 
 EAGER_BATCH = 256
 
@@ -65,16 +65,27 @@ def last_batch(dataset: PilImages, *, batch_size: int, order: np.ndarray | None,
 
 
 @torch.no_grad()
-def plain_features(net: nn.Sequential, seen: SeenImages) -> Tensor:
+def plain_features(net: nn.Sequential, seen: ImageViews) -> Tensor:
     """Features of every image by the plain net, in eval mode, a batch at a time."""
     net.eval()
     batches = torch.arange(len(seen), device=seen.images.device).split(EAGER_BATCH)
     return torch.cat([net(seen.clustering(slice(int(batch[0]), int(batch[-1]) + 1))) for batch in batches])
 
 
-def plain_epoch(net: nn.Sequential, head: nn.Module, seen: SeenImages, pseudo_labels: Tensor, *, order: np.ndarray,
-                augmentation: np.random.Generator, dropout: int, batch_size: int, lr: float, momentum: float,
-                weight_decay: float) -> float:
+def plain_epoch(
+    net: nn.Sequential,
+    head: nn.Module,
+    seen: ImageViews,
+    pseudo_labels: Tensor,
+    *,
+    order: np.ndarray,
+    augmentation: np.random.Generator,
+    dropout: int,
+    batch_size: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+) -> float:
     """One epoch of SGD with torch's defaults; returns the mean loss in nats.
 
     order, augmentation and dropout (a seed) are the draws that ours makes.
@@ -96,9 +107,23 @@ def plain_epoch(net: nn.Sequential, head: nn.Module, seen: SeenImages, pseudo_la
     return total / len(order)
 
 
-def uncached_probe(net: nn.Sequential, train: SeenImages, train_labels: Tensor, test: SeenImages, test_labels: Tensor,
-                   *, layer: str, average_pool: int | None, classes: int, seed: int, epochs: int, lr: float,
-                   momentum: float, weight_decay: float, batch_size: int) -> tuple[float, float]:
+def uncached_probe(
+    net: nn.Sequential,
+    train: ImageViews,
+    train_labels: Tensor,
+    test: ImageViews,
+    test_labels: Tensor,
+    *,
+    layer: str,
+    average_pool: int | None,
+    classes: int,
+    seed: int,
+    epochs: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    batch_size: int,
+) -> tuple[float, float]:
     """The linear probe with the frozen trunk run again in every epoch; (accuracy in percent, mean loss in nats)."""
     trunk = net[: 1 + [name for name, _ in net.named_children()].index(layer)].eval()
     values = _values(trunk, test.clustering(slice(0, 1)), average_pool).shape[1]
@@ -138,7 +163,7 @@ def _classifier(values: int, classes: int, seed: int) -> nn.Linear:
 
 
 @torch.no_grad()
-def _correct(trunk: nn.Sequential, classifier: nn.Linear, test: SeenImages, labels: Tensor, pool: int | None) -> int:
+def _correct(trunk: nn.Sequential, classifier: nn.Linear, test: ImageViews, labels: Tensor, pool: int | None) -> int:
     correct = 0
     for start in range(0, len(test), EAGER_BATCH):
         batch = slice(start, start + EAGER_BATCH)

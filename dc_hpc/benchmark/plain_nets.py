@@ -25,16 +25,25 @@ def _lenet5() -> nn.Sequential:
 
 
 def _alexnet_small() -> nn.Sequential:
-    convolutions = [nn.Conv2d(2, 48, 8, stride=3), nn.Conv2d(48, 126, 2), nn.Conv2d(126, 192, 3),
-                    nn.Conv2d(192, 192, 2), nn.Conv2d(192, 128, 2)]  # fmt: skip
+    convolutions = [
+        nn.Conv2d(2, 48, 8, stride=3),
+        nn.Conv2d(48, 126, 2),
+        nn.Conv2d(126, 192, 3),
+        nn.Conv2d(192, 192, 2),
+        nn.Conv2d(192, 128, 2),
+    ]
     pools = {number: nn.MaxPool2d(2, stride=1) for number in (1, 2, 5)}
     return nn.Sequential(OrderedDict(_sobel() | _blocks(convolutions, pools) | _classifier(128, 1024)))
 
 
 def _alexnet() -> nn.Sequential:
-    convolutions = [nn.Conv2d(2, 64, 11, stride=4, padding=2), nn.Conv2d(64, 192, 5, padding=2),
-                    nn.Conv2d(192, 384, 3, padding=1), nn.Conv2d(384, 256, 3, padding=1),
-                    nn.Conv2d(256, 256, 3, padding=1)]  # fmt: skip
+    convolutions = [
+        nn.Conv2d(2, 64, 11, stride=4, padding=2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.Conv2d(256, 256, 3, padding=1),
+    ]
     pools = {number: nn.MaxPool2d(3, stride=2) for number in (1, 2, 5)}
     return nn.Sequential(OrderedDict(_sobel() | _blocks(convolutions, pools) | _classifier(9216, 2048)))
 
@@ -43,16 +52,25 @@ def _blocks(convolutions: Sequence[nn.Conv2d], pools: dict[int, nn.Module]) -> d
     """conv, batch norm, ReLU, and a pool behind some of them."""
     layers: dict[str, nn.Module] = {}
     for number, convolution in enumerate(convolutions, start=1):
-        layers |= {f"conv{number}": convolution, f"bn{number}": nn.BatchNorm2d(convolution.out_channels),
-                   f"relu{number}": nn.ReLU()}  # fmt: skip
+        layers |= {
+            f"conv{number}": convolution,
+            f"bn{number}": nn.BatchNorm2d(convolution.out_channels),
+            f"relu{number}": nn.ReLU(),
+        }
         if number in pools:
             layers[f"pool{number}"] = pools[number]
     return layers
 
 
 def _classifier(inputs: int, width: int) -> dict[str, nn.Module]:
-    return {"flatten": nn.Flatten(), "dropout1": nn.Dropout(0.5), "fc1": nn.Linear(inputs, width),
-            "fc1_relu": nn.ReLU(), "dropout2": nn.Dropout(0.5), "fc2": nn.Linear(width, width)}  # fmt: skip
+    return {
+        "flatten": nn.Flatten(),
+        "dropout1": nn.Dropout(0.5),
+        "fc1": nn.Linear(inputs, width),
+        "fc1_relu": nn.ReLU(),
+        "dropout2": nn.Dropout(0.5),
+        "fc2": nn.Linear(width, width),
+    }
 
 
 def _sobel() -> dict[str, nn.Module]:

@@ -27,8 +27,9 @@ def run_growth(*, quick: bool, threads: int, device: str, report: Callable[[str]
     for variable, values in GROWTH_VALUES[size].items():
         for name in GROWTH_STAGES[size][variable]:
 
-            def measured(again: str, name: str = name, variable: str = variable,
-                         values: Sequence[int] = values) -> list[dict[str, float | None]]:
+            def measured(
+                again: str, name: str = name, variable: str = variable, values: Sequence[int] = values
+            ) -> list[dict[str, float | None]]:
                 points = []
                 for value in values:
                     report(f"{name}, {variable} {value:,}{again}")
@@ -39,8 +40,9 @@ def run_growth(*, quick: bool, threads: int, device: str, report: Callable[[str]
     return rows
 
 
-def once_more_if_too_fast(name: str, variable: str, values: Sequence[int],
-                          measured: Callable[[str], list[dict[str, float | None]]]) -> list[dict[str, Any]]:
+def once_more_if_too_fast(
+    name: str, variable: str, values: Sequence[int], measured: Callable[[str], list[dict[str, float | None]]]
+) -> list[dict[str, Any]]:
     """The rows of one stage over one variable, see `run_growth`; measured: given a note, all points once."""
     points = measured("")
     rows = with_exponents(name, variable, values, points)
@@ -50,13 +52,17 @@ def once_more_if_too_fast(name: str, variable: str, values: Sequence[int],
     return with_exponents(name, variable, values, shorter)
 
 
-def with_exponents(name: str, variable: str, values: Sequence[int],
-                   points: Sequence[dict[str, float | None]]) -> list[dict[str, Any]]:
+def with_exponents(
+    name: str, variable: str, values: Sequence[int], points: Sequence[dict[str, float | None]]
+) -> list[dict[str, Any]]:
     """The points of one stage over one variable as rows."""
-    slopes = {key: exponent(values, [point[of] for point in points])
-              for key, of in (("exponent", "seconds"), ("work_exponent", "work"), ("memory_exponent", "memory"))}
-    return [{"name": name, "variable": variable, "value": value, **point, **slopes}
-            for value, point in zip(values, points)]  # fmt: skip
+    slopes = {
+        key: exponent(values, [point[of] for point in points])
+        for key, of in (("exponent", "seconds"), ("work_exponent", "work"), ("memory_exponent", "memory"))
+    }
+    return [
+        {"name": name, "variable": variable, "value": value, **point, **slopes} for value, point in zip(values, points)
+    ]
 
 
 def exponent(values: Sequence[float], measured: Sequence[float | None]) -> float | None:
@@ -75,8 +81,9 @@ def too_fast(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _child(name: str, variable: str, value: int, *, quick: bool, threads: int, device: str) -> dict[str, float | None]:
     words = [name, variable, str(value), "quick" if quick else "default", str(threads), device]
-    done = subprocess.run([sys.executable, "-m", "dc_hpc.benchmark.scaling_point", *words], capture_output=True,
-                          text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dc_hpc.benchmark.scaling_point", *words], capture_output=True, text=True
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise RuntimeError(f"{name} with {variable} {value:,} did not end: {last}")

@@ -24,7 +24,7 @@ import numpy as np
 from dc_hpc.algorithm.backends.cpu import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.constants import GROWTH_IMAGES
-from dc_hpc.benchmark.image_stages import Room
+from dc_hpc.benchmark.image_stages import NetworkFixture
 from dc_hpc.benchmark.limits import settled
 from dc_hpc.benchmark.sizes import Setting, Size, setting
 from dc_hpc.benchmark.stages import computing
@@ -69,12 +69,21 @@ def _stage(name: str, variable: str, value: int, *, quick: bool, device: str, fo
     n = value if variable == "n" else GROWTH_IMAGES["quick" if quick else "default"]
     k = value if variable == "k" else _WARM_UP["k"]
     chosen = _setting(n, k)
-    on_images = {"views": image_stages.views, "sampling": image_stages.sampling, "forward": image_stages.features,
-                 "train": image_stages.train, "probe": image_stages.probe}  # fmt: skip
-    on_points = {"pca": clustering_stages.pca, "kmeans_init": clustering_stages.kmeans_init,
-                 "kmeans_torch": clustering_stages.kmeans_torch, "agreement": clustering_stages.agreement_stage}
+    on_images = {
+        "views": image_stages.views,
+        "sampling": image_stages.sampling,
+        "forward": image_stages.features,
+        "train": image_stages.train,
+        "probe": image_stages.probe,
+    }
+    on_points = {
+        "pca": clustering_stages.pca,
+        "kmeans_init": clustering_stages.kmeans_init,
+        "kmeans_torch": clustering_stages.kmeans_torch,
+        "agreement": clustering_stages.agreement_stage,
+    }
     if name in on_images:
-        return on_images[name](Room(chosen, device))
+        return on_images[name](NetworkFixture(chosen, device))
     return file_stages.dump(chosen, folder) if name == "dump" else on_points[name](chosen, device)
 
 
@@ -90,8 +99,9 @@ def _runs(count: int, device: str, folder: Path) -> Stage:
     from dc_hpc.experiment.run import run
 
     rng, memory = np.random.default_rng(0), io.BytesIO()
-    images = {f"{part}_images": rng.integers(0, 256, (_IMAGES_OF_A_RUN, 28, 28), dtype=np.uint8)
-              for part in ("train", "test")}  # fmt: skip
+    images = {
+        f"{part}_images": rng.integers(0, 256, (_IMAGES_OF_A_RUN, 28, 28), dtype=np.uint8) for part in ("train", "test")
+    }
     labels = {f"{part}_labels": np.arange(_IMAGES_OF_A_RUN) % 10 for part in ("train", "test")}
     np.savez_compressed(memory, **images, **labels)
     atomic_files.make_directory(folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.config.run_config import NETS, NetFacts
+from dc_hpc.config.run_config import NET_SPECS, NetSpec
 
 BASELINE_OF = {"lenet5": "fmnist", "alexnet_small": "cifar10", "alexnet": "cifar10_alexnet"}
 IMAGE_SIDE = {"lenet5": 28, "alexnet_small": 32, "alexnet": 32}
@@ -58,7 +58,7 @@ class Setting:
     network: str
     size: Size
     baseline: dict[str, Any]
-    facts: NetFacts
+    facts: NetSpec
     image_side: int
 
     @property
@@ -80,4 +80,4 @@ class Setting:
 def setting(network: str, size: str) -> Setting:
     """The setting of a network at one of names.SIZES."""
     baseline = BASELINES[BASELINE_OF[network]]
-    return Setting(network, _ALL[size][network], baseline, NETS[network], IMAGE_SIDE[network])
+    return Setting(network, _ALL[size][network], baseline, NET_SPECS[network], IMAGE_SIDE[network])

@@ -14,21 +14,31 @@ import torch
 from dc_hpc.algorithm.backends.cpu import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.constants import STAGES
-from dc_hpc.benchmark.image_stages import Room
+from dc_hpc.benchmark.image_stages import NetworkFixture
 from dc_hpc.benchmark.limits import Limits, measure_limits, settled
 from dc_hpc.benchmark.sizes import Setting, setting
 from dc_hpc.benchmark.timing import FEWEST, Row, Stage, against, measure
 
-_IMAGE_STAGES = {"views": image_stages.views, "sampling": image_stages.sampling, "forward": image_stages.features,
-                 "train": image_stages.train, "probe": image_stages.probe}  # fmt: skip
-_CLUSTERING_STAGES = {"pca": clustering_stages.pca, "kmeans_init": clustering_stages.kmeans_init,
-                      "kmeans_torch": clustering_stages.kmeans_torch, "kmeans_faiss": clustering_stages.kmeans_faiss,
-                      "kmeans_sklearn": clustering_stages.kmeans_sklearn,
-                      "agreement": clustering_stages.agreement_stage}  # fmt: skip
+_IMAGE_STAGES = {
+    "views": image_stages.views,
+    "sampling": image_stages.sampling,
+    "forward": image_stages.features,
+    "train": image_stages.train,
+    "probe": image_stages.probe,
+}
+_CLUSTERING_STAGES = {
+    "pca": clustering_stages.pca,
+    "kmeans_init": clustering_stages.kmeans_init,
+    "kmeans_torch": clustering_stages.kmeans_torch,
+    "kmeans_faiss": clustering_stages.kmeans_faiss,
+    "kmeans_sklearn": clustering_stages.kmeans_sklearn,
+    "agreement": clustering_stages.agreement_stage,
+}
 
 
-def run_stages(networks: Sequence[str], stages: Sequence[str], *, size: str, device: str,
-               report: Callable[[str], None]) -> tuple[list[Row], Limits]:
+def run_stages(
+    networks: Sequence[str], stages: Sequence[str], *, size: str, device: str, report: Callable[[str], None]
+) -> tuple[list[Row], Limits]:
     """Time the stages of the networks; returns the rows in their order, and the limits they are held against.
 
     device: "cpu" or "cuda". report: told in a few words what is being timed. Raises timing.Invalid.
@@ -42,8 +52,9 @@ def run_stages(networks: Sequence[str], stages: Sequence[str], *, size: str, dev
         for network in networks:
             for stage, budget in _built(setting(network, size), stages, device, Path(folder) / network):
                 report(f"{network}: {stage.name}")
-                rows = measure(stage, budget=budget, fewest=2 if quick else FEWEST, settled=settled(device),
-                               as_in_a_run=exact)  # fmt: skip
+                rows = measure(
+                    stage, budget=budget, fewest=2 if quick else FEWEST, settled=settled(device), as_in_a_run=exact
+                )
                 found += [(stage, row) for row in rows]
             limits = limits.better(measure_limits(device, quick=quick))
     return [row if stage.floor else against(row, limits.of(stage.place, stage.unit)) for stage, row in found], limits
@@ -51,7 +62,7 @@ def run_stages(networks: Sequence[str], stages: Sequence[str], *, size: str, dev
 
 def _built(chosen: Setting, names: Sequence[str], device: str, folder: Path) -> Iterator[tuple[Stage, float]]:
     """The stages of one network, each with its budget of seconds."""
-    room = Room(chosen, device) if {*names} & {*_IMAGE_STAGES, "checkpoint"} else None
+    room = NetworkFixture(chosen, device) if {*names} & {*_IMAGE_STAGES, "checkpoint"} else None
     for name in STAGES:
         if name not in names:
             continue
@@ -77,9 +88,9 @@ def computing(threads: int) -> Iterator[None]:
     from dc_hpc.benchmark import peers
 
     if peers.installed("faiss"):
-        from dc_hpc.algorithm.clustering import ENGINES
+        from dc_hpc.algorithm.clustering import KMEANS_BACKENDS
 
-        ENGINES["faiss"](torch.zeros(1, 1))  # its import
+        KMEANS_BACKENDS["faiss"](torch.zeros(1, 1))  # its import
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     with threadpool_limits(threads), warnings.catch_warnings():

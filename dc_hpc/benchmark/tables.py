@@ -44,10 +44,13 @@ def print_growth(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> N
         mine = [row for row in rows if (row["name"], row["variable"]) == (name, variable)]
         first, last = mine[0], mine[-1]
         slopes = [first["exponent"], first["work_exponent"], first["memory_exponent"]]
-        table.add_row(name, f"{variable} {first['value']:,} to {last['value']:,}",
-                      f"{_time(first['seconds'])} to {_time(last['seconds'])}",
-                      f"{_mebibytes(first['memory'])} to {_mebibytes(last['memory'])} MiB",
-                      *["" if slope is None else f"{slope:.2f}" for slope in slopes])  # fmt: skip
+        table.add_row(
+            name,
+            f"{variable} {first['value']:,} to {last['value']:,}",
+            f"{_time(first['seconds'])} to {_time(last['seconds'])}",
+            f"{_mebibytes(first['memory'])} to {_mebibytes(last['memory'])} MiB",
+            *["" if slope is None else f"{slope:.2f}" for slope in slopes],
+        )
     _print(table, [*caption, "exponent: of the time over the variable, 1 for twice the time at twice the size"])
 
 

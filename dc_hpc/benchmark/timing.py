@@ -79,9 +79,14 @@ class Invalid(RuntimeError):
     """A time that would mean nothing: a peer computes something else, or less is done than is counted."""
 
 
-def alternate(calls: Sequence[Callable[[], Any]], *, budget: float, fewest: int = FEWEST,
-              before: Callable[[], None] = lambda: None,
-              settled: Callable[[], None] = lambda: None) -> list[list[float]]:
+def alternate(
+    calls: Sequence[Callable[[], Any]],
+    *,
+    budget: float,
+    fewest: int = FEWEST,
+    before: Callable[[], None] = lambda: None,
+    settled: Callable[[], None] = lambda: None,
+) -> list[list[float]]:
     """Seconds of each call, round by round: all of them once, then all of them again.
 
     budget: seconds after which no further round begins, once there are `fewest`; at most MOST rounds. settled: waits
@@ -100,8 +105,14 @@ def alternate(calls: Sequence[Callable[[], Any]], *, budget: float, fewest: int 
     return seconds
 
 
-def measure(stage: Stage, *, budget: float, fewest: int = FEWEST, settled: Callable[[], None] = lambda: None,
-            as_in_a_run: Callable[[], AbstractContextManager] = nullcontext) -> list[Row]:
+def measure(
+    stage: Stage,
+    *,
+    budget: float,
+    fewest: int = FEWEST,
+    settled: Callable[[], None] = lambda: None,
+    as_in_a_run: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[Row]:
     """One Row for each peer of a stage, or a single one where it has none; without a limit (see `against`) unless
     the stage has a floor, which is its limit.
 
@@ -114,8 +125,13 @@ def measure(stage: Stage, *, budget: float, fewest: int = FEWEST, settled: Calla
     peers = [peer for peer in stage.peers if peer.run is not None]
     _warm_up(stage, ours, peers)
     floors = [stage.floor] if stage.floor else []
-    seconds = alternate([ours, *(peer.run for peer in peers), *floors], budget=budget, fewest=fewest,
-                        before=stage.before, settled=settled)
+    seconds = alternate(
+        [ours, *(peer.run for peer in peers), *floors],
+        budget=budget,
+        fewest=fewest,
+        before=stage.before,
+        settled=settled,
+    )
     middle = [statistics.median(times) for times in seconds]
     found = {peer.name: time for peer, time in zip(peers, middle[1:])}
     rows = [_row(stage, middle[0], name, found.get(name)) for name in [peer.name for peer in stage.peers] or [None]]
@@ -145,8 +161,10 @@ def _warm_up(stage: Stage, ours: Callable[[], Any], peers: Sequence[Peer]) -> No
         stage.before()
         apart = stage.difference(result, peer.run())
         if not apart <= stage.tolerance:
-            raise Invalid(f"{stage.name} of {stage.network}: {peer.name} gives another result than ours "
-                          f"(difference {apart:.3g}, allowed {stage.tolerance:.3g}), so its time would mean nothing")
+            raise Invalid(
+                f"{stage.name} of {stage.network}: {peer.name} gives another result than ours "
+                f"(difference {apart:.3g}, allowed {stage.tolerance:.3g}), so its time would mean nothing"
+            )
     if stage.floor:
         stage.floor()
 

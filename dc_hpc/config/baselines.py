@@ -24,9 +24,17 @@ _CIFAR10 = _SVHN | dict(
 )
 
 _CIFAR10_ALEXNET = _CIFAR10 | dict(
-    net="alexnet", k=2000, lr=0.05, weight_decay=1e-5, batch_size=256, kmeans_init="k-means++", resize=256, crop=224,
-    probe_average_pool=2, probe_epochs=30,
-)  # fmt: skip
+    net="alexnet",
+    k=2000,
+    lr=0.05,
+    weight_decay=1e-5,
+    batch_size=256,
+    kmeans_init="k-means++",
+    resize=256,
+    crop=224,
+    probe_average_pool=2,
+    probe_epochs=30,
+)
 
 BASELINES: dict[str, dict[str, Any]] = {
     "fmnist": _FMNIST,

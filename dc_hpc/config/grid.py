@@ -1,13 +1,13 @@
 """A grid: one YAML file of a person -> the list of runs it asks for.
 
-    base: svhn                   # a baseline of the paper
-    protocol: code               # text (what the paper says) or code (what its authors ran)
-    fixed: {cycles: 100}         # settings that differ from the baseline, the same in every run
-    sweep:                       # a cartesian product; a list of such blocks is their union
-      k: [10, 50, 100, 500]
-      seed: 1..100               # a range, both ends included
-      zip: {lr: [0.1, 0.05], batch_size: [64, 256]}    # lists walked side by side
-    resources: {minutes: 360}
+base: svhn                   # a baseline of the paper
+protocol: code               # text (what the paper says) or code (what its authors ran)
+fixed: {cycles: 100}         # settings that differ from the baseline, the same in every run
+sweep:                       # a cartesian product; a list of such blocks is their union
+  k: [10, 50, 100, 500]
+  seed: 1..100               # a range, both ends included
+  zip: {lr: [0.1, 0.05], batch_size: [64, 256]}    # lists walked side by side
+resources: {minutes: 360}
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
 from dc_hpc.config.run_config import RunConfig, explain, make_config, run_id
-from dc_hpc.config.yaml_reader import Document, nearest, parse_scalar, read_yaml, short
+from dc_hpc.config.yaml_reader import Document, did_you_mean, parse_scalar, read_yaml, short
 from dc_hpc.data.catalog import DATASETS
-from dc_hpc.data.custom import data_digest, find_own_data
+from dc_hpc.data.custom import data_digest, find_custom_data
 from dc_hpc.errors import InputError
 
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
@@ -37,8 +37,12 @@ LARGEST_GRID = 100_000
 
 # A list is a value of these settings; everywhere else a list is what is swept over.
 _LIST_SETTINGS = ("probe", "mean", "std")
-_OFF_IS_NONE = {"pca": ("off", "none"), "halt_cycle": ("never", "off", "none"), "resume_leak": ("never", "off", "none"),
-                "probe_average_pool": ("off", "none")}  # fmt: skip
+_OFF_IS_NONE = {
+    "pca": ("off", "none"),
+    "halt_cycle": ("never", "off", "none"),
+    "resume_leak": ("never", "off", "none"),
+    "probe_average_pool": ("off", "none"),
+}
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
 
@@ -104,7 +108,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
     if key not in (*SETTINGS, "protocol"):
-        near = nearest(key, SETTINGS)
+        near = did_you_mean(key, SETTINGS)
         raise InputError(f"--set {named}: unknown key {short(repr(key), 100)}{near}; allowed: {', '.join(SETTINGS)}")
     try:
         return key, parse_scalar(value)
@@ -122,8 +126,11 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any
         if not isinstance(block, dict) or not block:
             raise _problem(document, where, "sweep must map settings to lists, for example {seed: 1..5}")
         _check_keys(document, where, (*SETTINGS, "zip"))
-        axes = {key: _axis(document, (*where, key), overrides.get(key, values))
-                for key, values in block.items() if key != "zip"}  # fmt: skip
+        axes = {
+            key: _axis(document, (*where, key), overrides.get(key, values))
+            for key, values in block.items()
+            if key != "zip"
+        }
         zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else None
         blocks.append({"axes": axes, "zip": zipped})
         _check_size(document, blocks)
@@ -171,8 +178,9 @@ def _axis(document: Document, where: tuple, values: Any) -> list[Any]:
     for item in items:
         expanded += _range(document, where, item)
         if len(expanded) > LARGEST_GRID:
-            raise _problem(document, where, f"{key} takes too many values, a grid has at most {LARGEST_GRID} points; "
-                                            "split it")  # fmt: skip
+            raise _problem(
+                document, where, f"{key} takes too many values, a grid has at most {LARGEST_GRID} points; split it"
+            )
     if not expanded:
         raise _problem(document, where, f"{key} is an empty list; give at least one value")
     return expanded
@@ -264,10 +272,13 @@ class _OwnDigests:
 
     def __call__(self, name: str) -> str | None:
         if name not in self.known:
-            path = find_own_data(name, self.data_root)
+            path = find_custom_data(name, self.data_root)
             if path is None:
-                raise InputError(f"dataset {name!r} is neither one of {', '.join(DATASETS)} nor in {self.data_root} as "
-                                 f"{name}.npz, {name}.zip or folder {name}; put it there or give --data", key="dataset")
+                raise InputError(
+                    f"dataset {name!r} is neither one of {', '.join(DATASETS)} nor in {self.data_root} as "
+                    f"{name}.npz, {name}.zip or folder {name}; put it there or give --data",
+                    key="dataset",
+                )
             self.known[name] = data_digest(path)
         return self.known[name]
 
@@ -289,16 +300,18 @@ def _check_keys(document: Document, where: tuple, allowed: tuple[str, ...]) -> N
         block = block[step]
     for key in block:
         if key not in allowed:
-            raise _problem(document, (*where, key), f"unknown key {short(repr(key), 100)}{nearest(key, allowed)}; "
-                                                    f"allowed: {', '.join(allowed)}")  # fmt: skip
+            raise _problem(
+                document,
+                (*where, key),
+                f"unknown key {short(repr(key), 100)}{did_you_mean(key, allowed)}; allowed: {', '.join(allowed)}",
+            )
 
 
 def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or value not in allowed:
         line = _line_of_key(document, key)
-        given, near = short(repr(value), 100), nearest(str(value), tuple(allowed))
-        raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; "
-                         f"allowed: {', '.join(allowed)}")  # fmt: skip
+        given, near = short(repr(value), 100), did_you_mean(str(value), tuple(allowed))
+        raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
 
 

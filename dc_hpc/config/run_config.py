@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dc_hpc.config.yaml_reader import nearest, short
+from dc_hpc.config.yaml_reader import did_you_mean, short
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.errors import InputError
 
@@ -21,7 +21,7 @@ ALEXNET_LAYERS = (
 )  # fmt: skip
 
 
-class NetFacts(BaseModel):
+class NetSpec(BaseModel):
     """What must be known of a net before it is built, on a login node without torch.
 
     channels and size: of its input. features: D. layers: what may be probed. A test holds them against the nets.
@@ -33,10 +33,10 @@ class NetFacts(BaseModel):
     layers: tuple[str, ...]
 
 
-NETS = {
-    "lenet5": NetFacts(channels=1, size=32, features=84, layers=LENET5_LAYERS),
-    "alexnet_small": NetFacts(channels=3, size=32, features=1024, layers=ALEXNET_LAYERS),
-    "alexnet": NetFacts(channels=3, size=224, features=2048, layers=ALEXNET_LAYERS),
+NET_SPECS = {
+    "lenet5": NetSpec(channels=1, size=32, features=84, layers=LENET5_LAYERS),
+    "alexnet_small": NetSpec(channels=3, size=32, features=1024, layers=ALEXNET_LAYERS),
+    "alexnet": NetSpec(channels=3, size=224, features=2048, layers=ALEXNET_LAYERS),
 }
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
@@ -118,12 +118,14 @@ class RunConfig(BaseModel):
 
 def _misfits(c: RunConfig) -> Iterator[str]:
     """What does not fit together among settings that are each allowed; each line begins with the setting."""
-    net = NETS[c.net]
+    net = NET_SPECS[c.net]
     channels, images = DATASETS.get(c.dataset, (net.channels, None))
     layers = [layer for layer in net.layers if c.batch_norm or not layer.startswith("bn")]
     if channels != net.channels:
-        yield (f"net {c.net} reads {net.channels} channels and dataset {c.dataset} has {channels}; pair lenet5 with "
-               "fmnist or mnist, the AlexNets with svhn or cifar10")  # fmt: skip
+        yield (
+            f"net {c.net} reads {net.channels} channels and dataset {c.dataset} has {channels}; pair lenet5 with "
+            "fmnist or mnist, the AlexNets with svhn or cifar10"
+        )
     for name, values in (("mean", c.mean), ("std", c.std)):
         if len(values) != net.channels:
             yield f"{name} needs {net.channels} numbers for {c.net}, not {len(values)}"
@@ -140,8 +142,10 @@ def _misfits(c: RunConfig) -> Iterator[str]:
     if c.labels and (c.halt_cycle is not None or c.cycles == 0):
         yield "labels on trains on the truth and never clusters: leave halt_cycle out and give cycles of 1 or more"
     if c.resume_leak is not None and (c.halt_cycle is None or c.halt_cycle > c.resume_leak):
-        yield (f"resume_leak {c.resume_leak} needs a halt_cycle of at most {c.resume_leak}: a run that still clusters "
-               "replaces its labels")  # fmt: skip
+        yield (
+            f"resume_leak {c.resume_leak} needs a halt_cycle of at most {c.resume_leak}: a run that still clusters "
+            "replaces its labels"
+        )
     for layer in c.probe:
         if layer not in layers:
             yield f"probe layer {layer} is not in {c.net}; allowed: {', '.join(layers)}"
@@ -191,18 +195,23 @@ def explain(error: ValidationError, known: tuple[str, ...]) -> InputError:
     if first["type"] == "missing":
         return InputError(f"{key} is missing", key=key)
     if first["type"] == "extra_forbidden":
-        return InputError(f"unknown key {named}{nearest(key, known)}; allowed: {', '.join(known)}", key=key)
+        return InputError(f"unknown key {named}{did_you_mean(key, known)}; allowed: {', '.join(known)}", key=key)
     return InputError(f"{key} {given} is not allowed{_suggestion(value, first)}; allowed: {_allowed(first)}", key=key)
 
 
 def _suggestion(value: Any, problem: Any) -> str:
     if problem["type"] != "literal_error" or not isinstance(value, str):
         return ""
-    return nearest(value, tuple(re.findall(r"'([^']+)'", problem["ctx"]["expected"])))
+    return did_you_mean(value, tuple(re.findall(r"'([^']+)'", problem["ctx"]["expected"])))
 
 
 def _allowed(problem: Any) -> str:
-    kinds = {"string_pattern_mismatch": "letters, digits and . _ - (at most 64, not starting with . or -)",
-             "int_type": "a whole number", "float_type": "a number", "bool_type": "on or off",
-             "string_type": "a word", "tuple_type": "a list"}  # fmt: skip
+    kinds = {
+        "string_pattern_mismatch": "letters, digits and . _ - (at most 64, not starting with . or -)",
+        "int_type": "a whole number",
+        "float_type": "a number",
+        "bool_type": "on or off",
+        "string_type": "a word",
+        "tuple_type": "a list",
+    }
     return kinds.get(problem["type"], problem["msg"].replace("Input should be ", ""))

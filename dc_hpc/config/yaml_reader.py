@@ -100,7 +100,7 @@ def parse_scalar(text: str) -> Any:
     return data
 
 
-def nearest(word: object, allowed: Iterable[str]) -> str:
+def did_you_mean(word: object, allowed: Iterable[str]) -> str:
     """`; did you mean "k"?` with the allowed word most like `word`, or nothing where none is near."""
     by_lower = {each.lower(): each for each in allowed}
     close = difflib.get_close_matches(str(word)[:64].lower(), by_lower, n=1)
@@ -120,7 +120,7 @@ def short(text: str, limit: int) -> str:
 
 def _nearest_file(path: Path) -> str:
     try:
-        return nearest(path.name, (each.name for each in path.parent.iterdir() if each.suffix == ".yaml"))
+        return did_you_mean(path.name, (each.name for each in path.parent.iterdir() if each.suffix == ".yaml"))
     except (OSError, ValueError):
         return ""
 

@@ -41,9 +41,19 @@ GREY_MODES = ("L", "1")
 COLOUR_MODES = ("RGB", "P")
 # What zipfile, numpy and PIL raise on damaged bytes; PIL reports a broken PNG as a SyntaxError.
 DAMAGE = (
-    OSError, EOFError, ValueError, SyntaxError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile,
-    zlib.error, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Arrays:
     classes: tuple[str, ...]
 
 
-def find_own_data(name: str, root: str | Path) -> Path | None:
+def find_custom_data(name: str, root: str | Path) -> Path | None:
     """Return the npz, folder or zip called `name` in the data root, None if there is none.
 
     Raises InputError for a name that is not a plain file name and when more than one form is there.
@@ -98,8 +108,8 @@ def data_digest(path: str | Path) -> str:
     return whole.hexdigest()
 
 
-def read_own_data(path: str | Path) -> Arrays:
-    """Return the images and labels in a npz, folder or zip that `find_own_data` found.
+def read_custom_data(path: str | Path) -> Arrays:
+    """Return the images and labels in a npz, folder or zip that `find_custom_data` found.
 
     npz: images uint8 (n, h, w) or (n, h, w, c), labels any non-negative integers (n,); the distinct labels in
     ascending order become the classes. Folder and zip: the classes are the sorted folder names; images are grey
@@ -127,8 +137,7 @@ def _read_npz(path: Path) -> Arrays:
     sizes = [images[part].shape[1:] for part in ("train", "test")]
     if sizes[0] != sizes[1]:
         raise InputError(
-            f"{path}: train_images are (c, h, w) = {sizes[0]} and test_images {sizes[1]}; "
-            "they must agree; resize one"
+            f"{path}: train_images are (c, h, w) = {sizes[0]} and test_images {sizes[1]}; they must agree; resize one"
         )
     given = [arrays[f"{part}_labels"].astype(np.int64) for part in ("train", "test")]
     values = np.union1d(*given)

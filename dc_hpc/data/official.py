@@ -38,7 +38,7 @@ import numpy as np
 
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.data.custom import FORMS as OWN_FORMS
-from dc_hpc.data.custom import KNOWN, find_own_data, read_own_data
+from dc_hpc.data.custom import KNOWN, find_custom_data, read_custom_data
 from dc_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ BY_HAND = {
 MEMBER_LIMIT = 64 * 2**20
 STALL_SECONDS = 60.0
 # What gzip, tarfile, urllib and torchvision raise when a source is damaged or out of reach.
-FAILURES = (
-    OSError, EOFError, RuntimeError, ValueError, zlib.error, tarfile.TarError, http.client.HTTPException
-)  # fmt: skip
+FAILURES = (OSError, EOFError, RuntimeError, ValueError, zlib.error, tarfile.TarError, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,10 @@ def load(name: str, root: str | Path) -> Dataset:
     root = Path(root)
     if name in KNOWN:
         return _load_known(name, root)
-    path = find_own_data(name, root)
+    path = find_custom_data(name, root)
     if path is None:
         raise _no_such_set(name, root)
-    own = read_own_data(path)
+    own = read_custom_data(path)
     train, test = (own.train_images, own.train_labels), (own.test_images, own.test_labels)
     return _dataset(name, train, test, len(own.classes))
 
@@ -132,10 +130,10 @@ def verify(name: str, root: str | Path) -> tuple[int, int]:
         else:
             _cifar10_binary_files(root)
         return DATASETS[name]
-    path = find_own_data(name, root)
+    path = find_custom_data(name, root)
     if path is None:
         raise _no_such_set(name, root)
-    images = read_own_data(path).train_images
+    images = read_custom_data(path).train_images
     return images.shape[1], len(images)
 
 

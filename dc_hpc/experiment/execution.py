@@ -22,7 +22,7 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RE
 
 CLUSTERS = ("local", "slurm", "debug")
 DEVICES = ("auto", "cpu", "cuda")
-ENGINES = ("torch", "faiss", "sklearn")
+KMEANS_BACKENDS = ("torch", "faiss", "sklearn")
 
 
 def import_run() -> Callable[..., str]:
@@ -47,7 +47,7 @@ class Execution:
     """How a run computes.
 
     data: root of the data sets. device: one of DEVICES. threads: of the CPU; their number decides the last bits of
-    sums. engine: of k-means, one of ENGINES. save_seconds: a phase that ends this long after the last checkpoint
+    sums. engine: of k-means, one of KMEANS_BACKENDS. save_seconds: a phase that ends this long after the last checkpoint
     writes one.
     """
 
@@ -68,7 +68,7 @@ def check_device(device: str) -> None:
         raise InputError("device cuda is not available on this machine; allowed: cpu, auto")
 
 
-def take_card(device: str, desk: int) -> None:
+def use_gpu(device: str, desk: int) -> None:
     """Let "cuda" mean, in this process, one of the cards that it sees: desk 0 has the first, and so on around."""
     if device == "cpu":
         return

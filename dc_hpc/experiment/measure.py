@@ -15,11 +15,18 @@ def clustering_row(cycle: Cycle, labels: np.ndarray, k: int) -> dict[str, Any]:
     now = cycle.pseudo_labels.cpu().numpy()
     true, health = agreement(now, labels), cluster_health(now, k)
     row = {
-        "cycle": cycle.index, "reassign": True, "nmi_true": true.nmi, "ami_true": true.ami,
-        "nmi_true_chance": true.chance, "label_entropy": label_entropy(now, labels), "clusters_empty": health.empty,
-        "cluster_size_min": health.smallest, "cluster_size_median": health.median, "cluster_size_max": health.largest,
+        "cycle": cycle.index,
+        "reassign": True,
+        "nmi_true": true.nmi,
+        "ami_true": true.ami,
+        "nmi_true_chance": true.chance,
+        "label_entropy": label_entropy(now, labels),
+        "clusters_empty": health.empty,
+        "cluster_size_min": health.smallest,
+        "cluster_size_median": health.median,
+        "cluster_size_max": health.largest,
         "inertia": cycle.inertia,
-    }  # fmt: skip
+    }
     if cycle.previous_pseudo_labels is not None:
         previous = agreement(cycle.previous_pseudo_labels.cpu().numpy(), now)
         row |= {"nmi_prev": previous.nmi, "ami_prev": previous.ami}
@@ -29,8 +36,13 @@ def clustering_row(cycle: Cycle, labels: np.ndarray, k: int) -> dict[str, Any]:
 def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:
     """A cycle that keeps its labels: nothing changed since the cycle before, so there is nothing to compare with."""
     true = agreement(cycle.pseudo_labels.cpu().numpy(), labels)
-    return {"cycle": cycle.index, "reassign": False, "nmi_true": true.nmi, "ami_true": true.ami,
-            "nmi_true_chance": true.chance}  # fmt: skip
+    return {
+        "cycle": cycle.index,
+        "reassign": False,
+        "nmi_true": true.nmi,
+        "ami_true": true.ami,
+        "nmi_true_chance": true.chance,
+    }
 
 
 def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -39,6 +51,12 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
     first, names = clusterings[0], ("nmi_prev", "ami_prev", "nmi_true", "ami_true", "label_entropy", "clusters_empty")
     last = {f"{name}_last": clusterings[-1].get(name) for name in names}
     losses = [row["loss"] for row in history if row.get("loss") is not None]
-    return {"ia": first.get("nmi_true"), "ia_ami": first.get("ami_true"), "ia_chance": first.get("nmi_true_chance"),
-            "clusterings": sum(row["reassign"] for row in history), "epochs": len(losses), **last,
-            "loss_last": losses[-1] if losses else None}  # fmt: skip
+    return {
+        "ia": first.get("nmi_true"),
+        "ia_ami": first.get("ami_true"),
+        "ia_chance": first.get("nmi_true_chance"),
+        "clusterings": sum(row["reassign"] for row in history),
+        "epochs": len(losses),
+        **last,
+        "loss_last": losses[-1] if losses else None,
+    }

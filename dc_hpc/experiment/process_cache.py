@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from dc_hpc.algorithm.clustering import principal_components, reduce_features
-from dc_hpc.algorithm.deepcluster import forward
-from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.algorithm.deepcluster import extract_features
+from dc_hpc.algorithm.views import ImageViews, Views
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.data.custom import data_digest, find_own_data
+from dc_hpc.data.custom import data_digest, find_custom_data
 from dc_hpc.data.official import Dataset, load
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.reuse import first_pass
 
 
-class Memory:
+class ProcessCache:
     """Remembers the last of each kind; everything in it is only read.
 
     keep: whether another run may come that needs it; a process with one run remembers nothing for nobody.
@@ -29,20 +29,20 @@ class Memory:
         self.keep = keep
         self._known: dict[str, tuple[Any, Any]] = {}
 
-    def images(self, config: RunConfig, execution: Execution, device: torch.device) -> tuple[Dataset, SeenImages]:
+    def images(self, config: RunConfig, execution: Execution, device: torch.device) -> tuple[Dataset, ImageViews]:
         """The data set of a run, and its training images with their views on the device."""
         name = (config.dataset, config.data_digest, execution.data, len(config.mean))
         dataset = self._remember("data set", name, lambda: _load(config, execution))
         views, name = views_of(config), (name, views_of(config), str(device))
-        seen = self._remember("views", name, lambda: SeenImages(dataset.train_images.to(device), views))
+        seen = self._remember("views", name, lambda: ImageViews(dataset.train_images.to(device), views))
         return dataset, seen
 
-    def first_features(self, config: RunConfig, trunk: nn.Sequential, seen: SeenImages) -> torch.Tensor:
+    def first_features(self, config: RunConfig, trunk: nn.Sequential, seen: ImageViews) -> torch.Tensor:
         """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
         name = (first_pass(config), str(seen.images.device))
 
         def reduced() -> torch.Tensor:
-            features = self._remember("features", name, lambda: forward(trunk, seen))
+            features = self._remember("features", name, lambda: extract_features(trunk, seen))
             if config.pca is None:
                 return reduce_features(features, pca=None)
             components = self._remember("components", name, lambda: principal_components(features))
@@ -69,10 +69,12 @@ def views_of(config: RunConfig) -> Views:
 def _load(config: RunConfig, execution: Execution) -> Dataset:
     """The data set, which must be the one that the run's identity names."""
     if config.data_digest:
-        path = find_own_data(config.dataset, Path(execution.data))
+        path = find_custom_data(config.dataset, Path(execution.data))
         if path is None or data_digest(path) != config.data_digest:
-            raise InputError(f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
-                             "made for; put the old one back, or submit the grid again to make new runs")
+            raise InputError(
+                f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
+                "made for; put the old one back, or submit the grid again to make new runs"
+            )
     dataset = load(config.dataset, Path(execution.data))
     channels = dataset.train_images.shape[1]
     if channels != len(config.mean):

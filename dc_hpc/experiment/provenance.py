@@ -53,7 +53,9 @@ def code_facts() -> dict[str, Any]:
 def snapshot(outputs: Path) -> Path:
     """A copy of the package, named after its content; returns the folder to put on PYTHONPATH."""
     sources = {path.relative_to(_PACKAGE): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
-    digest = atomic_files.sha256_hex(b"\0".join(str(name).encode() + b"\0" + text for name, text in sources.items()))[:12]
+    digest = atomic_files.sha256_hex(b"\0".join(str(name).encode() + b"\0" + text for name, text in sources.items()))[
+        :12
+    ]
     folder = (outputs / "slurm" / "snapshots" / digest).absolute()
     for name, text in sources.items():
         target = folder / _PACKAGE.name / name

@@ -32,14 +32,14 @@ def ordered(configs: dict[str, RunConfig]) -> list[str]:
     return sorted(configs, key=rank)
 
 
-def ia_twin(config: RunConfig) -> str | None:
+def ia_donor(config: RunConfig) -> str | None:
     """The run that only measures the IA of this one; None for a run that is one itself or never clusters."""
     if config.cycles == 0 or config.labels:
         return None
     return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=()))
 
 
-def halted_twins(config: RunConfig, cycle: int) -> Iterator[str]:
+def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
     """The runs that are this one up to the end of `cycle`, cluster once more, and then halt, while this one goes on.
 
     The leak of a restart comes after the halt, so it changes nothing before it.
@@ -55,10 +55,10 @@ def saved(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
     """(first forward passes, whole cycles) that the runs of these tasks need not compute, each task by itself."""
     clustering = [[one for one in pack if not one.labels] for pack in packs]
     passes = sum(len(runs) - len(set(map(first_pass, runs))) for runs in clustering)
-    return passes, sum(given_cycles(packs).values())
+    return passes, sum(copied_cycles(packs).values())
 
 
-def given_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
+def copied_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
     """Halted run -> the whole cycles that another run of its task gives it."""
     given: dict[str, int] = {}
     for pack in packs:
@@ -66,8 +66,11 @@ def given_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
         for one in pack:
             if not one.labels:
                 longest[_unhalted(one)] = max(longest.get(_unhalted(one), 0), _last_clustering(one))
-        given |= {run_id(one): one.halt_cycle - 1 for one in pack
-                  if not one.labels and _may_receive(one) and one.halt_cycle < longest[_unhalted(one)]}  # fmt: skip
+        given |= {
+            run_id(one): one.halt_cycle - 1
+            for one in pack
+            if not one.labels and _may_receive(one) and one.halt_cycle < longest[_unhalted(one)]
+        }
     return given
 
 

@@ -26,21 +26,26 @@ from threadpoolctl import threadpool_limits
 
 from dc_hpc.algorithm.backends.cpu import exact, kernels_of
 from dc_hpc.algorithm.clustering import Clusters
-from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, fresh, next_cycle, restore, state_tensors
-from dc_hpc.algorithm.nets import NETS
+from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, init_state, load_state, next_cycle, state_tensors
+from dc_hpc.algorithm.nets import NET_BUILDERS
 from dc_hpc.algorithm.probe import activations, linear_probe
-from dc_hpc.algorithm.views import SeenImages
+from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import DEVICES, ENGINES, Execution, StopSignal, check_device, environment
+from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, check_device, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
-from dc_hpc.experiment.process_cache import Memory, views_of
+from dc_hpc.experiment.process_cache import ProcessCache, views_of
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 
-def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lambda: False,
-        memory: Memory | None = None) -> str:
+def run(
+    directory: Path,
+    execution: Execution,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    memory: ProcessCache | None = None,
+) -> str:
     """Bring the run of a directory to its end, from wherever it stands; returns "done", "stopped" or "failed".
 
     memory: of the process, where several runs follow each other in it.
@@ -59,7 +64,7 @@ def run(directory: Path, execution: Execution, *, stop: Callable[[], bool] = lam
     try:
         config = run_directory.read_config(directory)
         with _computing(execution.threads):
-            ended = _Attempt(directory, number, config, execution, stop, memory or Memory()).go()
+            ended = _Attempt(directory, number, config, execution, stop, memory or ProcessCache()).go()
         run_directory.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     except Exception as error:
         try:
@@ -85,7 +90,7 @@ class _Attempt:
     config: RunConfig
     execution: Execution
     stop: Callable[[], bool]
-    memory: Memory
+    memory: ProcessCache
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -117,18 +122,23 @@ class _Attempt:
     def _resume(self, device: torch.device) -> State:
         """A fresh State, with the newest whole checkpoint put into it if there is one."""
         c = self.config
-        trunk = NETS[c.net](batch_norm=c.batch_norm, sobel=c.sobel).to(device)
-        state = fresh(trunk, seed=c.seed, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+        trunk = NET_BUILDERS[c.net](batch_norm=c.batch_norm, sobel=c.sobel).to(device)
+        state = init_state(trunk, seed=c.seed, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
         checkpoint = self._checkpoint()
         if checkpoint:
             tensors = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.tensors.items()}
-            restore(state, tensors, cycle=checkpoint.cycle, phase=checkpoint.phase)
+            load_state(state, tensors, cycle=checkpoint.cycle, phase=checkpoint.phase)
             self.history = checkpoint.history
         resumed = f"cycle {checkpoint.cycle} {checkpoint.phase}" if checkpoint else None
         if checkpoint and checkpoint.given_by:
             resumed = f"{resumed} of {checkpoint.given_by}"
-        facts = {"device": _device_name(device), "gpu": device.type == "cuda", "kernels": kernels_of(trunk),
-                 "resumed_from": resumed, "complaints": self.complaints}  # fmt: skip
+        facts = {
+            "device": _device_name(device),
+            "gpu": device.type == "cuda",
+            "kernels": kernels_of(trunk),
+            "resumed_from": resumed,
+            "complaints": self.complaints,
+        }
         run_directory.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
         return state
 
@@ -147,12 +157,16 @@ class _Attempt:
     def _last_files(self, state: State) -> dict[str, str]:
         """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
         if self.config.cycles == 0:
-            feature_dumps.write_first_clustering(self.directory, pseudo_labels=state.pseudo_labels.cpu().numpy(),
-                                         k=self.config.k, inertia=self.history[0]["inertia"])  # fmt: skip
+            feature_dumps.write_first_clustering(
+                self.directory,
+                pseudo_labels=state.pseudo_labels.cpu().numpy(),
+                k=self.config.k,
+                inertia=self.history[0]["inertia"],
+            )
             return {}
         return {"trunk_sha256": feature_dumps.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
 
-    def _first(self, state: State, seen: SeenImages) -> dict[str, Any]:
+    def _first(self, state: State, seen: ImageViews) -> dict[str, Any]:
         """What is known of cycle 0 before it is computed: from this process, and from the IA run of this run."""
         if state.phase != "fresh" or self.config.labels:
             return {}
@@ -162,8 +176,8 @@ class _Attempt:
         features = self.memory.first_features(self.config, state.trunk, seen)
         return {"first_features": features, "first_clusters": clusters}
 
-    def _clusters_of_ia_run(self, seen: SeenImages) -> Clusters | None:
-        twin = reuse.ia_twin(self.config)
+    def _clusters_of_ia_run(self, seen: ImageViews) -> Clusters | None:
+        twin = reuse.ia_donor(self.config)
         found = feature_dumps.read_first_clustering(self.directory.with_name(twin)) if twin else None
         if found is None:
             return None
@@ -175,23 +189,40 @@ class _Attempt:
         """Save into the directories of runs that halt soon and have not begun: so far they are this one."""
         if cycle.phase != "trained":
             return
-        for name in reuse.halted_twins(self.config, cycle.index):
+        for name in reuse.halted_recipients(self.config, cycle.index):
             twin = self.directory.with_name(name)
             if twin.is_dir() and run_directory.state_of(twin).name == "new":
                 for dumped in _dumped(run_directory.read_config(twin)) & set(range(cycle.index + 1)):
                     feature_dumps.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
-                run_directory.save_checkpoint(twin, cycle=state.cycle, phase=state.phase, history=self.history,
-                                      tensors=_arrays(state_tensors(state)), given_by=self.directory.name)  # fmt: skip
+                run_directory.save_checkpoint(
+                    twin,
+                    cycle=state.cycle,
+                    phase=state.phase,
+                    history=self.history,
+                    tensors=_arrays(state_tensors(state)),
+                    given_by=self.directory.name,
+                )
 
-    def _cycles(self, state: State, seen: SeenImages, truth: torch.Tensor) -> Iterator[Cycle]:
+    def _cycles(self, state: State, seen: ImageViews, truth: torch.Tensor) -> Iterator[Cycle]:
         """The phases of deep_cluster, each timed."""
         c, started = self.config, time.perf_counter()
         phases = deep_cluster(
-            state, seen, k=c.k, cycles=c.cycles, batch_size=c.batch_size, seed=c.seed, pca=c.pca,
-            halt_cycle=1 if c.labels else c.halt_cycle, reassign=c.reassign, epochs_per_cycle=c.epochs_per_cycle,
-            last_cycle=c.last_cycle, kmeans_init=c.kmeans_init, kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.engine, **self._first(state, seen),
-        )  # fmt: skip
+            state,
+            seen,
+            k=c.k,
+            cycles=c.cycles,
+            batch_size=c.batch_size,
+            seed=c.seed,
+            pca=c.pca,
+            halt_cycle=1 if c.labels else c.halt_cycle,
+            reassign=c.reassign,
+            epochs_per_cycle=c.epochs_per_cycle,
+            last_cycle=c.last_cycle,
+            kmeans_init=c.kmeans_init,
+            kmeans_iterations=c.kmeans_iterations,
+            engine=self.execution.engine,
+            **self._first(state, seen),
+        )
         self._let_truth_in(state, truth)
         for cycle in phases:
             self._report(cycle.phase, cycle.index, started)
@@ -217,8 +248,13 @@ class _Attempt:
         if cycle.phase == "clustered":
             self.history.append(clustering_row(cycle, labels, self.config.k))
             if cycle.index in _dumped(self.config):
-                feature_dumps.dump_features(self.directory, cycle=cycle.index, features=cycle.features.cpu().numpy(),
-                                    pseudo_labels=cycle.pseudo_labels.cpu().numpy(), k=self.config.k)  # fmt: skip
+                feature_dumps.dump_features(
+                    self.directory,
+                    cycle=cycle.index,
+                    features=cycle.features.cpu().numpy(),
+                    pseudo_labels=cycle.pseudo_labels.cpu().numpy(),
+                    k=self.config.k,
+                )
         else:
             if not self.history or self.history[-1]["cycle"] != cycle.index:
                 self.history.append(halted_row(cycle, labels))
@@ -233,15 +269,20 @@ class _Attempt:
         return sum(row.get("loss") is not None for row in self.history)
 
     def _save(self, state: State) -> None:
-        run_directory.save_checkpoint(self.directory, cycle=state.cycle, phase=state.phase,
-                              tensors=_arrays(state_tensors(state)), history=self.history)  # fmt: skip
+        run_directory.save_checkpoint(
+            self.directory,
+            cycle=state.cycle,
+            phase=state.phase,
+            tensors=_arrays(state_tensors(state)),
+            history=self.history,
+        )
 
-    def _probe(self, state: State, seen: SeenImages, dataset: Dataset, device: torch.device) -> dict[str, float]:
+    def _probe(self, state: State, seen: ImageViews, dataset: Dataset, device: torch.device) -> dict[str, float]:
         """The linear probe of every layer asked for; the first is the paper's and gives `accuracy` itself."""
         c, started = self.config, time.perf_counter()
         if not c.probe:
             return {}
-        test = SeenImages(dataset.test_images.to(device), views_of(c))
+        test = ImageViews(dataset.test_images.to(device), views_of(c))
         pool = c.probe_average_pool
         train_values = activations(state.trunk, seen, c.probe, average_pool=pool)
         mirrored = activations(state.trunk, seen, c.probe, mirrored=True, average_pool=pool) if c.probe_flip else {}
@@ -250,13 +291,26 @@ class _Attempt:
         accuracies: dict[str, float] = {}
         for layer in c.probe:
             probe = linear_probe(
-                train_values[layer], train_labels, test_values[layer], test_labels, classes=dataset.classes,
-                seed=c.seed, train_mirrored=mirrored.get(layer), epochs=c.probe_epochs, lr=c.probe_lr,
-                momentum=c.probe_momentum, weight_decay=c.probe_weight_decay, batch_size=c.probe_batch_size,
-            )  # fmt: skip
+                train_values[layer],
+                train_labels,
+                test_values[layer],
+                test_labels,
+                classes=dataset.classes,
+                seed=c.seed,
+                train_mirrored=mirrored.get(layer),
+                epochs=c.probe_epochs,
+                lr=c.probe_lr,
+                momentum=c.probe_momentum,
+                weight_decay=c.probe_weight_decay,
+                batch_size=c.probe_batch_size,
+            )
             if layer == c.probe[0]:
-                accuracies |= {"accuracy": probe.accuracy, "accuracy_best": probe.accuracy_best,
-                               "accuracy_batch_mean": probe.accuracy_batch_mean, "probe_loss": probe.loss}  # fmt: skip
+                accuracies |= {
+                    "accuracy": probe.accuracy,
+                    "accuracy_best": probe.accuracy_best,
+                    "accuracy_batch_mean": probe.accuracy_batch_mean,
+                    "probe_loss": probe.loss,
+                }
             accuracies[f"accuracy_{layer}"] = probe.accuracy
         self._report("probe", None, started)
         run_directory.update_attempt(self.directory, self.number, {"seconds": self.seconds})
@@ -309,7 +363,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="a run directory that submit made")
     parser.add_argument("--data", default=os.environ.get("DC_HPC_DATA", "data"), help="folder of the data sets")
     parser.add_argument("--device", default="auto", choices=DEVICES)
-    parser.add_argument("--engine", default="torch", choices=ENGINES, help="k-means engine")
+    parser.add_argument("--engine", default="torch", choices=KMEANS_BACKENDS, help="k-means engine")
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
     given = parser.parse_args()

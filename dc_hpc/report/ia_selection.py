@@ -70,12 +70,16 @@ def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
     if by in _AFTER_THE_FIRST_CLUSTERING:
         raise InputError(f"--by {by}: IA is measured at the first clustering, which {by} cannot change")
     if by not in varying or set(varying) - {by, "seed"}:
-        raise InputError(f"{grid.path}: --by {by} needs a grid whose runs differ in {by} and seed only; they differ in "
-                         f"{', '.join(varying) or 'nothing'}")
+        raise InputError(
+            f"{grid.path}: --by {by} needs a grid whose runs differ in {by} and seed only; they differ in "
+            f"{', '.join(varying) or 'nothing'}"
+        )
     first = {getattr(point, by): point for point in reversed(grid.points)}
     only = _ONLY_IA | {"halt_cycle": None}
-    return {value: [first[value].model_copy(update=only | {"seed": seed}) for seed in range(1, seeds + 1)]
-            for value in dict.fromkeys(getattr(point, by) for point in grid.points)}  # fmt: skip
+    return {
+        value: [first[value].model_copy(update=only | {"seed": seed}) for seed in range(1, seeds + 1)]
+        for value in dict.fromkeys(getattr(point, by) for point in grid.points)
+    }
 
 
 def rank(grid: Grid, by: str, wanted: dict[Any, list[RunConfig]], outputs: Path) -> list[Value]:
@@ -86,11 +90,17 @@ def rank(grid: Grid, by: str, wanted: dict[Any, list[RunConfig]], outputs: Path)
         if not corrected:
             raise InputError(f"no IA run of {by} {word(value)} is done; run this command without --read")
         full = [point for point in grid.runs.values() if getattr(point, by) == value]
-        ranked.append(Value(
-            value, _results(outputs, runs, "ia"), corrected, median_interval(corrected),
-            _results(outputs, full, "accuracy"), [h for point in full if (h := _hours(outputs, point)) is not None],
-            sum(_hours(outputs, config) or 0.0 for config in runs),
-        ))  # fmt: skip
+        ranked.append(
+            Value(
+                value,
+                _results(outputs, runs, "ia"),
+                corrected,
+                median_interval(corrected),
+                _results(outputs, full, "accuracy"),
+                [h for point in full if (h := _hours(outputs, point)) is not None],
+                sum(_hours(outputs, config) or 0.0 for config in runs),
+            )
+        )
     return sorted(ranked, key=lambda one: -median(one.corrected))
 
 
@@ -101,12 +111,16 @@ def saving(grid: Grid, by: str, ranked: list[Value], keep: int) -> str:
     count, cost = sum(runs[one.value] for one in dropped), sum(one.cost for one in ranked)
     measured = [hours for one in ranked for hours in one.hours]
     if not measured:
-        return (f"saved: {count} of {len(grid.runs)} runs, for {cost:.2f} h of IA runs; hours of a full run: not "
-                "measured (none of this grid is done)")  # fmt: skip
+        return (
+            f"saved: {count} of {len(grid.runs)} runs, for {cost:.2f} h of IA runs; hours of a full run: not "
+            "measured (none of this grid is done)"
+        )
     mean = sum(measured) / len(measured)
     hours = sum(runs[one.value] * (sum(one.hours) / len(one.hours) if one.hours else mean) for one in dropped)
-    return (f"saved: {hours:.2f} device hours ({count} of {len(grid.runs)} runs, from {len(measured)} measured), for "
-            f"{cost:.2f} h of IA runs")  # fmt: skip
+    return (
+        f"saved: {hours:.2f} device hours ({count} of {len(grid.runs)} runs, from {len(measured)} measured), for "
+        f"{cost:.2f} h of IA runs"
+    )
 
 
 def regret(by: str, ranked: list[Value], keep: int) -> str:
@@ -116,8 +130,10 @@ def regret(by: str, ranked: list[Value], keep: int) -> str:
         return f"regret of trusting IA: not measured (no accuracy yet for {by} {', '.join(unknown)})"
     best, best_kept = (max(values, key=lambda one: median(one.accuracies)) for values in (ranked, ranked[:keep]))
     lost = median(best.accuracies) - median(best_kept.accuracies)
-    return (f"regret of trusting IA: {lost:.2f} points of median accuracy (best {by}: {word(best.value)}; best kept: "
-            f"{word(best_kept.value)})")  # fmt: skip
+    return (
+        f"regret of trusting IA: {lost:.2f} points of median accuracy (best {by}: {word(best.value)}; best kept: "
+        f"{word(best_kept.value)})"
+    )
 
 
 def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
@@ -125,14 +141,18 @@ def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
     content = dict(read_yaml(grid.path).data)
     sweep = content["sweep"]
     if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
-        raise InputError(f"{grid.path}: a grid is written anew only if it sweeps {', '.join(replaced)} in one plain "
-                         "block")  # fmt: skip
+        raise InputError(
+            f"{grid.path}: a grid is written anew only if it sweeps {', '.join(replaced)} in one plain block"
+        )
     content["sweep"] = sweep | {key: [_plain(value) for value in values] for key, values in replaced.items()}
     fixed = content.pop("fixed", None) or {}
     if fixed.get("cycles") == 0:
         fixed = {key: value for key, value in fixed.items() if key not in _ONLY_IA}
-    ordered = {key: content.get(key, fixed) for key in ("base", "protocol", "fixed", "sweep", "resources")
-               if key in content or (key == "fixed" and fixed)}  # fmt: skip
+    ordered = {
+        key: content.get(key, fixed)
+        for key in ("base", "protocol", "fixed", "sweep", "resources")
+        if key in content or (key == "fixed" and fixed)
+    }
     return f"# {comment}\n" + yaml.safe_dump(ordered, sort_keys=False, default_flow_style=None, width=110)
 
 
@@ -144,8 +164,12 @@ def word(value: Any) -> str:
 def _varying(points: tuple[RunConfig, ...]) -> list[str]:
     """The settings in which the points of a grid differ."""
     first = points[0]
-    return [name for name in RunConfig.model_fields if name not in ("protocol", "features", "data_digest")
-            and any(getattr(point, name) != getattr(first, name) for point in points)]  # fmt: skip
+    return [
+        name
+        for name in RunConfig.model_fields
+        if name not in ("protocol", "features", "data_digest")
+        and any(getattr(point, name) != getattr(first, name) for point in points)
+    ]
 
 
 def _result(outputs: Path, config: RunConfig, name: str) -> float | None:
@@ -168,7 +192,10 @@ def _hours(outputs: Path, config: RunConfig) -> float | None:
     directory = run_directory.runs_folder(outputs) / run_id(config)
     if not (directory / "result.json").exists():
         return None
-    return sum(stage["seconds"] for attempt in run_directory.attempts(directory) for stage in attempt.get("seconds", [])) / 3600
+    return (
+        sum(stage["seconds"] for attempt in run_directory.attempts(directory) for stage in attempt.get("seconds", []))
+        / 3600
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -59,15 +59,11 @@ def page(rows: Sequence[Row], findings: Sequence[Finding], claims: pd.DataFrame,
 
 def _top(rows: Sequence[Row], found: Sequence[Finding]) -> str:
     counts = {state: sum(row["state"] == state for row in rows) for state in STATES}
-    chips = "".join(
-        f"<li><b>{count}</b>{state}</li>" for state, count in counts.items() if count or state == "done"
-    )
+    chips = "".join(f"<li><b>{count}</b>{state}</li>" for state, count in counts.items() if count or state == "done")
     hours = sum(row.get("seconds") or 0 for row in rows) / 3600
     chips += f"<li><b>{hours:.1f}</b>hours computed</li>"
     links = [("claims", "Claims")]
-    links += [
-        (name, _short(name)) for name, entry in ENTRIES.items() if any(f.panel in entry.panels for f in found)
-    ]
+    links += [(name, _short(name)) for name, entry in ENTRIES.items() if any(f.panel in entry.panels for f in found)]
     links += [("not-run", "Not run yet"), ("runs", "Runs"), ("provenance", "Provenance")]
     nav = "".join(f'<a href="#{name}">{escape(word)}</a>' for name, word in links)
     return (
@@ -82,9 +78,7 @@ def _claims(claims: pd.DataFrame) -> str:
     table = claims_table(claims)
     marks = ["unlike" if claim["unlike_paper"] else "" for claim in claims.to_dict("records")]
     put = [line for line, verdict in zip(zip(table.lines, marks), claims["verdict"]) if verdict != "not run"]
-    open_claims = [
-        line for line, verdict in zip(zip(table.lines, marks), claims["verdict"]) if verdict == "not run"
-    ]
+    open_claims = [line for line, verdict in zip(zip(table.lines, marks), claims["verdict"]) if verdict == "not run"]
     rule = (
         "Supported: the whole 95 % interval lies where the paper says. Contradicted: none of it does. "
         "Undecided: it crosses an end, or there are too few runs for one. Grey lines have other settings than the "
@@ -206,11 +200,7 @@ def _table(table: Table, lines: Sequence[Sequence[str]], classes: Sequence[str] 
         for line, mark in zip(shown, marks)
     )
     more = len(lines) - len(shown)
-    note = (
-        f'<p class="soft small">and {more} more lines in tables/{escape(table.name)}.csv</p>'
-        if more > 0
-        else ""
-    )
+    note = f'<p class="soft small">and {more} more lines in tables/{escape(table.name)}.csv</p>' if more > 0 else ""
     caption = escape(table.caption)
     return (
         f'<p class="soft small">{caption}</p><div class="scroll"><table aria-label="{caption}">'

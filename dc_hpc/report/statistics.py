@@ -59,10 +59,7 @@ def bootstrap(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval
     if n < FEWEST_RANKED:
         return None
     rng, block = np.random.default_rng(_SEED), max(1, min(RESAMPLES, _DRAWS_AT_ONCE // n))
-    drawn = [
-        statistic(rng.integers(0, n, (min(block, RESAMPLES - done), n)))
-        for done in range(0, RESAMPLES, block)
-    ]
+    drawn = [statistic(rng.integers(0, n, (min(block, RESAMPLES - done), n))) for done in range(0, RESAMPLES, block)]
     found = np.concatenate(drawn)
     known = found[~np.isnan(found)]
     if known.size == 0:

@@ -74,9 +74,7 @@ def markdown_of(table: Table, *, most: int | None = None, width: int | None = No
     """
     lines = list(table.lines[:most])
     heads, kept = _fitting(table.heads, lines, width)
-    cells = [
-        [_markdown(cell) for cell in row] for row in [heads, *([line[i] for i in kept] for line in lines)]
-    ]
+    cells = [[_markdown(cell) for cell in row] for row in [heads, *([line[i] for i in kept] for line in lines)]]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(heads))]
     right = [all(_numeric(row[i]) for row in cells[1:]) for i in range(len(heads))]
     text = [_padded(cells[0], widths, right)]
@@ -117,9 +115,7 @@ def span(low: float | None, high: float | None, digits: int) -> str:
     return "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def _fitting(
-    heads: Sequence[str], lines: Sequence[Sequence[str]], width: int | None
-) -> tuple[list[str], list[int]]:
+def _fitting(heads: Sequence[str], lines: Sequence[Sequence[str]], width: int | None) -> tuple[list[str], list[int]]:
     """The heads and places of the columns that fit; spreads are left out first, then from the right."""
     kept = list(range(len(heads)))
     widths = [
@@ -134,11 +130,7 @@ def _fitting(
 
 
 def _padded(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    return (
-        "| "
-        + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right))
-        + " |"
-    )
+    return "| " + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right)) + " |"
 
 
 def _numeric(text: str) -> bool:

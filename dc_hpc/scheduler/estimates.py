@@ -129,8 +129,10 @@ class Estimate:
     def doubts(self) -> str:
         """In words, what the estimate leaves out or guesses; "" where nothing."""
         said = []
-        said += [f"without {_runs(count)} whose net and data were not measured on a {device} yet"
-                 for device, count in self.unmeasured.items()]  # fmt: skip
+        said += [
+            f"without {_runs(count)} whose net and data were not measured on a {device} yet"
+            for device, count in self.unmeasured.items()
+        ]
         if self.other_k:
             said.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
         if self.without_probe:
@@ -157,8 +159,13 @@ def estimate(times: Times, runs: Iterable[tuple[Length, int, str]]) -> Estimate:
 def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | None]) -> Times:
     """What the attempts of these runs took; a run without a length adds its hours only."""
     gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
-    devices = {run: _device(one.gpus > 0 or None, one.execution) for one in overview.submissions
-               for pack in one.runs for run in pack if run in overview.runs}  # fmt: skip
+    devices = {
+        run: _device(one.gpus > 0 or None, one.execution)
+        for one in overview.submissions
+        for pack in one.runs
+        for run in pack
+        if run in overview.runs
+    }
     seconds: dict[tuple, list[float]] = defaultdict(list)
     hours, gpu_hours, complaints = 0.0, 0.0, []
     for name, run in overview.runs.items():
@@ -219,12 +226,26 @@ def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: d
 
 def as_json(overview: Overview, times: Times, left: Estimate) -> str:
     """Where the runs stand, what they took and what they need, for other programs."""
-    runs = [{"run": one.name, "state": one.state, "reason": one.reason, "cycles_done": one.cycles_done,
-             "task": one.task.id if one.task else None} for one in overview.runs.values()]  # fmt: skip
-    facts = {"cluster": overview.cluster, "counts": overview.counts(), "hours": round(times.hours, 4),
-             "gpu_hours": round(times.gpu_hours, 4), "hours_left": round(left.seconds / 3600, 4),
-             "runs_not_estimated": sum(left.unmeasured.values()),
-             "complaints": [*overview.complaints, *times.complaints], "runs": runs}  # fmt: skip
+    runs = [
+        {
+            "run": one.name,
+            "state": one.state,
+            "reason": one.reason,
+            "cycles_done": one.cycles_done,
+            "task": one.task.id if one.task else None,
+        }
+        for one in overview.runs.values()
+    ]
+    facts = {
+        "cluster": overview.cluster,
+        "counts": overview.counts(),
+        "hours": round(times.hours, 4),
+        "gpu_hours": round(times.gpu_hours, 4),
+        "hours_left": round(left.seconds / 3600, 4),
+        "runs_not_estimated": sum(left.unmeasured.values()),
+        "complaints": [*overview.complaints, *times.complaints],
+        "runs": runs,
+    }
     return json.dumps(facts, indent=1)
 
 

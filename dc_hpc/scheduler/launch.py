@@ -1,6 +1,6 @@
 """Run directories -> submitit jobs: one call for a laptop's slots and for a cluster's arrays.
 
-What is pickled is a `Work`: the paths of run directories and how to compute. Nothing is read back from submitit's
+What is pickled is a `TaskPayload`: the paths of run directories and how to compute. Nothing is read back from submitit's
 pickles: the state of a run is what its directory says.
 """
 
@@ -26,7 +26,7 @@ from dc_hpc.scheduler.cost import packed
 from dc_hpc.scheduler.sbatch import hand_over, make_private
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
-from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, Work
+from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, TaskPayload
 
 # submitit ends a local job after this; a laptop has no queue to be fair to.
 _LOCAL_MINUTES = 60 * 24 * 30
@@ -34,50 +34,72 @@ _AGGREGATE_MINUTES = 30
 _CARDS = "CUDA_VISIBLE_DEVICES"  # numbers, or names of cards and of parts of them; not set, all are seen
 
 
-def submit_local(directories: Sequence[Path], execution: Execution, *, slots: int, folder: Path,
-                 survive_logout: bool) -> submitit.Job:
+def submit_local(
+    directories: Sequence[Path], execution: Execution, *, slots: int, folder: Path, survive_logout: bool
+) -> submitit.Job:
     """One job in the background that does all runs, `slots` at a time."""
     executor = _executor(folder, "local")
     executor.update_parameters(timeout_min=_LOCAL_MINUTES)
-    work = Work(_paths(directories), execution, parallel_runs=slots)
+    work = TaskPayload(_paths(directories), execution, parallel_runs=slots)
     with _ignored_by_children(survive_logout):
         return executor.submit(_with_the_cards_seen_here, os.environ.get(_CARDS), work)
 
 
-def submit_slurm(directories: Sequence[Path], execution: Execution, *, site: Site, resources: Resources, name: str,
-                 outputs: Path, code: dict[str, Any], work: type[Work] = Work) -> list[Submission]:
+def submit_slurm(
+    directories: Sequence[Path],
+    execution: Execution,
+    *,
+    site: Site,
+    resources: Resources,
+    name: str,
+    outputs: Path,
+    code: dict[str, Any],
+    work: type[TaskPayload] = TaskPayload,
+) -> list[Submission]:
     """Arrays whose tasks do `runs_per_task` runs each; as many arrays as MaxArraySize makes necessary."""
     packs, most = packed(directories, resources), slurm.max_array_size()
     made = []
     for start in range(0, len(packs), most):
         chunk = packs[start : start + most]
         submission = Submission(
-            name=submissions.unique_name(name), folder=str(_folder(outputs, name)), minutes=resources.minutes,
-            runs=tuple(tuple(directory.name for directory in pack) for pack in chunk), gpus=site.gpus,
-            parallel_runs=resources.parallel_runs, execution=asdict(execution), code=code,
-        )  # fmt: skip
-        calls = [work(_paths(pack), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))
-                 for pack in chunk]  # fmt: skip
+            name=submissions.unique_name(name),
+            folder=str(_folder(outputs, name)),
+            minutes=resources.minutes,
+            runs=tuple(tuple(directory.name for directory in pack) for pack in chunk),
+            gpus=site.gpus,
+            parallel_runs=resources.parallel_runs,
+            execution=asdict(execution),
+            code=code,
+        )
+        calls = [
+            work(_paths(pack), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))
+            for pack in chunk
+        ]
         parameters = slurm_parameters(site, resources)
         made.append(hand_over(submission, calls, parameters, outputs=outputs, python=python_of(site)))
     return made
 
 
-def submit_aggregator(after: Sequence[Submission], arguments: Sequence[str], *, site: Site, name: str,
-                      outputs: Path) -> Submission:
+def submit_aggregator(
+    after: Sequence[Submission], arguments: Sequence[str], *, site: Site, name: str, outputs: Path
+) -> Submission:
     """The aggregator as a job that starts when the last task of these jobs has ended, well or badly."""
     plain = site.model_copy(update={"gpus": 0})
     parameters = slurm_parameters(plain, Resources(minutes=_AGGREGATE_MINUTES))
     parameters["dependency"] = "afterany:" + ":".join(str(one.job) for one in after)
-    submission = Submission(name=submissions.unique_name(f"aggregate-{name}"), folder=str(_folder(outputs, name)),
-                            runs=((),), minutes=_AGGREGATE_MINUTES)  # fmt: skip
+    submission = Submission(
+        name=submissions.unique_name(f"aggregate-{name}"),
+        folder=str(_folder(outputs, name)),
+        runs=((),),
+        minutes=_AGGREGATE_MINUTES,
+    )
     call = Aggregation(tuple(arguments), str(Path.cwd()))
     return hand_over(submission, [call], parameters, outputs=outputs, python=python_of(site))
 
 
 def run_here(directories: Sequence[Path], execution: Execution, *, folder: Path) -> None:
     """`--cluster debug`: the same work through submitit, in this process, one run after the other."""
-    _executor(folder, "debug").submit(Work(_paths(directories), execution).in_this_process).result()
+    _executor(folder, "debug").submit(TaskPayload(_paths(directories), execution).in_this_process).result()
 
 
 def slurm_parameters(site: Site, resources: Resources) -> dict[str, Any]:
@@ -166,7 +188,7 @@ def _streams_elsewhere() -> Iterator[None]:
             os.close(stream)
 
 
-def _with_the_cards_seen_here(cards: str | None, work: Work) -> dict[str, str]:
+def _with_the_cards_seen_here(cards: str | None, work: TaskPayload) -> dict[str, str]:
     """Do the work with the GPUs that its submitter saw; submitit hides all cards from a local job."""
     os.environ.pop(_CARDS, None)
     if cards is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import Execution, StopSignal, take_card
+from dc_hpc.experiment.execution import Execution, StopSignal, use_gpu
 from dc_hpc.storage import run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
@@ -23,7 +23,7 @@ _ORPHAN_SECONDS = 5.0
 
 
 @dataclass
-class Desk:
+class WorkerProcess:
     """One child process. number: its place among the desks of a task, which decides its GPU where there are several.
 
     directory: of the run it does, None while it is free. family: of the runs it has in mind.
@@ -38,12 +38,12 @@ class Desk:
     _answer: str | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal) -> Desk:
+    def open(cls, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal) -> WorkerProcess:
         """A new process that waits for runs."""
         # fork: torch is in memory already and the handlers are set; nothing has computed yet in this process
         context = multiprocessing.get_context("fork")
         mine, its = context.Pipe()
-        process = context.Process(target=_work_at_desk, args=(its, number, run, execution, stop, os.getpid()))
+        process = context.Process(target=_worker_main, args=(its, number, run, execution, stop, os.getpid()))
         process.start()
         its.close()
         return cls(number, process, mine)
@@ -77,10 +77,11 @@ class Desk:
         self.closed = True
 
 
-def _work_at_desk(line: Connection, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal,
-                  parent: int) -> None:
+def _worker_main(
+    line: Connection, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal, parent: int
+) -> None:
     faulthandler.enable()
-    take_card(execution.device, number)
+    use_gpu(execution.device, number)
     # submitit's SIGCONT handler only talks
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
@@ -105,7 +106,9 @@ def family_of(directory: Path) -> Any:
         return directory.name  # its own attempt will say what is wrong
 
 
-def choose(waiting: Sequence[str], families: dict[str, Any], desk: Desk, desks: Sequence[Desk]) -> str:
+def choose(
+    waiting: Sequence[str], families: dict[str, Any], desk: WorkerProcess, desks: Sequence[WorkerProcess]
+) -> str:
     """Best a run of the desk's own family, else one whose family sits at no desk, else the next."""
     taken = {one.family for one in desks if one is not desk and one.directory is not None}
     own = (one for one in waiting if families[one] == desk.family)

@@ -56,8 +56,14 @@ def print_outcome(directories: Sequence[Path], folder: Path) -> int:
 
 
 def _watch_live(job: submitit.Job, lengths: dict[Path, int]) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("ETA"), TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(), refresh_per_second=4) as shown:
         total = shown.add_task("cycles of all runs", total=sum(lengths.values()))
         rows: dict[Path, TaskID] = {}
@@ -90,8 +96,11 @@ def _watch_in_lines(job: submitit.Job, lengths: dict[Path, int]) -> None:
         done = sum(state.name == "done" for state in states.values())
         now = time.monotonic()
         if done != before or now - printed >= _LINE_SECONDS or ended:
-            print(f"{now - started:6.0f} s  {done} of {len(lengths)} runs done, {_cycles(states, lengths)} of "
-                  f"{sum(lengths.values())} cycles", flush=True)
+            print(
+                f"{now - started:6.0f} s  {done} of {len(lengths)} runs done, {_cycles(states, lengths)} of "
+                f"{sum(lengths.values())} cycles",
+                flush=True,
+            )
             printed, before = now, done
         if ended:
             return

@@ -32,7 +32,6 @@ class RunView:
         """Whether somebody has it: it is not to be submitted again."""
         return self.state in ("running", "queued") or (self.task is not None and self.task.lives)
 
-
     @property
     def is_missing(self) -> bool:
         """Whether submit has to start it."""
@@ -53,8 +52,9 @@ class Overview:
         return {name: sum(run.state == name for run in self.runs.values()) for name in STATES}
 
 
-def look(outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = None,
-         known: list[Submission] | None = None) -> Overview:
+def look(
+    outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = None, known: list[Submission] | None = None
+) -> Overview:
     """Look at these runs; reads only. tasks, known: what the queue and the submissions say, if they were read."""
     folder = run_directory.runs_folder(outputs)
     states = {name: run_directory.state_of(folder / name) for name in names}
@@ -114,8 +114,13 @@ def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
     said = _tail(log_of(submission, index, "err")).lower().replace("_", "-")
     if state == "OUT_OF_MEMORY" or "oom-kill event" in said:
         return f"task {submission.task_id(index)} ran out of memory; set a larger memory_gb in the site profile"
-    words = {"CANCELLED": "was cancelled", "TIMEOUT": "reached its time limit", "NODE_FAIL": "lost its node",
-             "PREEMPTED": "was preempted and not requeued", "FAILED": "failed"}  # fmt: skip
+    words = {
+        "CANCELLED": "was cancelled",
+        "TIMEOUT": "reached its time limit",
+        "NODE_FAIL": "lost its node",
+        "PREEMPTED": "was preempted and not requeued",
+        "FAILED": "failed",
+    }
     return f"task {submission.task_id(index)} {words[state]}" if state in words else ""
 
 

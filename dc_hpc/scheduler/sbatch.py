@@ -25,17 +25,26 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.submissions import Submission
-from dc_hpc.scheduler.worker import ATTEMPTS, Work
+from dc_hpc.scheduler.worker import ATTEMPTS, TaskPayload
 from dc_hpc.storage import atomic_files
 
 # Seconds before sbatch is tried again when the controller was busy or away.
 BACK_OFF = (2, 4, 8, 16, 32)
-_TRANSIENT = re.compile(r"timed out|unable to contact|temporar|connection refused|connection reset|try again|"
-                        r"communication|could not make sense of sbatch", re.I)  # fmt: skip
+_TRANSIENT = re.compile(
+    r"timed out|unable to contact|temporar|connection refused|connection reset|try again|"
+    r"communication|could not make sense of sbatch",
+    re.I,
+)
 
 
-def hand_over(submission: Submission, calls: Sequence[Callable[[], Any]], parameters: dict[str, Any], *, outputs: Path,
-              python: str) -> Submission:
+def hand_over(
+    submission: Submission,
+    calls: Sequence[Callable[[], Any]],
+    parameters: dict[str, Any],
+    *,
+    outputs: Path,
+    python: str,
+) -> Submission:
     """Write down what is meant, call sbatch until it is known to have taken it, write down its number.
 
     calls: the work of each task. parameters: in the words of submitit's SlurmExecutor. InputError when SLURM refuses
@@ -67,8 +76,10 @@ def make_private(folder: Path) -> None:
     atomic_files.make_directory(folder)
     for one in (folder, folder.parent):
         if one.stat().st_mode & 0o022:
-            raise InputError(f"{one} can be written by others, and what lies there is run; take that away: chmod go-w "
-                             f"{shlex.quote(str(one))}")  # fmt: skip
+            raise InputError(
+                f"{one} can be written by others, and what lies there is run; take that away: chmod go-w "
+                f"{shlex.quote(str(one))}"
+            )
 
 
 def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
@@ -77,8 +88,9 @@ def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
     return [one if one.job is not None else _found(one, tasks, outputs) for one in known]
 
 
-def _after_failure(submission: Submission, calls: Sequence[Callable[[], Any]], error: Exception, outputs: Path,
-                   wait: int | None) -> Submission:
+def _after_failure(
+    submission: Submission, calls: Sequence[Callable[[], Any]], error: Exception, outputs: Path, wait: int | None
+) -> Submission:
     """The submission if the queue has it in spite of an error; else wait for the next try, or give up."""
     words = " ".join(str(error).split())
     while (seen := slurm.tasks()) is None and wait:
@@ -90,8 +102,10 @@ def _after_failure(submission: Submission, calls: Sequence[Callable[[], Any]], e
         _give_pickles(arrived, calls)
         return arrived
     if seen is None:
-        raise InputError(f"SLURM does not answer ({words[-300:]}); run the same command again later: it first looks "
-                         "whether this submission arrived")  # fmt: skip
+        raise InputError(
+            f"SLURM does not answer ({words[-300:]}); run the same command again later: it first looks "
+            "whether this submission arrived"
+        )
     if wait is None or not _TRANSIENT.search(words):
         submissions.write(outputs, replace(submission, job=""))
         raise InputError(f"sbatch refused: {words[-400:]}; correct the site profile or the resources of the grid")
@@ -106,7 +120,7 @@ def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -
     if task and submission.execution and Path(submission.folder).parent.resolve() == (outputs / "slurm").resolve():
         execution, runs = Execution(**submission.execution), (outputs / "runs").resolve()
         packs = [tuple(str(runs / run) for run in pack) for pack in submission.runs]
-        _give_pickles(known, [Work(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])
+        _give_pickles(known, [TaskPayload(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])
     submissions.write(outputs, known)
     return known
 

@@ -67,8 +67,10 @@ def read_site(path: Path) -> Site:
 def check_name(name: str) -> str:
     """A job name that cannot leave its line in a script; InputError for any other."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}", name):
-        raise InputError(f"job name {name!r} is not allowed; allowed: letters, digits and . _ + -, at most 100; "
-                         "rename the grid's file")  # fmt: skip
+        raise InputError(
+            f"job name {name!r} is not allowed; allowed: letters, digits and . _ + -, at most 100; "
+            "rename the grid's file"
+        )
     return name
 
 
@@ -105,12 +107,24 @@ def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) ->
     """A draft of a profile from what a live cluster says of itself."""
     usable = [one for one in partitions if one.get("State", "UP") == "UP"]
     default = next((one for one in usable if one.get("Default") == "YES"), usable[0] if usable else {})
-    lines = ["# Drafted by `submit --probe-site` from what this cluster says of itself. Check it, then use it: --site.",
-             f"# MaxArraySize {max_array_size}: longer grids become several arrays."]  # fmt: skip
+    lines = [
+        "# Drafted by `submit --probe-site` from what this cluster says of itself. Check it, then use it: --site.",
+        f"# MaxArraySize {max_array_size}: longer grids become several arrays.",
+    ]
     for one in usable:
-        lines.append(f"# partition {one.get('PartitionName')}: MaxTime {one.get('MaxTime')}, {one.get('TotalNodes')} "
-                     f"nodes, PreemptMode {one.get('PreemptMode')}, GraceTime {one.get('GraceTime')}")  # fmt: skip
-    lines += [f"partition: {default.get('PartitionName', 'main')}", "# account: my_account", "# qos: normal",
-              f"# GPUs here: {gpus}" if gpus else "# no GPU in sight", "gpus: 0", "cpus: 2", "array_throttle: 50",
-              "signal_delay: 90", "requeue: true"]  # fmt: skip
+        lines.append(
+            f"# partition {one.get('PartitionName')}: MaxTime {one.get('MaxTime')}, {one.get('TotalNodes')} "
+            f"nodes, PreemptMode {one.get('PreemptMode')}, GraceTime {one.get('GraceTime')}"
+        )
+    lines += [
+        f"partition: {default.get('PartitionName', 'main')}",
+        "# account: my_account",
+        "# qos: normal",
+        f"# GPUs here: {gpus}" if gpus else "# no GPU in sight",
+        "gpus: 0",
+        "cpus: 2",
+        "array_throttle: 50",
+        "signal_delay: 90",
+        "requeue: true",
+    ]
     return "\n".join(lines) + "\n"

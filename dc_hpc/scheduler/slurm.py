@@ -19,8 +19,17 @@ from dc_hpc.errors import InputError
 # No array of SLURM has more tasks (MaxArraySize is below four million); a larger number is a garbled answer.
 _MOST_TASKS = 4_000_000
 # States in which a task is over; in any other it lives, waits or is on its way back.
-ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-         "TIMEOUT")  # fmt: skip
+ENDED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "TIMEOUT",
+)
 _FORMAT = "%F|%K|%A|%T|%r|%S|%e|%N|%j"
 _SACCT = "JobID,JobName,State,NodeList"
 _ANSWER_SECONDS = 30

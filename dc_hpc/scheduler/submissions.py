@@ -97,19 +97,31 @@ def _without_unknown_ways(one: Submission) -> Submission:
 
 def _is_sound(one: Submission, path: Path) -> bool:
     """Whether a record is one that `write` could have written: names are names and numbers numbers."""
-    kinds = {"name": str, "folder": str, "minutes": int, "gpus": int, "parallel_runs": int, "execution": dict,
-             "code": dict, "submitted": (int, float), "job": (str, NoneType)}  # fmt: skip
+    kinds = {
+        "name": str,
+        "folder": str,
+        "minutes": int,
+        "gpus": int,
+        "parallel_runs": int,
+        "execution": dict,
+        "code": dict,
+        "submitted": (int, float),
+        "job": (str, NoneType),
+    }
     if not all(isinstance(getattr(one, name), kind) for name, kind in kinds.items()):
         return False
     runs = [run for pack in one.runs for run in pack]
     return (
         one.name == path.stem
-        and one.folder.startswith("/") and "\0" not in one.folder
+        and one.folder.startswith("/")
+        and "\0" not in one.folder
         and all(isinstance(run, str) and _is_name(run) for run in runs)
         and (one.job is None or re.fullmatch("[0-9]{0,18}", one.job) is not None)
-        and math.isfinite(one.submitted) and 0 <= one.gpus < 1e6 and 0 <= one.minutes < 1e9
+        and math.isfinite(one.submitted)
+        and 0 <= one.gpus < 1e6
+        and 0 <= one.minutes < 1e9
         and 1 <= one.parallel_runs < 1e6
-    )  # fmt: skip
+    )
 
 
 def _is_name(text: str) -> bool:

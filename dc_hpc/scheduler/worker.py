@@ -22,7 +22,7 @@ from pathlib import Path
 
 from dc_hpc.experiment.execution import Execution, StopSignal, import_run
 from dc_hpc.scheduler import slurm
-from dc_hpc.scheduler.processes import Desk, choose, family_of
+from dc_hpc.scheduler.processes import WorkerProcess, choose, family_of
 from dc_hpc.storage import run_directory
 
 # A run that fails so often in a row in one task, no further cycle done, is left alone. Preemptions are no failures.
@@ -35,7 +35,7 @@ class Crashed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskPayload:
     """The runs of one task, `parallel_runs` at a time.
 
     attempts: how often a run may fail in a row without progress. signal_delay: the seconds of warning that SLURM
@@ -53,7 +53,7 @@ class Work:
         stop = StopSignal()  # first: whatever comes before it can be killed by a signal
         os.umask(0o077)
         run = self.run_function()
-        outcomes = _Shift(self, run, stop).go()
+        outcomes = WorkerPool(self, run, stop).go()
         if stop() and any(run_directory.state_of(Path(one)).name != "done" for one in self.directories):
             self._leave()
         return outcomes
@@ -66,9 +66,9 @@ class Work:
     def run_function(self) -> Callable[..., str]:
         """What brings one run to its end: it imports torch, once for all desks."""
         run = import_run()
-        from dc_hpc.experiment.process_cache import Memory
+        from dc_hpc.experiment.process_cache import ProcessCache
 
-        return partial(run, memory=Memory(keep=len(self.directories) > 1))
+        return partial(run, memory=ProcessCache(keep=len(self.directories) > 1))
 
     def _leave(self) -> None:
         """Under SLURM: see that the task comes back where it should, and stay until it is killed.
@@ -91,13 +91,13 @@ class Work:
             time.sleep(1)
 
 
-class _Shift:
+class WorkerPool:
     """One life of a task: runs are given to desks until all are ended or a stop is asked for.
 
     begun: the attempts that each run had before; earlier failures are another submission's, this one is a new chance.
     """
 
-    def __init__(self, work: Work, run: Callable[..., str], stop: StopSignal) -> None:
+    def __init__(self, work: TaskPayload, run: Callable[..., str], stop: StopSignal) -> None:
         self.work, self.run, self.stop = work, run, stop
         self.waiting, self.desks, self.outcomes = list(work.directories), [], {}
         self.families = {directory: family_of(Path(directory)) for directory in work.directories}
@@ -122,15 +122,15 @@ class _Shift:
         self.desks = [desk for desk in self.desks if not desk.closed]
         for desk in self.desks:
             if desk.directory is None:
-                self._occupy(desk)
+                self._assign(desk)
         while self.waiting and not self.stop() and len(self.desks) < self.work.parallel_runs:
             number = min(set(range(self.work.parallel_runs)) - {desk.number for desk in self.desks})
-            self.desks.append(Desk.open(number, self.run, self.work.execution, self.stop))
-            self._occupy(self.desks[-1])
+            self.desks.append(WorkerProcess.open(number, self.run, self.work.execution, self.stop))
+            self._assign(self.desks[-1])
         self.desks = [desk for desk in self.desks if not desk.closed]
         return bool(self.desks)
 
-    def _occupy(self, desk: Desk) -> None:
+    def _assign(self, desk: WorkerProcess) -> None:
         """Give a desk its next run, or close it when there is none."""
         while self.waiting and not self.stop():
             directory = choose(self.waiting, self.families, desk, self.desks)
@@ -142,7 +142,7 @@ class _Shift:
                 return
         desk.close()
 
-    def _record(self, desk: Desk) -> None:
+    def _record(self, desk: WorkerProcess) -> None:
         directory, outcome = desk.directory, desk.outcome()
         if outcome == "crashed":
             if self.stop():
@@ -188,8 +188,10 @@ def _why(code: int) -> str:
     limit = int(os.environ.get("SLURM_MEM_PER_NODE", 0)) / 2**10
     given = f" of {limit:.1f} GiB" if limit else ""
     wanted = int(max(peak, limit) * 1.5) + 1
-    return (f"out of memory, most likely: killed by SIGKILL at {peak:.1f} GiB{given}; set memory_gb: {wanted} in the "
-            "site profile and submit again")  # fmt: skip
+    return (
+        f"out of memory, most likely: killed by SIGKILL at {peak:.1f} GiB{given}; set memory_gb: {wanted} in the "
+        "site profile and submit again"
+    )
 
 
 def _slurm_numbers() -> dict[str, str]:

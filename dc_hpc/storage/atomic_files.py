@@ -155,8 +155,14 @@ def read_sealed(path: AnyPath) -> dict[str, Any]:
     data = read_json(path)
     if not isinstance(data, dict):
         raise DamagedFile(path, "not a JSON object")
-    digests = [name for name, value in data.items() if name == _SEAL or not name.endswith(f"_{_SEAL}")
-               and isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)]  # fmt: skip
+    digests = [
+        name
+        for name, value in data.items()
+        if name == _SEAL
+        or not name.endswith(f"_{_SEAL}")
+        and isinstance(value, str)
+        and re.fullmatch("[0-9a-f]{64}", value)
+    ]
     content = {name: value for name, value in data.items() if name != _SEAL}
     if digests and (digests != [_SEAL] or data[_SEAL] != _content_digest(content)):
         raise DamagedFile(path, "its content does not match the digest in it")
@@ -170,6 +176,7 @@ def _content_digest(data: dict[str, Any]) -> str:
 
 def strict_json(content: bytes) -> Any:
     """JSON without its traps: ValueError for a key that stands twice, for NaN and for infinities."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError("a key appears twice")

@@ -21,8 +21,10 @@ def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_l
     path = features_path(directory, cycle)
     atomic_files.make_directory(path.parent)
     labels = pseudo_labels.astype(_label_type(k))
-    data = serialization.hdf5_bytes({"features": features.astype(np.float16), "pseudo_labels": labels},
-                            {"format": run_directory.FORMAT, "run_id": directory.name, "cycle": cycle, "k": k})  # fmt: skip
+    data = serialization.hdf5_bytes(
+        {"features": features.astype(np.float16), "pseudo_labels": labels},
+        {"format": run_directory.FORMAT, "run_id": directory.name, "cycle": cycle, "k": k},
+    )
     if not atomic_files.write_once(path, data) and not _is_whole(directory, cycle):
         atomic_files.quarantine(path)
         atomic_files.write_once(path, data)
@@ -38,8 +40,9 @@ def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
     path = features_path(directory, cycle)
     found, facts = serialization.read_hdf5(path, _SCHEMA)
     if (facts.get("format"), facts.get("run_id"), facts.get("cycle")) != (run_directory.FORMAT, directory.name, cycle):
-        raise DamagedFile(path, f"holds cycle {facts.get('cycle')} of {facts.get('run_id')}, "
-                                f"format {facts.get('format')}")  # fmt: skip
+        raise DamagedFile(
+            path, f"holds cycle {facts.get('cycle')} of {facts.get('run_id')}, format {facts.get('format')}"
+        )
     return found
 
 

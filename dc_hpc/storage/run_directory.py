@@ -42,6 +42,7 @@ KEPT_CHECKPOINTS = 3
 # A run on another host cannot be asked whether it lives; its attempt file is renewed after every phase.
 _SILENT_SECONDS = 900
 
+
 @dataclass(frozen=True)
 class RunState:
     """What looking at a run directory says: one of STATES, how many cycles are finished, and why, in one line."""
@@ -113,7 +114,9 @@ def start_attempt(directory: Path, facts: dict[str, Any]) -> int:
     """Claim the next attempt number by writing its record, and return it."""
     atomic_files.make_directory(directory / "attempts")
     number = _last_attempt(directory) + 1
-    while not atomic_files.write_sealed(_attempt_path(directory, number), _new_record(directory, number) | facts, once=True):
+    while not atomic_files.write_sealed(
+        _attempt_path(directory, number), _new_record(directory, number) | facts, once=True
+    ):
         number += 1
     return number
 
@@ -161,18 +164,33 @@ def is_on_this_host(directory: Path) -> bool:
     return bool(records) and records[-1].get("host") == socket.gethostname()
 
 
-def save_checkpoint(directory: Path, *, cycle: int, phase: str, tensors: dict[str, np.ndarray],
-                    history: list[dict[str, Any]], given_by: str = "") -> None:
+def save_checkpoint(
+    directory: Path,
+    *,
+    cycle: int,
+    phase: str,
+    tensors: dict[str, np.ndarray],
+    history: list[dict[str, Any]],
+    given_by: str = "",
+) -> None:
     """Write the State after a phase, with the metrics so far; keep the last three.
 
     given_by: the run that computed it, where that is another one.
     """
     folder = directory / "checkpoints"
     atomic_files.make_directory(folder)
-    metadata = {"format": str(FORMAT), "run_id": directory.name, "cycle": str(cycle), "phase": phase,
-                "history": json.dumps(history), **({"given_by": given_by} if given_by else {})}  # fmt: skip
+    metadata = {
+        "format": str(FORMAT),
+        "run_id": directory.name,
+        "cycle": str(cycle),
+        "phase": phase,
+        "history": json.dumps(history),
+        **({"given_by": given_by} if given_by else {}),
+    }
     # "clustered" sorts before "trained", so the order of names is the order of phases.
-    atomic_files.write_digested(folder, f"c{cycle:06d}-{phase}", ".safetensors", serialization.safetensors_bytes(tensors, metadata))
+    atomic_files.write_digested(
+        folder, f"c{cycle:06d}-{phase}", ".safetensors", serialization.safetensors_bytes(tensors, metadata)
+    )
     for old in _checkpoints(directory)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
 
@@ -260,8 +278,13 @@ def read_checkpoint(path: Path, name: str) -> Checkpoint:
     tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
-    return Checkpoint(int(metadata["cycle"]), metadata["phase"], tensors, json.loads(metadata["history"]),
-                      metadata.get("given_by", ""))  # fmt: skip
+    return Checkpoint(
+        int(metadata["cycle"]),
+        metadata["phase"],
+        tensors,
+        json.loads(metadata["history"]),
+        metadata.get("given_by", ""),
+    )
 
 
 def put_aside(path: Path, directory: Path) -> str:
@@ -291,9 +314,16 @@ def _last_attempt(directory: Path) -> int:
 
 
 def _new_record(directory: Path, number: int) -> dict[str, Any]:
-    return {"run_id": directory.name, "attempt": number, "host": socket.gethostname(), "pid": os.getpid(),
-            "process_start": process_start(os.getpid()), "started": time.time(), "ended": None,
-            "cycles_done": 0}  # fmt: skip
+    return {
+        "run_id": directory.name,
+        "attempt": number,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_start": process_start(os.getpid()),
+        "started": time.time(),
+        "ended": None,
+        "cycles_done": 0,
+    }
 
 
 def read_attempt(path: Path) -> dict[str, Any]:

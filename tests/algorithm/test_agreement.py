@@ -44,9 +44,16 @@ def test_equal_to_sklearn(pair):
         assert found.ami == pytest.approx(adjusted_mutual_info_score(a, b), abs=1e-10)
 
 
-@pytest.mark.parametrize("ka, kb, share", [
-    (5, 10, 0.5), (40, 10, 0.1), (40, 40, 0.9), (300, 10, 0.3), (300, 300, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "ka, kb, share",
+    [
+        (5, 10, 0.5),
+        (40, 10, 0.1),
+        (40, 40, 0.9),
+        (300, 10, 0.3),
+        (300, 300, 0),
+    ],
+)
 def test_equal_to_sklearn_on_thousands_of_images(ka, kb, share):
     a, b = related(3000, ka, kb, share)
     found = agreement(a, b)
@@ -57,11 +64,21 @@ def test_equal_to_sklearn_on_thousands_of_images(ka, kb, share):
     assert found.chance == pytest.approx(expected_mutual_information(table, len(a)) / entropy, abs=1e-10)
 
 
-@pytest.mark.parametrize("a, b", [
-    ([0], [0]), ([7], [3]), ([0, 0, 0], [0, 0, 0]), ([0, 0, 0], [0, 1, 2]), ([0, 1, 2], [5, 5, 5]),
-    ([0, 0, 1, 1], [0, 0, 0, 0]), ([0, 0, 1, 1], [1, 1, 0, 0]), ([0, 0, 1, 1], [0, 1, 0, 1]),
-    ([0, 1], [1, 0]), ([0, 1, 2, 3], [3, 1, 0, 2]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ([0], [0]),
+        ([7], [3]),
+        ([0, 0, 0], [0, 0, 0]),
+        ([0, 0, 0], [0, 1, 2]),
+        ([0, 1, 2], [5, 5, 5]),
+        ([0, 0, 1, 1], [0, 0, 0, 0]),
+        ([0, 0, 1, 1], [1, 1, 0, 0]),
+        ([0, 0, 1, 1], [0, 1, 0, 1]),
+        ([0, 1], [1, 0]),
+        ([0, 1, 2, 3], [3, 1, 0, 2]),
+    ],
+)
 def test_degenerate_cases_follow_sklearn(a, b):
     found = agreement(np.array(a), np.array(b))
     assert found.nmi == pytest.approx(normalized_mutual_info_score(a, b), abs=1e-10)
@@ -201,11 +218,17 @@ def test_label_entropy_counts_each_cluster_once_whatever_its_size():
 
 
 @pytest.mark.parametrize("measure", [agreement, label_entropy, nmi])
-@pytest.mark.parametrize("a, b, words", [
-    ([0, 1], [0, 1, 1], "same length, got 2 and 3"), ([], [], "at least one"),
-    ([0, -1], [0, 1], "negative, got -1"), ([0, 1], [0.0, 1.0], "integers, got float64"),
-    ([[0, 1]], [[0, 1]], "one dimension"), ([True, False], [0, 1], "integers, got bool"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "a, b, words",
+    [
+        ([0, 1], [0, 1, 1], "same length, got 2 and 3"),
+        ([], [], "at least one"),
+        ([0, -1], [0, 1], "negative, got -1"),
+        ([0, 1], [0.0, 1.0], "integers, got float64"),
+        ([[0, 1]], [[0, 1]], "one dimension"),
+        ([True, False], [0, 1], "integers, got bool"),
+    ],
+)
 def test_what_is_not_a_pair_of_labellings_is_refused(measure, a, b, words):
     with pytest.raises(ValueError, match=words):
         measure(np.array(a), np.array(b))

@@ -12,7 +12,7 @@ from dc_hpc.algorithm import clustering
 from dc_hpc.algorithm.agreement import nmi, nmi_on_device
 from dc_hpc.algorithm.clustering import kmeans, reduce_features
 from dc_hpc.algorithm.kmeans import assignment, init, int8
-from dc_hpc.algorithm.kmeans.assignment import nearest_by_scores, squared_distances
+from dc_hpc.algorithm.kmeans.assignment import assign_by_scores, squared_distances
 from dc_hpc.algorithm.kmeans.init import first_centroids
 
 fast_int8 = pytest.mark.skipif(not int8._multiplies_int8(torch.ones(1, 64)), reason="no fast int8 products here")
@@ -68,13 +68,19 @@ def test_what_int8_cannot_serve_is_left_to_float32():
 
 
 @settings(max_examples=25, deadline=None)
-@given(n=st.integers(128, 900), k=st.integers(128, 400), d=st.integers(32, 90), seed=st.integers(0, 99),
-       centres=st.sampled_from([0, 20]), tail=st.sampled_from([1.0, 50.0]))  # fmt: skip
+@given(
+    n=st.integers(128, 900),
+    k=st.integers(128, 400),
+    d=st.integers(32, 90),
+    seed=st.integers(0, 99),
+    centres=st.sampled_from([0, 20]),
+    tail=st.sampled_from([1.0, 50.0]),
+)
 def test_labels_are_those_of_the_float32_scores(n, k, d, seed, centres, tail):
     points = unit(n, d, seed, centres)
     points[::7] *= tail
     centroids = points[torch.randint(n, (k,), generator=torch.Generator().manual_seed(seed))]  # some of them twice
-    assign = nearest_by_scores(points)
+    assign = assign_by_scores(points)
     for shift in (0, 1e-7, 0.03):
         moved = centroids + shift * gaussian(k, d, seed + 2)
         assert torch.equal(assign(moved), assignment._labels(points, moved))
@@ -85,7 +91,7 @@ def test_int8_settles_most_points_and_sklearn_agrees(monkeypatch):
     points, left, all_scores = unit(4000, 64, centres=150), [], assignment._labels
     monkeypatch.setattr(assignment, "_labels", lambda p, c, rows: left.append(len(rows)) or all_scores(p, c, rows))
     centroids = torch.stack([points[i::150].mean(0) for i in range(150)])
-    labels = nearest_by_scores(points)(centroids)
+    labels = assign_by_scores(points)(centroids)
     assert 0.02 * 4000 <= left[0] < 0.3 * 4000
     assert (labels.numpy() == pairwise_distances_argmin(points.double(), centroids.double())).all()
 
@@ -174,8 +180,8 @@ def test_first_centroids_on_a_gpu():
 def test_assignment_and_update_on_a_gpu():
     points, there = cuda_points()
     centroids = points[:200]
-    labels = nearest_by_scores(points)(centroids)
-    assign = nearest_by_scores(there)
+    labels = assign_by_scores(points)(centroids)
+    assign = assign_by_scores(there)
     found = deterministic_on_gpu(lambda: assign(centroids.cuda()))
     assert (found == labels).float().mean() > 0.999  # a near tie may fall the other way
     _, means, still = clustering._update(points, labels, centroids, None)
@@ -188,7 +194,7 @@ def test_assignment_and_update_on_a_gpu():
 @pytest.mark.gpu
 def test_a_gpu_does_not_wait_for_the_host():
     _, there = cuda_points()
-    assign, centroids = nearest_by_scores(there), there[:200].clone()
+    assign, centroids = assign_by_scores(there), there[:200].clone()
     labels = assign(centroids)
     torch.cuda.set_sync_debug_mode("error")
     try:

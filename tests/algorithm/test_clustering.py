@@ -15,7 +15,14 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dc_hpc.algorithm.clustering import ENGINES, _sums_in_parts, _whiten, kmeans, principal_components, reduce_features
+from dc_hpc.algorithm.clustering import (
+    KMEANS_BACKENDS,
+    _sums_in_parts,
+    _whiten,
+    kmeans,
+    principal_components,
+    reduce_features,
+)
 from dc_hpc.algorithm.kmeans.init import first_centroids
 
 every_engine = pytest.mark.parametrize("engine", ["torch", "faiss", "sklearn"])
@@ -54,10 +61,16 @@ def reference_reduction(features: torch.Tensor, pca: int) -> np.ndarray:
     return whitened / np.linalg.norm(whitened, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("features, pca", [
-    (digits(), 20), (decaying(3000, 300), 40), (decaying(500, 40, offset=5.0), 40), (decaying(50, 300), 30),
-    (decaying(2500, 600).double(), 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "features, pca",
+    [
+        (digits(), 20),
+        (decaying(3000, 300), 40),
+        (decaying(500, 40, offset=5.0), 40),
+        (decaying(50, 300), 30),
+        (decaying(2500, 600).double(), 10),
+    ],
+)
 def test_reduction_is_sklearns_up_to_the_sign_of_a_component(features, pca):
     expected = reference_reduction(features, pca)
     reduced = reduce_features(features, pca=pca)
@@ -174,7 +187,7 @@ def test_plusplus_is_as_good_as_sklearns_where_rounding_decides_between_candidat
 @every_init
 def test_engines_give_the_same_labels_on_separated_blobs(init):
     points, truth = blobs()
-    first, *others = [kmeans(points, k=6, seed=3, init=init, engine=engine) for engine in ENGINES]
+    first, *others = [kmeans(points, k=6, seed=3, init=init, engine=engine) for engine in KMEANS_BACKENDS]
     for clusters in others:
         assert torch.equal(clusters.labels, first.labels) and torch.equal(clusters.centroids, first.centroids)
     if init == "k-means++":
@@ -184,7 +197,7 @@ def test_engines_give_the_same_labels_on_separated_blobs(init):
 @every_init
 def test_engines_start_from_the_same_points(init):
     points = gaussian(300, 8)
-    found = [kmeans(points, k=20, seed=2**62 + 5, init=init, engine=e, iterations=0) for e in ENGINES]
+    found = [kmeans(points, k=20, seed=2**62 + 5, init=init, engine=e, iterations=0) for e in KMEANS_BACKENDS]
     assert all(torch.equal(clusters.centroids, found[0].centroids) for clusters in found)
     chosen = torch.cdist(found[0].centroids, points).argmin(1)
     torch.testing.assert_close(found[0].centroids, points[chosen])
@@ -249,7 +262,7 @@ def test_inertia_never_rises_and_labels_belong_to_the_centroids(n, d, seed, data
 def test_points_far_from_the_origin_are_told_apart():
     points, _ = blobs()
     near = kmeans(points, k=6, seed=0, centroids=points[:6])
-    for engine in ENGINES:
+    for engine in KMEANS_BACKENDS:
         far = kmeans(points + 1e5, k=6, seed=0, centroids=points[:6] + 1e5, engine=engine)
         assert torch.equal(far.labels, near.labels)
         assert far.inertia == pytest.approx(near.inertia, rel=0.01)
@@ -286,16 +299,19 @@ def test_both_steps_repeat_bit_for_bit_and_leave_their_input():
 
 
 @every_engine
-@pytest.mark.parametrize("points, start, centroids, labels", [
-    # 30 is the farthest from its own centroid
-    ([0, 1, 10, 11, 30], [0.5, 1000, 10.5], [0.5, 30, 10.5], [0, 0, 2, 2, 1]),
-    # 30 goes to cluster 0; of the other four, all at distance 1, the first goes to cluster 3
-    ([0, 2, 10, 12, 30], [1000, 1, 11, 2000], [30, 2, 11, 0], [3, 1, 2, 2, 0]),
-    # 90 is the farthest but alone in its cluster, so 3 goes
-    ([0, 3, 90], [1, 100, 1000], [0, 90, 3], [0, 2, 1]),
-    # 0 goes, which leaves 2 alone in its cluster, and 50 has no distance: cluster 3 keeps its centroid
-    ([0, 2, 50, 50], [1, 50, 1000, 2000], [2, 50, 0, 2000], [2, 0, 1, 1]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "points, start, centroids, labels",
+    [
+        # 30 is the farthest from its own centroid
+        ([0, 1, 10, 11, 30], [0.5, 1000, 10.5], [0.5, 30, 10.5], [0, 0, 2, 2, 1]),
+        # 30 goes to cluster 0; of the other four, all at distance 1, the first goes to cluster 3
+        ([0, 2, 10, 12, 30], [1000, 1, 11, 2000], [30, 2, 11, 0], [3, 1, 2, 2, 0]),
+        # 90 is the farthest but alone in its cluster, so 3 goes
+        ([0, 3, 90], [1, 100, 1000], [0, 90, 3], [0, 2, 1]),
+        # 0 goes, which leaves 2 alone in its cluster, and 50 has no distance: cluster 3 keeps its centroid
+        ([0, 2, 50, 50], [1, 50, 1000, 2000], [2, 50, 0, 2000], [2, 0, 1, 1]),
+    ],
+)
 def test_empty_clusters_take_the_farthest_points(engine, points, start, centroids, labels):
     points, start = (torch.tensor(x)[:, None].float() for x in (points, start))
     found = kmeans(points, k=len(start), seed=0, iterations=1, engine=engine, centroids=start)
@@ -319,6 +335,7 @@ def test_more_clusters_than_distinct_points_ends_with_empty_ones(engine, init):
 
 class LargestTensor(TorchDispatchMode):
     """Records the bytes of the largest tensor any operation returns."""
+
     largest = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -336,16 +353,23 @@ def test_the_matrix_of_all_distances_never_exists(init, n, k, d):
     assert seen.largest <= 4 << 20 < 4 * n * k / 5  # even int8 scores would be n k bytes
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"k": 0}, "k 0 is not between 1 and .* 20"), ({"k": 21}, "k 21 is not between 1 and .* 20"),
-    ({"init": "kmeans"}, r"init 'kmeans' is not one of k-means\+\+, random"),
-    ({"engine": "cuml"}, "engine 'cuml' is not one of torch, faiss, sklearn"),
-    ({"iterations": -1}, "iterations -1"), ({"seed": -1}, "seed -1"), ({"seed": 2**64}, "seed"),
-    ({"centroids": gaussian(3, 2)}, r"shape \(3, 2\), not \(k, d\) = \(2, 2\)"),
-    ({"centroids": torch.full((2, 2), torch.nan)}, "centroids hold NaN"),
-    ({"points": torch.zeros(3)}, "matrix"), ({"points": torch.full((20, 2), torch.nan)}, "NaN or infinite"),
-    ({"points": torch.full((20, 2), torch.inf), "engine": "faiss"}, "NaN or infinite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"k": 0}, "k 0 is not between 1 and .* 20"),
+        ({"k": 21}, "k 21 is not between 1 and .* 20"),
+        ({"init": "kmeans"}, r"init 'kmeans' is not one of k-means\+\+, random"),
+        ({"engine": "cuml"}, "engine 'cuml' is not one of torch, faiss, sklearn"),
+        ({"iterations": -1}, "iterations -1"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 2**64}, "seed"),
+        ({"centroids": gaussian(3, 2)}, r"shape \(3, 2\), not \(k, d\) = \(2, 2\)"),
+        ({"centroids": torch.full((2, 2), torch.nan)}, "centroids hold NaN"),
+        ({"points": torch.zeros(3)}, "matrix"),
+        ({"points": torch.full((20, 2), torch.nan)}, "NaN or infinite"),
+        ({"points": torch.full((20, 2), torch.inf), "engine": "faiss"}, "NaN or infinite"),
+    ],
+)
 def test_wrong_arguments_are_named_with_what_is_allowed(wrong, words):
     with pytest.raises(ValueError, match=words):
         kmeans(**{"points": gaussian(20, 2), "k": 2, "seed": 0, **wrong})

@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
 from dc_hpc.algorithm.backends import cpu, kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
-from dc_hpc.algorithm.backends.convolutions import ByPoints, ByWindows, FiveWide, fitting, toom_cook
+from dc_hpc.algorithm.backends.convolutions import DirectConv5, Im2colConv, WinogradConv, fitting, toom_cook
 from dc_hpc.algorithm.backends.kernels import compiled
 from dc_hpc.algorithm.nets import initialise, new_head
 
@@ -61,9 +61,18 @@ def margin(before, pool):
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.data(), channels=st.integers(1, 5), outs=st.integers(1, 5), kernel=st.integers(1, 4),
-       stride=st.integers(1, 3), more=st.integers(2, 6), wider=st.integers(0, 3), n=st.integers(2, 12),
-       norm=st.booleans(), pool=st.sampled_from([None, 1, 2]))  # fmt: skip
+@given(
+    data=st.data(),
+    channels=st.integers(1, 5),
+    outs=st.integers(1, 5),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    more=st.integers(2, 6),
+    wider=st.integers(0, 3),
+    n=st.integers(2, 12),
+    norm=st.booleans(),
+    pool=st.sampled_from([None, 1, 2]),
+)
 def test_a_block_is_its_layers(data, channels, outs, kernel, stride, more, wider, n, norm, pool):
     """Out, running statistics and all gradients, against the layers in float64; any size, odd ones and one channel."""
     torch.manual_seed(data.draw(st.integers(0, 2**31)))
@@ -111,12 +120,22 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
         close(spread, x.grad, 1e-6)
 
 
-@pytest.mark.parametrize("layer, side, kind", [
-    (nn.Conv2d(1, 6, 5), 32, FiveWide), (nn.Conv2d(1, 3, 5), 7, FiveWide), (nn.Conv2d(6, 16, 5), 14, FiveWide),
-    (nn.Conv2d(2, 48, 8, stride=3), 32, ByWindows), (nn.Conv2d(48, 126, 2), 8, ByWindows),
-    (nn.Conv2d(126, 192, 3), 6, ByPoints), (nn.Conv2d(192, 192, 2), 4, ByPoints), (nn.Conv2d(192, 128, 2), 3, ByPoints),
-    (nn.Conv2d(40, 7, 3), 4, ByPoints), (nn.Conv2d(40, 7, 3), 5, ByPoints),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "layer, side, kind",
+    [
+        (nn.Conv2d(1, 6, 5), 32, DirectConv5),
+        (nn.Conv2d(1, 3, 5), 7, DirectConv5),
+        (nn.Conv2d(6, 16, 5), 14, DirectConv5),
+        (nn.Conv2d(2, 48, 8, stride=3), 32, Im2colConv),
+        (nn.Conv2d(48, 126, 2), 8, Im2colConv),
+        (nn.Conv2d(126, 192, 3), 6, WinogradConv),
+        (nn.Conv2d(192, 192, 2), 4, WinogradConv),
+        (nn.Conv2d(192, 128, 2), 3, WinogradConv),
+        (nn.Conv2d(40, 7, 3), 4, WinogradConv),
+        (nn.Conv2d(40, 7, 3), 5, WinogradConv),
+    ],
+    ids=str,
+)
 def test_every_way_to_convolve_is_the_convolution(layer, side, kind):
     """Against float64, a batch of another size after the first, and the filters of conv3 within a digit of torch's."""
     for n in (9, 13, 4):
@@ -246,15 +265,24 @@ def test_blocks_know_their_parameters():
 
 def test_vectors_are_as_wide_as_the_cpu_has_them():
     """In a process of its own: numba looks at it once."""
-    code = ("from dc_hpc.algorithm import kernels; import llvmlite.binding as llvm; "
-            "text = ''.join(kernels.compiled(kernels.five_wide).inspect_asm().values()); "
-            "print('zmm' in text or not llvm.get_host_cpu_features().get('avx512f'))")  # fmt: skip
+    code = (
+        "from dc_hpc.algorithm import kernels; import llvmlite.binding as llvm; "
+        "text = ''.join(kernels.compiled(kernels.direct_conv5).inspect_asm().values()); "
+        "print('zmm' in text or not llvm.get_host_cpu_features().get('avx512f'))"
+    )
     free = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU")}
     free["XDG_CACHE_HOME"] = os.devnull  # code that was kept has no text to look at
     assert subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True).stdout == "True\n"
     asked = free | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    assert subprocess.run([sys.executable, "-c", code.replace("'zmm' in text or not", "'zmm' not in text or")],
-                          env=asked, capture_output=True, text=True).stdout == "True\n"  # fmt: skip
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code.replace("'zmm' in text or not", "'zmm' not in text or")],
+            env=asked,
+            capture_output=True,
+            text=True,
+        ).stdout
+        == "True\n"
+    )
 
 
 def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
@@ -262,8 +290,11 @@ def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
 
     def settings():
-        return (torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32,
-                torch.utils.deterministic.fill_uninitialized_memory)  # fmt: skip
+        return (
+            torch.get_deterministic_debug_mode(),
+            torch.backends.cudnn.allow_tf32,
+            torch.utils.deterministic.fill_uninitialized_memory,
+        )
 
     before = settings()
     with pytest.raises(ValueError), cpu.exact():

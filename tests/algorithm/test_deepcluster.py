@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dc_hpc.algorithm as algorithm
-from dc_hpc.algorithm import SeenImages, Views, alexnet_small, deep_cluster, forward, fresh, lenet5
-from dc_hpc.algorithm.deepcluster import balanced_order, restore, state_tensors
+from dc_hpc.algorithm import ImageViews, Views, alexnet_small, deep_cluster, extract_features, init_state, lenet5
+from dc_hpc.algorithm.deepcluster import balanced_order, load_state, state_tensors
 
 VIEWS = Views(44, 32, (0.3,), (0.37,), "flip")
 SETTINGS = dict(k=6, cycles=4, batch_size=50, seed=3)
@@ -20,11 +20,11 @@ def seen():
     from sklearn.datasets import load_digits
 
     images = torch.from_numpy((load_digits().images[:400] * 255 / 16).round().astype(np.uint8)).unsqueeze(1)
-    return SeenImages(images, VIEWS)
+    return ImageViews(images, VIEWS)
 
 
 def start(seed=3, **settings):
-    return fresh(lenet5(), seed=seed, lr=0.1, momentum=0.5, weight_decay=1e-3)
+    return init_state(lenet5(), seed=seed, lr=0.1, momentum=0.5, weight_decay=1e-3)
 
 
 def run(state, seen, **changes):
@@ -46,7 +46,7 @@ def test_one_epoch_is_plain_sgd_on_the_pseudo_labels(seen):
     from dc_hpc.algorithm.nets import new_head
     from dc_hpc.algorithm.randomness import numpy_generator
 
-    plain = SeenImages(seen.images, Views(44, 32, (0.3,), (0.37,), "none"))
+    plain = ImageViews(seen.images, Views(44, 32, (0.3,), (0.37,), "none"))
     state = start()
     clustered, _ = run(state, plain, cycles=1)
     trunk, head = start().trunk, new_head(84, 6, seed=3, cycle=0)
@@ -101,7 +101,7 @@ def test_going_on_from_a_saved_state_gives_the_same_bits(seen, stop_after):
         next(phases)
     saved = {name: value.clone() for name, value in state_tensors(state).items()}
     resumed = start(seed=99)  # whatever is in it is replaced
-    restore(resumed, saved, cycle=state.cycle, phase=state.phase)
+    load_state(resumed, saved, cycle=state.cycle, phase=state.phase)
     rest = run(resumed, seen)
     assert [(p.index, p.phase, p.loss) for p in rest] == [(p.index, p.phase, p.loss) for p in whole[stop_after:]]
     assert all(torch.equal(a.pseudo_labels, b.pseudo_labels) for a, b in zip(rest, whole[stop_after:]))
@@ -117,7 +117,7 @@ def test_a_resumed_run_without_its_momentum_would_differ(seen):
         next(phases)
     saved = {name: value for name, value in state_tensors(state).items() if not name.startswith("momentum")}
     resumed = start()
-    restore(resumed, saved, cycle=state.cycle, phase=state.phase)
+    load_state(resumed, saved, cycle=state.cycle, phase=state.phase)
     assert [p.loss for p in run(resumed, seen)] != [p.loss for p in whole[4:]]
 
 
@@ -127,7 +127,7 @@ def test_dropout_resumes_too():
     settings_ = dict(k=4, cycles=2, batch_size=30, seed=1, pca=8, views=views)
 
     def begin():
-        return fresh(alexnet_small(), seed=1, lr=0.05, momentum=0.9, weight_decay=1e-4)
+        return init_state(alexnet_small(), seed=1, lr=0.05, momentum=0.9, weight_decay=1e-4)
 
     whole = list(deep_cluster(begin(), images, **settings_))
     state = begin()
@@ -136,7 +136,7 @@ def test_dropout_resumes_too():
         next(phases)
     torch.rand(17)  # whoever else uses the global generator changes nothing
     resumed = begin()
-    restore(resumed, state_tensors(state), cycle=state.cycle, phase=state.phase)
+    load_state(resumed, state_tensors(state), cycle=state.cycle, phase=state.phase)
     assert [p.loss for p in deep_cluster(resumed, images, **settings_)] == [whole[3].loss]
 
 
@@ -150,7 +150,7 @@ def test_the_global_generator_is_left_alone(seen):
 
 
 def test_no_parameter_of_the_algorithm_carries_labels():
-    for function in (deep_cluster, fresh, forward, algorithm.kmeans, algorithm.reduce_features):
+    for function in (deep_cluster, init_state, extract_features, algorithm.kmeans, algorithm.reduce_features):
         assert not {"labels", "targets", "y", "truth"} & set(inspect.signature(function).parameters)
 
 
@@ -168,8 +168,8 @@ def test_more_epochs_and_rarer_clusterings(seen):
 
 def test_features_do_not_depend_on_what_else_is_in_the_batch(seen):
     state = start()
-    features = forward(state.trunk, seen)
-    few = forward(state.trunk, SeenImages(seen.images[:37], VIEWS))
+    features = extract_features(state.trunk, seen)
+    few = extract_features(state.trunk, ImageViews(seen.images[:37], VIEWS))
     assert torch.allclose(features[:37], few, atol=1e-6) and not state.trunk.training
 
 
@@ -193,15 +193,18 @@ def test_balanced_order_shuffles_and_repeats():
     assert 200 < (labels[orders[0][:500]] == 0).sum() < 300
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(k=0), "k 0 must be between 1 and the 400 images"),
-    (dict(k=401), "k 401 must be between 1 and the 400 images"),
-    (dict(pca=85), "pca 85 must be between 1 and the 84 features"),
-    (dict(cycles=-1), "cycles -1 must be 0 or more"),
-    (dict(halt_cycle=0), "halt_cycle 0 must be 1 or more, or None for never"),
-    (dict(last_cycle="no"), "last_cycle 'no' is not one of train, skip"),
-    (dict(batch_size=0), "batch_size, reassign, epochs_per_cycle must be 1 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(k=0), "k 0 must be between 1 and the 400 images"),
+        (dict(k=401), "k 401 must be between 1 and the 400 images"),
+        (dict(pca=85), "pca 85 must be between 1 and the 84 features"),
+        (dict(cycles=-1), "cycles -1 must be 0 or more"),
+        (dict(halt_cycle=0), "halt_cycle 0 must be 1 or more, or None for never"),
+        (dict(last_cycle="no"), "last_cycle 'no' is not one of train, skip"),
+        (dict(batch_size=0), "batch_size, reassign, epochs_per_cycle must be 1 or more"),
+    ],
+)
 def test_arguments_that_do_not_fit_are_named(seen, change, message):
     with pytest.raises(ValueError, match=message):
         run(start(), seen, **change)

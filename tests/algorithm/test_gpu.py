@@ -1,6 +1,6 @@
 """Every stage of a run on a CUDA device against the same stage on the CPU; and a run as a whole, twice, bit by bit.
 
-    pytest -m gpu
+pytest -m gpu
 """
 
 import copy
@@ -15,7 +15,7 @@ from dc_hpc.algorithm.backends import cpu
 from dc_hpc.algorithm.clustering import kmeans
 from dc_hpc.algorithm.nets import initialise
 from dc_hpc.algorithm.probe import activations
-from dc_hpc.algorithm.views import TRAINING_VIEWS, SeenImages, Views
+from dc_hpc.algorithm.views import TRAINING_VIEWS, ImageViews, Views
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 
@@ -34,19 +34,21 @@ def images(n: int, channels: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, channels, 32, 32), dtype=np.uint8))
 
 
-def both(net: str) -> list[tuple[torch.nn.Sequential, SeenImages]]:
+def both(net: str) -> list[tuple[torch.nn.Sequential, ImageViews]]:
     """The same fresh trunk and images on the CPU and on the card."""
     trunk, channels = (lenet5(), 1) if net == "lenet5" else (alexnet_small(sobel="random"), 3)
     initialise(trunk, seed=3)
     views = Views(44, 32, COLOUR["mean"][:channels], COLOUR["std"][:channels], training="box_per_batch")
-    return [(copy.deepcopy(trunk).to(device), SeenImages(images(700, channels).to(device), views))
-            for device in ("cpu", "cuda")]  # fmt: skip
+    return [
+        (copy.deepcopy(trunk).to(device), ImageViews(images(700, channels).to(device), views))
+        for device in ("cpu", "cuda")
+    ]
 
 
 @pytest.mark.parametrize("training", TRAINING_VIEWS)
 def test_views(training):
     views = Views(45, 32, **COLOUR, training=training)
-    here, there = (SeenImages(images(40, 3).to(device), views) for device in ("cpu", "cuda"))
+    here, there = (ImageViews(images(40, 3).to(device), views) for device in ("cpu", "cuda"))
     assert torch.equal(there.clustering(slice(0, 40)).cpu(), here.clustering(slice(0, 40)))
     rows = torch.arange(9)
     a, b = (one.training(rows.to(one.images.device), np.random.default_rng(1)) for one in (here, there))

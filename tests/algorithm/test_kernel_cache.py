@@ -22,7 +22,7 @@ from dc_hpc.algorithm import kernels
 x, found = np.random.default_rng(0).normal(size=(3, 5, 640)).astype(np.float32), np.empty((3, 2))
 kernel = kernels.compiled(kernels.moments)
 kernel(x, found)
-kernels.compiled(kernels.five_wide)
+kernels.compiled(kernels.direct_conv5)
 loaded, compiled = sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
 print(json.dumps({"bits": found.tobytes().hex(), "kept": str(kernels._folder()), "loaded": loaded,
                   "compiled": compiled}))
@@ -90,8 +90,10 @@ def build(folder):
     (folder / "deep" / "code").write_bytes(b"machine code")
 
 
-@pytest.mark.parametrize("harm", ["a bit", "a byte less", "a file more", "a file less", "no seal", "writable", "a link",
-                                  "a dead link", "a file"])  # fmt: skip
+@pytest.mark.parametrize(
+    "harm",
+    ["a bit", "a byte less", "a file more", "a file less", "no seal", "writable", "a link", "a dead link", "a file"],
+)
 def test_harm_is_seen_and_mended(harm, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = kernel_cache.kept(["kind"], build)
@@ -130,8 +132,10 @@ def test_a_root_that_others_may_write_is_not_used(tmp_path, plain_bits):
 
 def test_many_that_build_at_once_leave_one_whole_folder(tmp_path, plain_bits):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    begun = [subprocess.Popen([sys.executable, "-c", PROCESS], env=environment, stdout=subprocess.PIPE, text=True)
-             for _ in range(4)]  # fmt: skip
+    begun = [
+        subprocess.Popen([sys.executable, "-c", PROCESS], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
     assert {json.loads(one.communicate()[0])["bits"] for one in begun} == {plain_bits}
     assert kernel_cache.is_whole(folder_in(tmp_path))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dc_hpc.algorithm.nets import (
-    NETS,
+    NET_BUILDERS,
     Sobel,
     alexnet,
     alexnet_small,
@@ -14,7 +14,7 @@ from dc_hpc.algorithm.nets import (
     new_head,
     parameter_count,
 )
-from dc_hpc.config.run_config import NETS as FACTS
+from dc_hpc.config.run_config import NET_SPECS
 
 
 def shapes(trunk, image):
@@ -31,7 +31,11 @@ def test_lenet5_is_the_papers():
     assert parameter_count(lenet5()) == 60_900
     found = shapes(lenet5(), torch.zeros(2, 1, 32, 32))
     assert [found[name] for name in ("conv1", "pool1", "conv2", "pool2")] == [
-        (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5)]  # fmt: skip
+        (6, 28, 28),
+        (6, 14, 14),
+        (16, 10, 10),
+        (16, 5, 5),
+    ]
     assert (found["fc1"], found["fc2"]) == ((120,), (84,))
 
 
@@ -48,8 +52,19 @@ def test_alexnet_small_is_the_authors():
     found = shapes(trunk, torch.zeros(2, 3, 32, 32))
     stages = ("sobel", "conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "relu5", "pool5", "fc1", "fc2")
     assert [found[stage] for stage in stages] == [
-        (2, 32, 32), (48, 9, 9), (48, 8, 8), (126, 7, 7), (126, 6, 6), (192, 4, 4), (192, 3, 3), (128, 2, 2),
-        (128, 2, 2), (128, 1, 1), (1024,), (1024,)]  # fmt: skip
+        (2, 32, 32),
+        (48, 9, 9),
+        (48, 8, 8),
+        (126, 7, 7),
+        (126, 6, 6),
+        (192, 4, 4),
+        (192, 3, 3),
+        (128, 2, 2),
+        (128, 2, 2),
+        (128, 1, 1),
+        (1024,),
+        (1024,),
+    ]
 
 
 @torch.no_grad()
@@ -58,13 +73,18 @@ def test_alexnet_is_that_of_appendix_a():
     assert round(parameter_count(trunk) / 1e6, 1) == 25.5
     found = shapes(trunk, torch.zeros(1, 3, 224, 224))
     assert [found[stage] for stage in ("conv1", "relu5", "pool5", "fc1", "fc2")] == [
-        (64, 55, 55), (256, 13, 13), (256, 6, 6), (2048,), (2048,)]  # fmt: skip
+        (64, 55, 55),
+        (256, 13, 13),
+        (256, 6, 6),
+        (2048,),
+        (2048,),
+    ]
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", NET_BUILDERS)
 @torch.no_grad()
 def test_the_facts_that_grids_are_checked_with_are_those_of_the_nets(name):
-    trunk, facts = NETS[name](), FACTS[name]
+    trunk, facts = NET_BUILDERS[name](), NET_SPECS[name]
     found = shapes(trunk, torch.zeros(1, facts.channels, facts.size, facts.size))
     assert facts.features == feature_dimension(trunk) == list(found.values())[-1][0]
     unprobed = ("sobel", "flatten", "dropout1", "dropout2")

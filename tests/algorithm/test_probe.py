@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dc_hpc.algorithm import SeenImages, Views, activations, fresh, lenet5, linear_probe
+from dc_hpc.algorithm import ImageViews, Views, activations, init_state, lenet5, linear_probe
 from dc_hpc.algorithm.probe import _new_classifier
 from dc_hpc.algorithm.randomness import numpy_generator
 
@@ -15,12 +15,12 @@ def digits():
 
     data = load_digits()
     images = torch.from_numpy((data.images * 255 / 16).round().astype(np.uint8)).unsqueeze(1)
-    return SeenImages(images, Views(44, 32, (0.3,), (0.37,))), torch.from_numpy(data.target)
+    return ImageViews(images, Views(44, 32, (0.3,), (0.37,))), torch.from_numpy(data.target)
 
 
 @pytest.fixture(scope="module")
 def trunk():
-    return fresh(lenet5(), seed=0, lr=0.1, momentum=0.1, weight_decay=0.0).trunk
+    return init_state(lenet5(), seed=0, lr=0.1, momentum=0.1, weight_decay=0.0).trunk
 
 
 def uncached_probe(trunk, seen, labels, *, flips, epochs, seed):
@@ -82,9 +82,12 @@ def test_activations_are_those_of_the_layers(digits, trunk):
 
 def test_mirrored_activations_are_those_of_mirrored_images(digits, trunk):
     seen, _ = digits
-    turned = SeenImages(seen.images.flip(-1), seen.views)
-    assert torch.allclose(activations(trunk, seen, ["conv2"], mirrored=True)["conv2"],
-                          activations(trunk, turned, ["conv2"])["conv2"], atol=1e-5)  # fmt: skip
+    turned = ImageViews(seen.images.flip(-1), seen.views)
+    assert torch.allclose(
+        activations(trunk, seen, ["conv2"], mirrored=True)["conv2"],
+        activations(trunk, turned, ["conv2"])["conv2"],
+        atol=1e-5,
+    )
 
 
 def test_the_probe_learns_what_is_linear_and_only_that(digits, trunk):

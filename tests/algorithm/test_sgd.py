@@ -69,6 +69,7 @@ print([name for name in sys.modules if name.split(".")[0] in ("sympy", "triton")
 
 def test_a_run_does_not_import_torchs_compiler(digits_root, tmp_path):
     """It takes a second, of a start that should take four."""
-    done = subprocess.run([sys.executable, "-c", RUN, digits_root, tmp_path], capture_output=True, text=True,
-                          cwd=Path(__file__).parent)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, digits_root, tmp_path], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
     assert done.stdout == "[]\n", done.stderr

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from dc_hpc.algorithm.views import SeenImages, Views, mirror, random_box
+from dc_hpc.algorithm.views import ImageViews, Views, mirror, random_box
 
 GREY = dict(mean=(0.286,), std=(0.3205,))
 COLOUR = dict(mean=(0.437, 0.443, 0.472), std=(0.198, 0.201, 0.197))
@@ -15,15 +15,27 @@ def images(n, c, side, seed=0):
     return torch.from_numpy(smooth)
 
 
-@pytest.mark.parametrize("channels, side, resize, crop, constants", [
-    (1, 28, 44, 32, GREY), (3, 32, 45, 32, COLOUR), (1, 8, 44, 32, GREY), (3, 32, 256, 224, COLOUR),
-    (3, 96, 45, 32, COLOUR),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "channels, side, resize, crop, constants",
+    [
+        (1, 28, 44, 32, GREY),
+        (3, 32, 45, 32, COLOUR),
+        (1, 8, 44, 32, GREY),
+        (3, 32, 256, 224, COLOUR),
+        (3, 96, 45, 32, COLOUR),
+    ],
+)
 def test_the_clustering_view_is_that_of_pil_and_torchvision(channels, side, resize, crop, constants):
     data = images(20, channels, side)
-    ours = SeenImages(data, Views(resize, crop, **constants)).clustering(slice(None))
-    theirs = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(crop), transforms.ToTensor(),
-                                 transforms.Normalize(constants["mean"], constants["std"])])  # fmt: skip
+    ours = ImageViews(data, Views(resize, crop, **constants)).clustering(slice(None))
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(resize),
+            transforms.CenterCrop(crop),
+            transforms.ToTensor(),
+            transforms.Normalize(constants["mean"], constants["std"]),
+        ]
+    )
     pictures = [Image.fromarray(one.permute(1, 2, 0).numpy().squeeze()) for one in data]
     reference = torch.stack([theirs(picture) for picture in pictures])
     assert torch.equal(ours, reference)
@@ -31,15 +43,15 @@ def test_the_clustering_view_is_that_of_pil_and_torchvision(channels, side, resi
 
 def test_the_clustering_view_is_the_same_built_once_or_on_the_fly(monkeypatch):
     data, views = images(9, 3, 32), Views(45, 32, **COLOUR)
-    kept = SeenImages(data, views)
+    kept = ImageViews(data, views)
     monkeypatch.setattr("dc_hpc.algorithm.views._KEPT_BYTES", 0)
-    lazy = SeenImages(data, views)
+    lazy = ImageViews(data, views)
     assert lazy._kept is None and kept._kept is not None
     assert torch.equal(kept.clustering(torch.tensor([3, 1])), lazy.clustering(torch.tensor([3, 1])))
 
 
 def test_flip_mirrors_about_half_of_the_images_and_changes_nothing_else():
-    seen = SeenImages(images(400, 1, 28), Views(44, 32, **GREY, training="flip"))
+    seen = ImageViews(images(400, 1, 28), Views(44, 32, **GREY, training="flip"))
     plain, batch = seen.clustering(slice(None)), seen.training(torch.arange(400), np.random.default_rng(0))
     same = torch.tensor([torch.equal(a, b) for a, b in zip(plain, batch)])
     mirrored = torch.tensor([torch.equal(a.flip(-1), b) for a, b in zip(plain, batch)])
@@ -48,7 +60,7 @@ def test_flip_mirrors_about_half_of_the_images_and_changes_nothing_else():
 
 def test_one_box_serves_a_whole_batch():
     data = images(1, 1, 28).repeat(6, 1, 1, 1)
-    seen = SeenImages(data, Views(44, 32, **GREY, training="box_per_batch"))
+    seen = ImageViews(data, Views(44, 32, **GREY, training="box_per_batch"))
     rng = np.random.default_rng(1)
     first, second = seen.training(torch.arange(6), rng), seen.training(torch.arange(6), rng)
     assert torch.equal(first, first[:1].expand_as(first))
@@ -57,7 +69,7 @@ def test_one_box_serves_a_whole_batch():
 
 def test_each_image_gets_its_own_box_and_mirror_in_appendix_a():
     data = images(1, 3, 32).repeat(8, 1, 1, 1)
-    seen = SeenImages(data, Views(256, 224, **COLOUR, training="box_per_image_flip"))
+    seen = ImageViews(data, Views(256, 224, **COLOUR, training="box_per_image_flip"))
     batch = seen.training(torch.arange(8), np.random.default_rng(1))
     assert batch.shape == (8, 3, 224, 224)
     assert len({batch[i].sum().item() for i in range(8)}) == 8
@@ -78,7 +90,7 @@ def test_boxes_have_the_areas_and_ratios_of_torchvision(height, width):
 
 def test_a_box_is_cut_and_resized_as_torchvision_does():
     data = images(4, 3, 32)
-    seen = SeenImages(data, Views(45, 32, **COLOUR, training="box_per_batch"))
+    seen = ImageViews(data, Views(45, 32, **COLOUR, training="box_per_batch"))
     top, left, height, width = random_box(32, 32, np.random.default_rng(5))
     whole = data.float() / 255
     reference = transforms.functional.resized_crop(whole, top, left, height, width, [32, 32], antialias=True)
@@ -91,11 +103,14 @@ def test_mirror_depends_on_the_generator_alone():
     assert torch.equal(mirror(batch, np.random.default_rng(2)), mirror(batch, np.random.default_rng(2)))
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(training="rotate"), "training view 'rotate' is not one of none, flip, box_per_batch"),
-    (dict(crop=64), "crop 64 is larger than resize 44"),
-    (dict(std=(1.0, 1.0)), "mean has 1 channels and std has 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(training="rotate"), "training view 'rotate' is not one of none, flip, box_per_batch"),
+        (dict(crop=64), "crop 64 is larger than resize 44"),
+        (dict(std=(1.0, 1.0)), "mean has 1 channels and std has 2"),
+    ],
+)
 def test_views_that_make_no_sense_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         Views(**(dict(resize=44, crop=32, **GREY) | change))
@@ -103,6 +118,6 @@ def test_views_that_make_no_sense_are_named(change, message):
 
 def test_images_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"images must be uint8 \(n, c, h, w\), not torch.float32 \(2, 1, 28, 28\)"):
-        SeenImages(torch.zeros(2, 1, 28, 28), Views(44, 32, **GREY))
+        ImageViews(torch.zeros(2, 1, 28, 28), Views(44, 32, **GREY))
     with pytest.raises(ValueError, match="images have 3 channels and the views' mean 1"):
-        SeenImages(images(2, 3, 32), Views(44, 32, **GREY))
+        ImageViews(images(2, 3, 32), Views(44, 32, **GREY))

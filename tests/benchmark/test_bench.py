@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dc_hpc.algorithm.agreement import agreement
 from dc_hpc.algorithm.clustering import kmeans, reduce_features
-from dc_hpc.algorithm.deepcluster import fresh
+from dc_hpc.algorithm.deepcluster import init_state
 from dc_hpc.algorithm.kmeans import int8
-from dc_hpc.algorithm.nets import NETS as OUR_NETS
-from dc_hpc.algorithm.views import SeenImages, Views
+from dc_hpc.algorithm.nets import NET_BUILDERS
+from dc_hpc.algorithm.views import ImageViews, Views
 from dc_hpc.bench import impossible
 from dc_hpc.benchmark import authors, authors_driver, clustering_stages, flop_counts, peers, scaling, startup
 from dc_hpc.benchmark.constants import NETWORKS, STAGES
@@ -27,14 +27,19 @@ from dc_hpc.benchmark.plain_nets import plain_net
 from dc_hpc.benchmark.sizes import setting
 from dc_hpc.benchmark.stages import run_stages
 from dc_hpc.benchmark.timing import KEYS, Invalid, Peer, Row, Stage, alternate, measure
-from dc_hpc.config.run_config import NETS
+from dc_hpc.config.run_config import NET_SPECS
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def bench(*words, **options):
-    return subprocess.run([sys.executable, "-m", "dc_hpc.bench", *map(str, words)], cwd=REPOSITORY,
-                          capture_output=True, text=True, **options)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "dc_hpc.bench", *map(str, words)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        **options,
+    )
 
 
 # --- the work ---
@@ -42,7 +47,7 @@ def bench(*words, **options):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_work_of_a_net_is_what_torch_counts(network):
-    facts, k, images = NETS[network], 7, 2
+    facts, k, images = NET_SPECS[network], 7, 2
     net, head = plain_net(network), torch.nn.Linear(facts.features, k)
     batch = torch.rand(images, facts.channels, facts.size, facts.size)
     layers = flop_counts.layers(net, facts.channels, facts.size)
@@ -100,9 +105,9 @@ def test_the_work_of_a_probe_by_hand():
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_plain_net_is_our_net(network):
-    facts = NETS[network]
-    trunk = OUR_NETS[network](batch_norm=True)
-    fresh(trunk, seed=3, lr=0.1, momentum=0.1, weight_decay=0.0)
+    facts = NET_SPECS[network]
+    trunk = NET_BUILDERS[network](batch_norm=True)
+    init_state(trunk, seed=3, lr=0.1, momentum=0.1, weight_decay=0.0)
     plain = plain_net(network)
     plain.load_state_dict(trunk.state_dict())
     assert [type(layer).__module__.split(".")[0] for layer in plain.modules()] == ["torch"] * len([*plain.modules()])
@@ -115,7 +120,7 @@ def test_pil_shows_what_our_views_show():
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8))
     views = Views(45, 32, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     theirs = torch.stack([peers.pil_images(images, views, mirror=False)[index] for index in range(20)])
-    torch.testing.assert_close(SeenImages(images, views).clustering(slice(None)), theirs)
+    torch.testing.assert_close(ImageViews(images, views).clustering(slice(None)), theirs)
 
 
 @pytest.mark.parametrize("peer", [peers.sklearn_pca, peers.faiss_pca])
@@ -146,8 +151,17 @@ def test_the_agreements_are_scikit_learns():
 
 
 def test_a_peer_that_computes_something_else_is_not_timed():
-    stage = Stage("pca", "lenet5", "1", 1.0, "FLOP", ours=lambda: 1.0, peers=(Peer("liar", lambda: 1.1),),
-                  difference=lambda a, b: abs(a - b), tolerance=0.01)  # fmt: skip
+    stage = Stage(
+        "pca",
+        "lenet5",
+        "1",
+        1.0,
+        "FLOP",
+        ours=lambda: 1.0,
+        peers=(Peer("liar", lambda: 1.1),),
+        difference=lambda a, b: abs(a - b),
+        tolerance=0.01,
+    )
     with pytest.raises(Invalid, match="liar gives another result than ours"):
         measure(stage, budget=0)
     not_a_number = replace(stage, difference=lambda a, b: float("nan"))
@@ -160,8 +174,12 @@ def test_a_peer_that_computes_something_else_is_not_timed():
 
 def test_ours_and_the_peers_are_called_in_turn():
     calls = []
-    seconds = alternate([lambda: calls.append("ours"), lambda: calls.append("peer")], budget=0, fewest=3,
-                        before=lambda: calls.append("before"))  # fmt: skip
+    seconds = alternate(
+        [lambda: calls.append("ours"), lambda: calls.append("peer")],
+        budget=0,
+        fewest=3,
+        before=lambda: calls.append("before"),
+    )
     assert calls == ["before", "ours", "before", "peer"] * 3
     assert [len(times) for times in seconds] == [3, 3]
 
@@ -194,8 +212,18 @@ def quick(tmp_path_factory):
 def test_every_stage_of_every_network_has_exactly_its_keys(quick):
     rows = quick[0]
     assert all(tuple(sorted(row)) == tuple(sorted(KEYS)) for row in rows)
-    assert sorted(KEYS) == ["achieved", "limit", "name", "network", "peer", "peer_seconds", "ratio", "seconds", "share",
-                            "size"]  # fmt: skip
+    assert sorted(KEYS) == [
+        "achieved",
+        "limit",
+        "name",
+        "network",
+        "peer",
+        "peer_seconds",
+        "ratio",
+        "seconds",
+        "share",
+        "size",
+    ]
     found = {(row["network"], row["name"]) for row in rows}
     assert found == {(network, stage) for network in NETWORKS for stage in STAGES}
 
@@ -223,19 +251,25 @@ def test_the_table_and_the_figure_are_there(quick):
     assert quick[3].startswith(b"\x89PNG") and len(quick[3]) > 10_000
 
 
-@pytest.mark.parametrize("words, said", [
-    (["--size", "huge"], "--size 'huge' is not allowed"),
-    (["--networks", "vgg"], "--networks 'vgg' is not allowed; allowed: lenet5"),
-    (["--stages", "views,vews"], "--stages 'vews' is not allowed"),
-    (["--stages", ""], "--stages names nothing"),
-    (["--figure", "a.gif"], "allowed: .png, .svg, .pdf"),
-    (["--threads", "0"], "--threads"),
-    (["--json", "/proc/nowhere/a.json"], "--json /proc/nowhere/a.json cannot be written"),
-    (["--growth", "--peer", "."], "benchmarks of their own"),
-    (["--start", "--growth"], "benchmarks of their own"),
-    (["--start", "--data", "/nowhere"], "/nowhere/FashionMNIST/raw/train-images-idx3-ubyte is missing; run: python"),
-    (["--peer", "."], "is no checkout of the authors' code"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--size", "huge"], "--size 'huge' is not allowed"),
+        (["--networks", "vgg"], "--networks 'vgg' is not allowed; allowed: lenet5"),
+        (["--stages", "views,vews"], "--stages 'vews' is not allowed"),
+        (["--stages", ""], "--stages names nothing"),
+        (["--figure", "a.gif"], "allowed: .png, .svg, .pdf"),
+        (["--threads", "0"], "--threads"),
+        (["--json", "/proc/nowhere/a.json"], "--json /proc/nowhere/a.json cannot be written"),
+        (["--growth", "--peer", "."], "benchmarks of their own"),
+        (["--start", "--growth"], "benchmarks of their own"),
+        (
+            ["--start", "--data", "/nowhere"],
+            "/nowhere/FashionMNIST/raw/train-images-idx3-ubyte is missing; run: python",
+        ),
+        (["--peer", "."], "is no checkout of the authors' code"),
+    ],
+)
 def test_bad_options_are_one_line(words, said):
     done = bench(*words)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
@@ -253,8 +287,10 @@ def test_the_exponent_of_a_power_law_is_found(power, factor):
 
 def test_growth_beyond_the_work_is_named():
     values = (100, 1000, 10_000)
-    points = {name: [{"seconds": 1e-6 * value**power, "memory": None, "work": 5.0 * value} for value in values]
-              for name, power in (("linear", 1.05), ("square", 2.0), ("flat", 0.1))}  # fmt: skip
+    points = {
+        name: [{"seconds": 1e-6 * value**power, "memory": None, "work": 5.0 * value} for value in values]
+        for name, power in (("linear", 1.05), ("square", 2.0), ("flat", 0.1))
+    }
     rows = [row for name, found in points.items() for row in scaling.with_exponents(name, "n", values, found)]
     assert [row["name"] for row in scaling.too_fast(rows)] == ["square"]
     assert {row["memory_exponent"] for row in rows} == {None}
@@ -358,16 +394,24 @@ def test_a_checkout_is_driven_and_its_parts_are_timed(checkout, fmnist_root):
     authors.check_checkout(checkout)
     found = authors.time_theirs(checkout, fmnist_root, authors.Sitting(cycles=3, epochs=2, turns=1), seed=0)
     assert {name: len(found[name]) for name in ("cycle", "features", "clustering", "training", "probe_epoch")} == {
-        "cycle": 2, "features": 2, "clustering": 2, "training": 2, "probe_epoch": 2}  # fmt: skip
+        "cycle": 2,
+        "features": 2,
+        "clustering": 2,
+        "training": 2,
+        "probe_epoch": 2,
+    }
     assert min(found["features"]) >= 0.02 and min(found["training"]) >= 0.03 and min(found["probe_epoch"]) >= 0.04
     assert min(found["cycle"]) >= 0.06 and found["start"][0] > 0 and found["threads"][0] >= 1
     assert not list(checkout.rglob("__pycache__"))
 
 
-@pytest.mark.parametrize("change, said", [
-    ("import not_there_at_all\n", "needs the package not_there_at_all, which is not installed"),
-    ("raise RuntimeError('wrong branch')\n", "ended with an error: RuntimeError: wrong branch"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("import not_there_at_all\n", "needs the package not_there_at_all, which is not installed"),
+        ("raise RuntimeError('wrong branch')\n", "ended with an error: RuntimeError: wrong branch"),
+    ],
+)
 def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change, said):
     (checkout / "utils.py").write_text(change)
     with pytest.raises(authors.InputError, match=said) as caught:
@@ -377,8 +421,15 @@ def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change,
 
 def test_a_whole_run_is_extrapolated_from_what_was_measured():
     ours = {"start": 2.0, "cycle": 3.0, "grouping": 1.0, "training": 2.0, "probe": 4.0}
-    theirs = {"start": 5.0, "cycle": 10.0, "features": 4.0, "clustering": 1.0, "training": 5.0, "probe_epoch": 7.0,
-              "threads": 2}  # fmt: skip
+    theirs = {
+        "start": 5.0,
+        "cycle": 10.0,
+        "features": 4.0,
+        "clustering": 1.0,
+        "training": 5.0,
+        "probe_epoch": 7.0,
+        "threads": 2,
+    }
     rows = {row.name: row for row in authors._rows(ours, theirs, authors.Sitting(2, 1, 2), slots=4)}
     assert (rows["run"].seconds, rows["run"].peer_seconds) == (2 + 50 + 98 + 4, 5 + 490 + 140)
     assert rows["cycle"].ratio == 10 / 3 and rows["cycle_grouping"].ratio == 5 and rows["probe_epoch"].ratio == 35
@@ -388,12 +439,27 @@ def test_a_whole_run_is_extrapolated_from_what_was_measured():
 
 
 def test_the_first_cycle_counts_as_a_start():
-    record = [{"stage": stage, "seconds": seconds} for stage, seconds in
-              [("load", 1.0), ("clustered", 4.0), ("trained", 6.0), ("clustered", 1.0), ("trained", 2.0),
-               ("clustered", 1.5), ("trained", 2.5), ("probe", 4.0)]]  # fmt: skip
+    record = [
+        {"stage": stage, "seconds": seconds}
+        for stage, seconds in [
+            ("load", 1.0),
+            ("clustered", 4.0),
+            ("trained", 6.0),
+            ("clustered", 1.0),
+            ("trained", 2.0),
+            ("clustered", 1.5),
+            ("trained", 2.5),
+            ("probe", 4.0),
+        ]
+    ]
     found = authors._ours_by_name([record, record], wall=25.0)
-    assert found == {"cycle": [3.0, 4.0] * 2, "grouping": [1.0, 1.5] * 2, "training": [2.0, 2.5] * 2,
-                     "probe": [4.0] * 2, "start": [25.0 - 21.0 + 6.5]}  # fmt: skip
+    assert found == {
+        "cycle": [3.0, 4.0] * 2,
+        "grouping": [1.0, 1.5] * 2,
+        "training": [2.0, 2.5] * 2,
+        "probe": [4.0] * 2,
+        "start": [25.0 - 21.0 + 6.5],
+    }
     assert authors._ours_by_name([record[:3] + record[-1:]], wall=15.0)["start"] == [1.0]
 
 

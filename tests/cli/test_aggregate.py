@@ -26,7 +26,7 @@ def tree(tmp_path_factory) -> Path:
     return outputs
 
 
-def run_door(outputs: Path, **options) -> None:
+def run_cli(outputs: Path, **options) -> None:
     door.aggregate(
         **({"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "document": None, "only": None} | options)
     )
@@ -35,7 +35,7 @@ def run_door(outputs: Path, **options) -> None:
 def collect(outputs: Path, **options) -> int:
     """The exit code of the door."""
     with pytest.raises(typer.Exit) as ended:
-        run_door(outputs, **options)
+        run_cli(outputs, **options)
     return ended.value.exit_code
 
 
@@ -53,14 +53,18 @@ def test_the_door_writes_tables_figures_and_a_page(tree, capsys):
         "fig_4a.md",
         "fig_4a.tex",
     } <= tables
-    shown = [[cell.strip() for cell in line.strip("|\n").split("|")]
-             for line in (tree / "tables" / "fig_4a.md").read_text().splitlines() if line.startswith("|")]  # fmt: skip
+    shown = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in (tree / "tables" / "fig_4a.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
     place, best = shown[0].index("accuracy %"), shown[0].index("best epoch %")
     assert [(line[0], line[place], line[best]) for line in shown[2:]] == [
-        ("5", "83.50", "84.00"), ("20", "80.50", "81.00"), ("200", "9.50", "10.00")]  # fmt: skip
-    assert {"fig_4a.png", "fig_4a.pdf", "nmi_fmnist.png"} <= {
-        path.name for path in (tree / "figures").iterdir()
-    }
+        ("5", "83.50", "84.00"),
+        ("20", "80.50", "81.00"),
+        ("200", "9.50", "10.00"),
+    ]
+    assert {"fig_4a.png", "fig_4a.pdf", "nmi_fmnist.png"} <= {path.name for path in (tree / "figures").iterdir()}
     assert (tree / "report.html").stat().st_size > 20_000
     assert "5 done, 1 failed, 1 damaged" in said
     assert "failed: fmnist-k200-seed5-" in said and "damaged: fmnist-k7-seed2-" in said
@@ -71,11 +75,7 @@ def test_the_door_writes_tables_figures_and_a_page(tree, capsys):
 def test_a_second_time_gives_the_same_bytes(tree):
     def everything():
         parts = (tree / "tables", tree / "figures", tree / "report.html")
-        return {
-            path: path.read_bytes()
-            for part in parts
-            for path in ([part] if part.is_file() else part.iterdir())
-        }
+        return {path: path.read_bytes() for part in parts for path in ([part] if part.is_file() else part.iterdir())}
 
     collect(tree)
     before = everything()
@@ -117,7 +117,7 @@ def test_a_run_without_a_name_is_one_line(tree, tmp_path):
     collect(tree)
     (tmp_path / "runs.csv").write_text("run_id,state,dataset,k,seed\n,done,svhn,5,1\nx,done,svhn,5,2\n")
     with pytest.raises(InputError, match="a run has no run_id"):
-        run_door(tmp_path / "again", runs=[tree / "tables" / "runs.csv", tmp_path / "runs.csv"])
+        run_cli(tmp_path / "again", runs=[tree / "tables" / "runs.csv", tmp_path / "runs.csv"])
 
 
 def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
@@ -125,25 +125,30 @@ def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
     document.write_text("Ours.\n\n<!-- fig_4a -->\nold\n<!-- end -->\n\nAnd <!-- claims -->\n<!-- end --> more.\n")
     assert collect(tree, document=document) == 0
     tables = {name: (tree / "tables" / f"{name}.md").read_text() for name in ("fig_4a", "claims")}
-    assert document.read_text() == (f"Ours.\n\n<!-- fig_4a -->\n{tables['fig_4a']}<!-- end -->\n\n"
-                                    f"And <!-- claims -->\n{tables['claims']}<!-- end --> more.\n")  # fmt: skip
+    assert document.read_text() == (
+        f"Ours.\n\n<!-- fig_4a -->\n{tables['fig_4a']}<!-- end -->\n\n"
+        f"And <!-- claims -->\n{tables['claims']}<!-- end --> more.\n"
+    )
     before = document.read_bytes()
     assert collect(tree, document=document) == 0 and document.read_bytes() == before
 
 
 def test_a_document_that_is_not_there_is_said_before_anything_is_written(tree, tmp_path):
     with pytest.raises(InputError, match="cannot be read .No such file or directory."):
-        run_door(tmp_path / "new", runs=[tree / "tables" / "runs.csv"], document=tmp_path / "none.md")
+        run_cli(tmp_path / "new", runs=[tree / "tables" / "runs.csv"], document=tmp_path / "none.md")
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("text, words", [
-    ("no table\n", "each table needs"),
-    ("<!-- fig_4a -->\nwithout an end\n", "each table needs"),
-    ("<!-- fig_4a -->\n<!-- end -->\n<!-- fig_4b -->\nno end\n<!-- end --> <!-- end -->\n", "each table needs"),
-    ("<!-- fig_99 -->\n<!-- end -->\n", "names fig_99, and .* has no table of that name"),
-    (None, "cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("no table\n", "each table needs"),
+        ("<!-- fig_4a -->\nwithout an end\n", "each table needs"),
+        ("<!-- fig_4a -->\n<!-- end -->\n<!-- fig_4b -->\nno end\n<!-- end --> <!-- end -->\n", "each table needs"),
+        ("<!-- fig_99 -->\n<!-- end -->\n", "names fig_99, and .* has no table of that name"),
+        (None, "cannot be read"),
+    ],
+)
 def test_a_document_that_names_no_table_is_left_alone(tree, tmp_path, text, words):
     document = tmp_path / "RESULTS.md"
     if text is not None:
@@ -190,7 +195,7 @@ def test_bad_input_is_one_line(tmp_path, make, options, words):
     outputs = tmp_path / "outputs"
     make(outputs)
     with pytest.raises(InputError, match=words):
-        run_door(outputs, **options)
+        run_cli(outputs, **options)
 
 
 def test_a_folder_that_cannot_be_written_is_bad_input(tree, tmp_path):
@@ -198,7 +203,7 @@ def test_a_folder_that_cannot_be_written_is_bad_input(tree, tmp_path):
     shutil.copytree(tree / "runs", outputs / "runs")
     (outputs / "tables").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
-        run_door(outputs)
+        run_cli(outputs)
 
 
 def test_nothing_is_written_through_a_link(tree, tmp_path):
@@ -207,18 +212,14 @@ def test_nothing_is_written_through_a_link(tree, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (outputs / "tables").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="symbolic link"):
-        run_door(outputs)
+        run_cli(outputs)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_the_command_ends_with_two_for_bad_input(tmp_path):
     command = [sys.executable, "-m", "dc_hpc.aggregate", "--outputs", str(tmp_path / "none")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (
-        ended.returncode == 2
-        and ended.stderr.startswith("dc_hpc: --outputs")
-        and ended.stderr.count("\n") == 1
-    )
+    assert ended.returncode == 2 and ended.stderr.startswith("dc_hpc: --outputs") and ended.stderr.count("\n") == 1
 
 
 def modules_after(code: str) -> set[str]:
@@ -241,7 +242,5 @@ def test_help_waits_for_nothing_and_the_report_needs_no_torch():
         "sklearn",
         "pydantic",
     }
-    rooms = "\n".join(
-        f"import dc_hpc.report.{path.stem}" for path in (ROOT / "dc_hpc" / "report").glob("[a-z]*.py")
-    )
+    rooms = "\n".join(f"import dc_hpc.report.{path.stem}" for path in (ROOT / "dc_hpc" / "report").glob("[a-z]*.py"))
     assert not modules_after(rooms) & {"torch", "matplotlib", "sklearn", "faiss"}

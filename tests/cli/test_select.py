@@ -33,7 +33,9 @@ def select(*arguments, cwd):
 def record(outputs, config, **result):
     directory = run_directory.create(outputs, config)
     number = run_directory.start_attempt(directory, {})
-    run_directory.update_attempt(directory, number, {"ended": "done", "seconds": [{"stage": "trained", "seconds": 1800.0}]})
+    run_directory.update_attempt(
+        directory, number, {"ended": "done", "seconds": [{"stage": "trained", "seconds": 1800.0}]}
+    )
     run_directory.finish(directory, result)
 
 
@@ -102,15 +104,18 @@ def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
     assert "regret of trusting IA: 4.50 points of median accuracy (best k: 10; best kept: 100)" in again.stdout
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "give either --span N"),
-    (["--span", 3, "--by", "k"], "give either --span N"),
-    (["--span", 3], "--span needs a grid whose runs differ in their seed only, not in k"),
-    (["--by", "lr"], "--by lr: IA is measured at the first clustering, which lr cannot change"),
-    (["--by", "pca"], "--by pca needs a grid whose runs differ in pca and seed only; they differ in k, seed"),
-    (["--by", "k", "--keep", 3], "--keep 3 would keep all 3 values of k"),
-    (["--by", "k", "--read"], "no IA run of k 10 is done; run this command without --read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give either --span N"),
+        (["--span", 3, "--by", "k"], "give either --span N"),
+        (["--span", 3], "--span needs a grid whose runs differ in their seed only, not in k"),
+        (["--by", "lr"], "--by lr: IA is measured at the first clustering, which lr cannot change"),
+        (["--by", "pca"], "--by pca needs a grid whose runs differ in pca and seed only; they differ in k, seed"),
+        (["--by", "k", "--keep", 3], "--keep 3 would keep all 3 values of k"),
+        (["--by", "k", "--read"], "no IA run of k 10 is done; run this command without --read"),
+    ],
+)
 def test_what_cannot_be_chosen_is_one_line(tmp_path, arguments, message):
     (tmp_path / "grid.yaml").write_text(K_GRID)
     done = select("--grid", "grid.yaml", *arguments, cwd=tmp_path)
@@ -119,8 +124,9 @@ def test_what_cannot_be_chosen_is_one_line(tmp_path, arguments, message):
 
 
 def test_missing_alignments_are_run_for_real(tmp_path, digits_root):
-    (tmp_path / "grid.yaml").write_text("base: fmnist\nprotocol: code\nfixed: {dataset: digits}\n"
-                                        "sweep: {k: [2, 30], seed: [1]}\n")  # fmt: skip
+    (tmp_path / "grid.yaml").write_text(
+        "base: fmnist\nprotocol: code\nfixed: {dataset: digits}\nsweep: {k: [2, 30], seed: [1]}\n"
+    )
     arguments = ["--grid", "grid.yaml", "--by", "k", "--keep", 1, "--seeds", 2, "--data", digits_root]
     done = select(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

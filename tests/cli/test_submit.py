@@ -56,16 +56,41 @@ def test_a_grid_is_run_then_nothing_is_left_to_do(place, digits_root):
 
 def test_the_runs_of_a_slot_and_of_one_process_are_the_same(place, digits_root):
     door("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "slots", cwd=place, check=0)
-    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "debug", "--cluster", "debug",
-         cwd=place, check=0)  # fmt: skip
+    door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--outputs",
+        "debug",
+        "--cluster",
+        "debug",
+        cwd=place,
+        check=0,
+    )
     for directory in run_directory.run_directories(place / "slots"):
         assert results(directory) == results(place / "debug" / "runs" / directory.name)
 
 
 def test_set_limit_and_several_grids(place, digits_root):
     (place / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]"))
-    out = door("submit", "--grid", "grid.yaml", "--grid", "more.yaml", "--data", digits_root, "--dry-run", "--limit", 2,
-               "--set", "cycles=2", cwd=place, check=0)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--grid",
+        "more.yaml",
+        "--data",
+        digits_root,
+        "--dry-run",
+        "--limit",
+        2,
+        "--set",
+        "cycles=2",
+        cwd=place,
+        check=0,
+    )
     assert counts(out.stdout)["new"] == 4 and "to submit: 2" in out.stdout
 
 
@@ -76,9 +101,15 @@ def heard():
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
     arguments = ["--grid", "grid.yaml", "--data", str(digits_root), "--set", "cycles=40"]
-    process = subprocess.Popen([sys.executable, "-m", "dc_hpc.submit", *arguments], cwd=place, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                               preexec_fn=heard)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dc_hpc.submit", *arguments],
+        cwd=place,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=heard,
+    )
     while process.poll() is None and not any(
         run_directory.state_of(d).cycles_done >= 2 for d in run_directory.run_directories(place / "outputs")
     ):
@@ -98,13 +129,18 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
 
 def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root):
     """Whoever reads its output has all of it at once, and need not wait for the runs."""
-    started = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "cycles=40", "--no-wait", cwd=place,
-                   check=0)  # fmt: skip
+    started = door(
+        "submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "cycles=40", "--no-wait", cwd=place, check=0
+    )
     assert "started" in started.stdout
-    assert not all(run_directory.state_of(one).name == "done" for one in run_directory.run_directories(place / "outputs"))
+    assert not all(
+        run_directory.state_of(one).name == "done" for one in run_directory.run_directories(place / "outputs")
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        states = [run_directory.state_of(directory).name for directory in run_directory.run_directories(place / "outputs")]
+        states = [
+            run_directory.state_of(directory).name for directory in run_directory.run_directories(place / "outputs")
+        ]
         if states == ["done"] * 3:
             return
         time.sleep(0.3)
@@ -116,7 +152,7 @@ def test_a_local_job_sees_the_cards_of_its_submitter(tmp_path, monkeypatch, card
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if cards is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
-    monkeypatch.setattr(launch, "Work", lambda *_, **__: partial(os.getenv, "CUDA_VISIBLE_DEVICES"))
+    monkeypatch.setattr(launch, "TaskPayload", lambda *_, **__: partial(os.getenv, "CUDA_VISIBLE_DEVICES"))
     job = launch.submit_local([], Execution("data"), slots=1, folder=tmp_path / "job", survive_logout=False)
     assert job.result() == cards
 
@@ -129,7 +165,9 @@ def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
     again = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "lr=1e5", "--dry-run", cwd=place)
     assert counts(again.stdout)["failed"] == 1 and "to submit: 3" in again.stdout
     door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
-    (failed,) = [one for one in run_directory.run_directories(place / "outputs") if run_directory.state_of(one).name == "failed"]
+    (failed,) = [
+        one for one in run_directory.run_directories(place / "outputs") if run_directory.state_of(one).name == "failed"
+    ]
     assert [one["ended"] for one in run_directory.attempts(failed)] == ["failed", "failed"]
 
 
@@ -170,8 +208,18 @@ def test_a_card_that_is_not_there_is_one_line_and_leaves_nothing(place, digits_r
 
 def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",
-               REPOSITORY / "slurm" / "default.yaml", cwd=place)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        REPOSITORY / "slurm" / "default.yaml",
+        cwd=place,
+    )
     assert out.returncode == 2 and "--cluster slurm needs sbatch" in out.stderr
     assert len(out.stderr.strip().splitlines()) == 1
 
@@ -193,15 +241,38 @@ def stand_in(place, monkeypatch):
 
 
 def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
-    (stand_in / "site.yaml").write_text("partition: low\naccount: lab7\nmemory_gb: 8\narray_throttle: 1\n"
-                                        "setup: [module load cuda]\nextra: {constraint: a100}\n")  # fmt: skip
+    (stand_in / "site.yaml").write_text(
+        "partition: low\naccount: lab7\nmemory_gb: 8\narray_throttle: 1\n"
+        "setup: [module load cuda]\nextra: {constraint: a100}\n"
+    )
     (stand_in / "grid.yaml").write_text(GRID + "resources: {minutes: 90, runs_per_task: 2}\n")
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site", "site.yaml",
-               "--yes", "--no-aggregate", cwd=stand_in, check=0)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        "site.yaml",
+        "--yes",
+        "--no-aggregate",
+        cwd=stand_in,
+        check=0,
+    )
     assert re.search(r"submitted job 77 \(grid-[0-9a-f]{8}\): 2 tasks", out.stdout)
     script = (stand_in / "sbatch.txt").read_text()
-    for line in ("--array=0-1%1", "--partition=low", "--account=lab7", "--mem=8GB", "--time=90", "--requeue",
-                 "--constraint=a100", "--job-name=grid-[0-9a-f]{8}"):  # fmt: skip
+    for line in (
+        "--array=0-1%1",
+        "--partition=low",
+        "--account=lab7",
+        "--mem=8GB",
+        "--time=90",
+        "--requeue",
+        "--constraint=a100",
+        "--job-name=grid-[0-9a-f]{8}",
+    ):
         assert re.search(f"^#SBATCH {line}$", script, re.M), script
     assert "module load cuda" in script and "SRUN_CPUS_PER_TASK" in script
     assert [run_directory.state_of(d).name for d in run_directory.run_directories(stand_in / "outputs")] == ["new"] * 3
@@ -209,8 +280,18 @@ def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
 
 def test_nothing_is_submitted_while_the_queue_cannot_be_seen(stand_in, digits_root):
     """sbatch may work while squeue does not: what waits would be submitted a second time."""
-    arguments = ["--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",
-                 REPOSITORY / "slurm" / "default.yaml", "--yes", "--no-aggregate"]  # fmt: skip
+    arguments = [
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        REPOSITORY / "slurm" / "default.yaml",
+        "--yes",
+        "--no-aggregate",
+    ]
     door("submit", *arguments, cwd=stand_in, check=0)
     (stand_in / "sbatch.txt").unlink()
     (stand_in / "tools" / "squeue").write_text("#!/bin/sh\nexit 1\n")
@@ -223,28 +304,67 @@ def test_each_grid_gets_its_own_arrays_and_resources(stand_in, digits_root):
     """A run that two grids share goes with the first."""
     (stand_in / "site.yaml").write_text("partition: low\n")
     (stand_in / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]") + "resources: {minutes: 7}\n")
-    out = door("submit", "--grid", "grid.yaml", "--grid", "more.yaml", "--data", digits_root, "--cluster", "slurm",
-               "--site", "site.yaml", "--yes", "--no-aggregate", cwd=stand_in, check=0)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--grid",
+        "more.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        "site.yaml",
+        "--yes",
+        "--no-aggregate",
+        cwd=stand_in,
+        check=0,
+    )
     assert re.findall(r"\((grid|more)-[0-9a-f]{8}\): (\d) tasks", out.stdout) == [("grid", "3"), ("more", "1")]
     assert "#SBATCH --time=7\n" in (stand_in / "sbatch.txt").read_text()
 
 
 def test_a_refusing_cluster_is_one_line(stand_in, digits_root, monkeypatch):
     monkeypatch.setenv("ANSWER", "exit 1")
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site",
-               REPOSITORY / "slurm" / "default.yaml", "--yes", cwd=stand_in)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        REPOSITORY / "slurm" / "default.yaml",
+        "--yes",
+        cwd=stand_in,
+    )
     assert out.returncode == 2 and "sbatch refused" in out.stderr and "Traceback" not in out.stderr
 
 
-@pytest.mark.parametrize("text, message", [
-    ("partition: 'low\\nrm -rf ~'\n", "1: partition"),
-    ("partion: low\n", "1: unknown key 'partion'; did you mean \"partition\"?"),
-    ("gpus: -1\n", "1: gpus -1 is not allowed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("partition: 'low\\nrm -rf ~'\n", "1: partition"),
+        ("partion: low\n", "1: unknown key 'partion'; did you mean \"partition\"?"),
+        ("gpus: -1\n", "1: gpus -1 is not allowed"),
+    ],
+)
 def test_a_wrong_site_is_refused_with_its_line(stand_in, digits_root, text, message):
     (stand_in / "site.yaml").write_text(text)
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site", "site.yaml",
-               cwd=stand_in)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        "site.yaml",
+        cwd=stand_in,
+    )
     assert out.returncode == 2 and message in out.stderr and not (stand_in / "outputs").exists()
 
 
@@ -270,17 +390,40 @@ def test_the_console_script_has_the_same_doors(place, digits_root):
     script = Path(sys.executable).with_name("dc-hpc")
     helped = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
     assert all(name in helped.stdout for name in ("submit", "aggregate", "fetch"))
-    bill = subprocess.run([script, "submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run"], cwd=place,
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    bill = subprocess.run(
+        [script, "submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "to submit: 3" in bill.stdout
 
 
 def test_figure_4a_small_on_fashion_mnist_killed_in_the_middle(tmp_path, fmnist_root):
     """The first whole path on real data: run, die by SIGKILL, run again, finish, nothing left."""
-    arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, "--set", "cycles=2", "--set",
-                 "k=[5, 20]", "--set", "seed=[2, 5]", "--set", "probe_epochs=2"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "dc_hpc.submit", *map(str, arguments)], cwd=tmp_path, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    arguments = [
+        "--grid",
+        REPOSITORY / "jobs" / "fmnist_k.yaml",
+        "--data",
+        fmnist_root,
+        "--set",
+        "cycles=2",
+        "--set",
+        "k=[5, 20]",
+        "--set",
+        "seed=[2, 5]",
+        "--set",
+        "probe_epochs=2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dc_hpc.submit", *map(str, arguments)],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     while process.poll() is None and not any(
         run_directory.state_of(d).cycles_done >= 1 for d in run_directory.run_directories(tmp_path / "outputs")
     ):

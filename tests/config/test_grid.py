@@ -58,12 +58,21 @@ def test_a_product_in_the_order_of_the_file(tmp_path):
 
 
 def test_union_zip_ranges_and_fixed(tmp_path):
-    text = HEAD + ("fixed: {cycles: 3}\nsweep:\n  - {seed: 1..3}\n"
-                   "  - {seed: [7, 10..11], zip: {k: [6, 7], lr: [1, 1e-3]}}\n")  # fmt: skip
+    text = HEAD + (
+        "fixed: {cycles: 3}\nsweep:\n  - {seed: 1..3}\n  - {seed: [7, 10..11], zip: {k: [6, 7], lr: [1, 1e-3]}}\n"
+    )
     points = expand(tmp_path, text).points
     assert [(p.seed, p.k, p.lr) for p in points] == [
-        (1, 5, 0.1), (2, 5, 0.1), (3, 5, 0.1), (7, 6, 1.0), (7, 7, 0.001), (10, 6, 1.0), (10, 7, 0.001), (11, 6, 1.0),
-        (11, 7, 0.001)]  # fmt: skip
+        (1, 5, 0.1),
+        (2, 5, 0.1),
+        (3, 5, 0.1),
+        (7, 6, 1.0),
+        (7, 7, 0.001),
+        (10, 6, 1.0),
+        (10, 7, 0.001),
+        (11, 6, 1.0),
+        (11, 7, 0.001),
+    ]
     assert {p.cycles for p in points} == {3}
 
 
@@ -71,7 +80,11 @@ def test_words_mean_what_a_scientist_means(tmp_path):
     text = HEAD + "sweep: {seed: [1], pca: [off, 40], batch_norm: [on, off], halt_cycle: [never, 3], probe: off}\n"
     points = expand(tmp_path, text).points
     assert [(p.pca, p.batch_norm, p.halt_cycle, p.probe) for p in points[:4]] == [
-        (None, True, None, ()), (None, True, 3, ()), (None, False, None, ()), (None, False, 3, ())]  # fmt: skip
+        (None, True, None, ()),
+        (None, True, 3, ()),
+        (None, False, None, ()),
+        (None, False, 3, ()),
+    ]
     layers = expand(tmp_path, HEAD + "sweep: {seed: [1], probe: [[conv2, fc1], conv1]}\n").points
     assert [p.probe for p in layers] == [("conv2", "fc1"), ("conv1",)]
     fixed = expand(tmp_path, HEAD + "fixed: {probe: [conv2, fc1]}\nsweep: {seed: [1]}\n").points
@@ -98,9 +111,15 @@ def test_set_overrides(tmp_path):
     assert {p.protocol for p in expand(tmp_path, text, protocol="text").points} == {"text"}
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("cycles=2", ("cycles", 2)), ("k=[5, 20]", ("k", [5, 20])), ("lr=1e-3", ("lr", 0.001)), ("pca=off", ("pca", "off")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("cycles=2", ("cycles", 2)),
+        ("k=[5, 20]", ("k", [5, 20])),
+        ("lr=1e-3", ("lr", 0.001)),
+        ("pca=off", ("pca", "off")),
+    ],
+)
 def test_set_is_read_as_in_a_grid(text, expected):
     assert parse_override(text) == expected
 
@@ -114,8 +133,13 @@ def test_resources_change_no_run(tmp_path):
 def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
     def name_with(pixel):
         images = np.full((4, 8, 8), pixel, np.uint8)
-        np.savez(tmp_path / "mine.npz", train_images=images, train_labels=np.arange(4), test_images=images,
-                 test_labels=np.arange(4))  # fmt: skip
+        np.savez(
+            tmp_path / "mine.npz",
+            train_images=images,
+            train_labels=np.arange(4),
+            test_images=images,
+            test_labels=np.arange(4),
+        )
         grid = expand(tmp_path, HEAD + "fixed: {dataset: mine, k: 2}\nsweep: {seed: [1]}\n")
         assert grid.points[0].data_digest
         return run_id(grid.points[0])
@@ -124,45 +148,60 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
     assert names[0] == names[1] != names[2] and names[0].startswith("mine-k2-seed1-")
 
 
-@pytest.mark.parametrize("text, message", [
-    ("base: fmnist\nprotocol: code\n", "sweep is missing"),
-    ("base: fmnist\nsweep: {seed: [1]}\n", "protocol is missing"),
-    ("base: fmist\nprotocol: code\nsweep: {seed: [1]}\n", "1: base 'fmist' is not allowed; did you mean \"fmnist\"?"),
-    ("base: fmnist\nprotocol: cod\nsweep: {seed: [1]}\n", "2: protocol 'cod' is not allowed; did you mean \"code\"?"),
-    (HEAD + "swep: {seed: [1]}\n", "3: unknown key 'swep'; did you mean \"sweep\"?"),
-    (HEAD + "sweep: {sed: [1]}\n", "3: unknown key 'sed'; did you mean \"seed\"?"),
-    (HEAD + "sweep:\n  seed: [1]\n  k: []\n", "5: k is an empty list"),
-    (HEAD + "sweep: []\n", "3: sweep is empty"),
-    (HEAD + "sweep: 3\n", "3: sweep must map settings to lists"),
-    (HEAD + "sweep:\n  seed: [1, 1]\n", "stands twice"),
-    (HEAD + "sweep:\n  - {seed: 1..3}\n  - {seed: [3]}\n", "stands twice"),
-    (HEAD + "sweep:\n  seed: [1]\n  k: [5, 0]\n", "5: k 0 is not allowed; allowed: greater than or equal to 1"),
-    (HEAD + "fixed:\n  sobel: yes\nsweep: {seed: [1]}\n", "4: sobel 'yes' is not allowed"),
-    (HEAD + "fixed:\n  lr: fast\nsweep: {seed: [1]}\n", "4: lr 'fast' is not allowed; allowed: a number"),
-    (HEAD + "fixed:\n  pca: 400\nsweep: {seed: [1]}\n", "4: pca 400 is larger than the 84 features of lenet5"),
-    (HEAD + "fixed: {seed: 1}\nsweep: {seed: [1]}\n", "3: seed is both fixed and swept"),
-    (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
-    (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),
-    (HEAD + "sweep: {seed: [1], zip: {k: [5, 6], lr: [0.1]}}\n", "3: zip needs lists of one length"),
-    (HEAD + "sweep: {seed: [1], zip: {k: [5, 6]}}\n", "3: zip pairs two settings or more"),
-    (HEAD + "sweep: {seed: 1..1000, k: 1..1000}\n", "1000000 points; a grid has at most 100000"),
-    (HEAD + "sweep: {seed: [1]}\nresources: {minute: 3}\n", "4: unknown key 'minute'; did you mean \"minutes\"?"),
-    (HEAD + "sweep: {seed: [1]}\nresources: {minutes: 0}\n", "4: minutes 0 is not allowed"),
-    (HEAD + "fixed: {dataset: mine}\nsweep: {seed: [1]}\n", "3: dataset 'mine' is neither one of fmnist, mnist, svhn"),
-    (HEAD + "fixed: {seed: 1, seed: 2}\nsweep: {k: [1]}\n", "3:"),
-    (HEAD + "sweep: {seed: &a [1], k: *a}\n", "3:"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("base: fmnist\nprotocol: code\n", "sweep is missing"),
+        ("base: fmnist\nsweep: {seed: [1]}\n", "protocol is missing"),
+        (
+            "base: fmist\nprotocol: code\nsweep: {seed: [1]}\n",
+            "1: base 'fmist' is not allowed; did you mean \"fmnist\"?",
+        ),
+        (
+            "base: fmnist\nprotocol: cod\nsweep: {seed: [1]}\n",
+            "2: protocol 'cod' is not allowed; did you mean \"code\"?",
+        ),
+        (HEAD + "swep: {seed: [1]}\n", "3: unknown key 'swep'; did you mean \"sweep\"?"),
+        (HEAD + "sweep: {sed: [1]}\n", "3: unknown key 'sed'; did you mean \"seed\"?"),
+        (HEAD + "sweep:\n  seed: [1]\n  k: []\n", "5: k is an empty list"),
+        (HEAD + "sweep: []\n", "3: sweep is empty"),
+        (HEAD + "sweep: 3\n", "3: sweep must map settings to lists"),
+        (HEAD + "sweep:\n  seed: [1, 1]\n", "stands twice"),
+        (HEAD + "sweep:\n  - {seed: 1..3}\n  - {seed: [3]}\n", "stands twice"),
+        (HEAD + "sweep:\n  seed: [1]\n  k: [5, 0]\n", "5: k 0 is not allowed; allowed: greater than or equal to 1"),
+        (HEAD + "fixed:\n  sobel: yes\nsweep: {seed: [1]}\n", "4: sobel 'yes' is not allowed"),
+        (HEAD + "fixed:\n  lr: fast\nsweep: {seed: [1]}\n", "4: lr 'fast' is not allowed; allowed: a number"),
+        (HEAD + "fixed:\n  pca: 400\nsweep: {seed: [1]}\n", "4: pca 400 is larger than the 84 features of lenet5"),
+        (HEAD + "fixed: {seed: 1}\nsweep: {seed: [1]}\n", "3: seed is both fixed and swept"),
+        (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
+        (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),
+        (HEAD + "sweep: {seed: [1], zip: {k: [5, 6], lr: [0.1]}}\n", "3: zip needs lists of one length"),
+        (HEAD + "sweep: {seed: [1], zip: {k: [5, 6]}}\n", "3: zip pairs two settings or more"),
+        (HEAD + "sweep: {seed: 1..1000, k: 1..1000}\n", "1000000 points; a grid has at most 100000"),
+        (HEAD + "sweep: {seed: [1]}\nresources: {minute: 3}\n", "4: unknown key 'minute'; did you mean \"minutes\"?"),
+        (HEAD + "sweep: {seed: [1]}\nresources: {minutes: 0}\n", "4: minutes 0 is not allowed"),
+        (
+            HEAD + "fixed: {dataset: mine}\nsweep: {seed: [1]}\n",
+            "3: dataset 'mine' is neither one of fmnist, mnist, svhn",
+        ),
+        (HEAD + "fixed: {seed: 1, seed: 2}\nsweep: {k: [1]}\n", "3:"),
+        (HEAD + "sweep: {seed: &a [1], k: *a}\n", "3:"),
+    ],
+)
 def test_a_wrong_grid_is_refused_in_one_line_with_its_place(tmp_path, text, message):
     with pytest.raises(InputError) as caught:
         expand(tmp_path, text)
     assert message in str(caught.value) and "grid.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("cycles", "write key=value"),
-    ("cycle=2", "unknown key 'cycle'; did you mean \"cycles\"?"),
-    ("k=[5", "--set k=[5: value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("cycles", "write key=value"),
+        ("cycle=2", "unknown key 'cycle'; did you mean \"cycles\"?"),
+        ("k=[5", "--set k=[5: value"),
+    ],
+)
 def test_a_wrong_set_is_refused(text, message):
     with pytest.raises(InputError, match=re.escape(message)):
         parse_override(text)

@@ -47,12 +47,38 @@ def test_what_does_not_change_the_result_is_not_in_the_name():
 
 
 def test_every_other_field_is_in_the_name():
-    other = {"dataset": "mnist", "k": 6, "seed": 1, "cycles": 3, "last_cycle": "train", "batch_norm": False, "lr": 0.2,
-             "momentum": 0.2, "weight_decay": 0.1, "batch_size": 64, "kmeans_init": "random", "resize": 50,
-             "mean": (0.1,), "std": (0.1,), "training_view": "none", "data_digest": "0" * 64, "pca": 3,
-             "halt_cycle": 2, "reassign": 2, "epochs_per_cycle": 2, "kmeans_iterations": 3, "probe": (),
-             "probe_flip": False, "probe_average_pool": 2, "probe_epochs": 3, "probe_lr": 0.1, "probe_momentum": 0.1,
-             "probe_weight_decay": 0.1, "probe_batch_size": 3, "labels": True}  # fmt: skip
+    other = {
+        "dataset": "mnist",
+        "k": 6,
+        "seed": 1,
+        "cycles": 3,
+        "last_cycle": "train",
+        "batch_norm": False,
+        "lr": 0.2,
+        "momentum": 0.2,
+        "weight_decay": 0.1,
+        "batch_size": 64,
+        "kmeans_init": "random",
+        "resize": 50,
+        "mean": (0.1,),
+        "std": (0.1,),
+        "training_view": "none",
+        "data_digest": "0" * 64,
+        "pca": 3,
+        "halt_cycle": 2,
+        "reassign": 2,
+        "epochs_per_cycle": 2,
+        "kmeans_iterations": 3,
+        "probe": (),
+        "probe_flip": False,
+        "probe_average_pool": 2,
+        "probe_epochs": 3,
+        "probe_lr": 0.1,
+        "probe_momentum": 0.1,
+        "probe_weight_decay": 0.1,
+        "probe_batch_size": 3,
+        "labels": True,
+    }
     # crop and net follow from each other, sobel from the net, resume_leak needs a halt
     untested = {"net", "crop", "sobel", "resume_leak", "protocol", "features"}
     assert set(other) | untested == set(RunConfig.model_fields)
@@ -78,8 +104,13 @@ def test_the_protocol_is_read_off_the_fields(base):
 
 
 def test_the_baselines_are_those_of_table_1():
-    found = {base: tuple(BASELINES[base][name] for name in ("lr", "weight_decay", "momentum", "batch_norm", "cycles",
-                                                          "k", "pca", "batch_size")) for base in BASELINES}  # fmt: skip
+    found = {
+        base: tuple(
+            BASELINES[base][name]
+            for name in ("lr", "weight_decay", "momentum", "batch_norm", "cycles", "k", "pca", "batch_size")
+        )
+        for base in BASELINES
+    }
     assert found["fmnist"] == (0.1, 0.001, 0.1, True, 50, 5, None, 128)
     assert found["svhn"] == (0.1, 0.001, 0.5, True, 100, 200, 256, 64)
     assert found["cifar10"] == (0.1, 0.001, 0.9, True, 100, 1000, 256, 64)
@@ -91,25 +122,28 @@ def test_cifar10_is_normalised_with_the_constants_of_svhn_in_the_authors_code_on
     assert config("cifar10", "text").mean == (0.4914, 0.4822, 0.4465)
 
 
-@pytest.mark.parametrize("base, change, message", [
-    ("fmnist", dict(k=0), "k 0 is not allowed; allowed: greater than or equal to 1"),
-    ("fmnist", dict(k=60_001), "k 60001 is larger than the 60000 images of fmnist"),
-    ("fmnist", dict(k="many"), "k 'many' is not allowed; allowed: a whole number"),
-    ("fmnist", dict(k=5.0), "k 5.0 is not allowed; allowed: a whole number"),
-    ("fmnist", dict(lr=float("nan")), "lr nan is not allowed"),
-    ("fmnist", dict(halt_cycle=0), "halt_cycle 0 is not allowed; allowed: greater than or equal to 1"),
-    ("fmnist", dict(pca=85), "pca 85 is larger than the 84 features of lenet5; allowed: 1 to 84, or off"),
-    ("fmnist", dict(net="lenet"), "net 'lenet' is not allowed; did you mean \"lenet5\"?"),
-    ("fmnist", dict(sobel="fixed"), "sobel fixed needs three colours and lenet5 reads one"),
-    ("fmnist", dict(dataset="svhn"), "net lenet5 reads 1 channels and dataset svhn has 3"),
-    ("fmnist", dict(probe=("relu5",)), "probe layer relu5 is not in lenet5; allowed: conv1"),
-    ("fmnist", dict(probe=("bn1",), batch_norm=False), "probe layer bn1 is not in lenet5"),
-    ("fmnist", dict(dataset="a\nb"), "allowed: letters, digits and . _ -"),
-    ("fmnist", dict(labels=True, halt_cycle=3), "labels on trains on the truth and never clusters"),
-    ("fmnist", dict(resume_leak=3), "resume_leak 3 needs a halt_cycle of at most 3"),
-    ("svhn", dict(crop=31), "crop 31 does not fit alexnet_small; allowed: 32"),
-    ("svhn", dict(mean=(0.1,)), "mean needs 3 numbers for alexnet_small"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "base, change, message",
+    [
+        ("fmnist", dict(k=0), "k 0 is not allowed; allowed: greater than or equal to 1"),
+        ("fmnist", dict(k=60_001), "k 60001 is larger than the 60000 images of fmnist"),
+        ("fmnist", dict(k="many"), "k 'many' is not allowed; allowed: a whole number"),
+        ("fmnist", dict(k=5.0), "k 5.0 is not allowed; allowed: a whole number"),
+        ("fmnist", dict(lr=float("nan")), "lr nan is not allowed"),
+        ("fmnist", dict(halt_cycle=0), "halt_cycle 0 is not allowed; allowed: greater than or equal to 1"),
+        ("fmnist", dict(pca=85), "pca 85 is larger than the 84 features of lenet5; allowed: 1 to 84, or off"),
+        ("fmnist", dict(net="lenet"), "net 'lenet' is not allowed; did you mean \"lenet5\"?"),
+        ("fmnist", dict(sobel="fixed"), "sobel fixed needs three colours and lenet5 reads one"),
+        ("fmnist", dict(dataset="svhn"), "net lenet5 reads 1 channels and dataset svhn has 3"),
+        ("fmnist", dict(probe=("relu5",)), "probe layer relu5 is not in lenet5; allowed: conv1"),
+        ("fmnist", dict(probe=("bn1",), batch_norm=False), "probe layer bn1 is not in lenet5"),
+        ("fmnist", dict(dataset="a\nb"), "allowed: letters, digits and . _ -"),
+        ("fmnist", dict(labels=True, halt_cycle=3), "labels on trains on the truth and never clusters"),
+        ("fmnist", dict(resume_leak=3), "resume_leak 3 needs a halt_cycle of at most 3"),
+        ("svhn", dict(crop=31), "crop 31 does not fit alexnet_small; allowed: 32"),
+        ("svhn", dict(mean=(0.1,)), "mean needs 3 numbers for alexnet_small"),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused_in_one_line(base, change, message):
     with pytest.raises(InputError) as caught:
         config(base, **change)
@@ -122,9 +156,15 @@ def test_an_unknown_setting_names_the_nearest():
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine
-@given(st.dictionaries(st.sampled_from([name for name in RunConfig.model_fields if name != "protocol"]), st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 10**12), st.floats(), st.text(max_size=5), st.lists(st.integers())),
-    max_size=4))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from([name for name in RunConfig.model_fields if name != "protocol"]),
+        st.one_of(
+            st.none(), st.booleans(), st.integers(-5, 10**12), st.floats(), st.text(max_size=5), st.lists(st.integers())
+        ),
+        max_size=4,
+    )
+)
 def test_any_settings_give_a_config_or_one_line(changes):
     try:
         one = config(**changes)

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dc_hpc.config.yaml_reader import Document, nearest, parse_scalar, parse_yaml, read_yaml, shown
+from dc_hpc.config.yaml_reader import Document, did_you_mean, parse_scalar, parse_yaml, read_yaml, shown
 from dc_hpc.errors import InputError
 
 # By hand from YAML 1.2's core schema, with the forms that a person types.
@@ -81,9 +81,18 @@ def test_a_document_with_its_lines() -> None:
     }
     assert document.name == "jobs/a.yaml"
     lines = {
-        (): 2, ("base",): 2, ("sweep",): 3, ("sweep", "k"): 4, ("sweep", "k", 0): 4, ("sweep", "k", 2): 5,
-        ("sweep", "seed"): 6, ("list",): 7, ("list", 0): 8, ("list", 1, "lr"): 10, ("setup",): 11,
-    }  # fmt: skip
+        (): 2,
+        ("base",): 2,
+        ("sweep",): 3,
+        ("sweep", "k"): 4,
+        ("sweep", "k", 0): 4,
+        ("sweep", "k", 2): 5,
+        ("sweep", "seed"): 6,
+        ("list",): 7,
+        ("list", 0): 8,
+        ("list", 1, "lr"): 10,
+        ("setup",): 11,
+    }
     assert {path: document.line(path) for path in lines} == lines
     assert document.line(("sweep", "momentum")) == 3  # not there: where it would be
     with pytest.raises(AttributeError):
@@ -181,10 +190,17 @@ def test_depth_20_is_allowed() -> None:
     assert value == []
 
 
-NOT_ONE_VALUE = (
-    ["a: 1", "- 1", "-", "{a: 1}", "#5", "5 # five", "5\n---\n6", "5\n...", "[1", "[1]]", "[1] # one"]
-    + ["*a", "&a 1", "!t 1", ".nan", "1e999", "9" * 5000, "@x", "'x", "\0"]
-)  # fmt: skip
+NOT_ONE_VALUE = ["a: 1", "- 1", "-", "{a: 1}", "#5", "5 # five", "5\n---\n6", "5\n...", "[1", "[1]]", "[1] # one"] + [
+    "*a",
+    "&a 1",
+    "!t 1",
+    ".nan",
+    "1e999",
+    "9" * 5000,
+    "@x",
+    "'x",
+    "\0",
+]
 
 
 @pytest.mark.parametrize("text", NOT_ONE_VALUE)
@@ -284,7 +300,7 @@ def test_names_and_texts_in_messages_are_short_and_printable() -> None:
     ],
 )
 def test_nearest(word: object, allowed: list[str], answer: str) -> None:
-    assert nearest(word, allowed) == answer
+    assert did_you_mean(word, allowed) == answer
 
 
 # ---- fuzz: a Document or an InputError, and nothing else
@@ -293,13 +309,11 @@ PIECES = st.sampled_from(
     [*"abk:-?,[]{}#&*!|>'\"%@`~ \n\t.0159eE+_=<\\\u0085\u2028\ufeff", ": ", "- ", "\n  ", "\n- ", "a: "]
     + ["---\n", "...\n", "%YAML 1.1\n", "%TAG ! x\n", "&a ", "*a ", "!!str ", "<<: ", "? ", "\\x00", "\\U"]
     + [".inf", "1e999", "9" * 30, '"', "|2\n", ">-\n", "\r\n", "é"]
-)  # fmt: skip
+)
 
 
 def fuzz(examples: int) -> settings:
-    return settings(
-        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def survives(text: str) -> None:
@@ -335,9 +349,13 @@ WORDS = st.text(string.ascii_letters + "_", min_size=1, max_size=6).filter(
     lambda word: word.lower() not in ("null", "true", "false")
 )
 LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False) | st.text(string.printable, max_size=12) | WORDS
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(string.printable, max_size=12)
+    | WORDS
+)
 NESTED = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
@@ -360,9 +378,7 @@ class PlainDumper(yaml.SafeDumper):
         return True
 
 
-PlainDumper.add_representer(
-    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
-)
+PlainDumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
 @fuzz(2500)
@@ -383,9 +399,7 @@ def equal_nested(one: object, other: object) -> bool:
 
 
 def test_importing_the_reader_loads_no_array_library() -> None:
-    heavy = (
-        "import sys, dc_hpc.config.yaml_reader; print({'torch', 'numpy', 'pydantic'} & {*sys.modules})"
-    )
+    heavy = "import sys, dc_hpc.config.yaml_reader; print({'torch', 'numpy', 'pydantic'} & {*sys.modules})"
     command, root = [sys.executable, "-c", heavy], Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout == "set()\n"

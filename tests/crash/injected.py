@@ -24,8 +24,24 @@ import safetensors.numpy  # noqa: F401
 
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
-CALLS = ("openat", "mkdirat", "write", "fsync", "close", "renameat", "renameat2", "rename", "linkat", "unlinkat",
-         "unlink", "newfstatat", "fstat", "getdents64", "read", "lseek")  # fmt: skip
+CALLS = (
+    "openat",
+    "mkdirat",
+    "write",
+    "fsync",
+    "close",
+    "renameat",
+    "renameat2",
+    "rename",
+    "linkat",
+    "unlinkat",
+    "unlink",
+    "newfstatat",
+    "fstat",
+    "getdents64",
+    "read",
+    "lseek",
+)
 HISTORY = [{"cycle": cycle, "reassign": True, "nmi_true": 0.25 + cycle, "loss": 1.5} for cycle in range(5)]
 FAILED, WRONG = 3, 5
 
@@ -37,7 +53,9 @@ def tensors(cycle: int) -> dict[str, np.ndarray]:
 
 def save(directory: Path, cycle: int = 3) -> None:
     """One save."""
-    run_directory.save_checkpoint(directory, cycle=cycle, phase="trained", tensors=tensors(cycle), history=HISTORY[: cycle + 1])
+    run_directory.save_checkpoint(
+        directory, cycle=cycle, phase="trained", tensors=tensors(cycle), history=HISTORY[: cycle + 1]
+    )
 
 
 def recover(directory: Path) -> None:
@@ -89,9 +107,13 @@ def _injected(work, directory: Path, inject: list[str]) -> dict:
     _, status = os.waitpid(child, 0)
     said = tracer.communicate()[1]
     lines = trace.read_text().splitlines()
-    return {"code": os.waitstatus_to_exitcode(status), "calls": Counter(re.split(r"\(", one)[0] for one in lines),
-            "hit": sum("(INJECTED)" in one or "SIGKILL" in one for one in lines), "said": said,
-            "last": lines[-3:]}  # fmt: skip
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "calls": Counter(re.split(r"\(", one)[0] for one in lines),
+        "hit": sum("(INJECTED)" in one or "SIGKILL" in one for one in lines),
+        "said": said,
+        "last": lines[-3:],
+    }
 
 
 def _outcome(work, directory: Path) -> int:

@@ -58,8 +58,9 @@ def run_with_failing_calls(directory: Path, root: Path, rule: str) -> tuple[int 
     gate, opener = nursery().Pipe(duplex=False)
     process = nursery().Process(target=_run_when_let, args=(directory, root, gate, said))
     process.start()
-    with subprocess.Popen(["strace", "-f", "-q", "-o", "/dev/null", "-e", rule, "-p", str(process.pid)],
-                          stderr=subprocess.DEVNULL) as tracer:  # fmt: skip
+    with subprocess.Popen(
+        ["strace", "-f", "-q", "-o", "/dev/null", "-e", rule, "-p", str(process.pid)], stderr=subprocess.DEVNULL
+    ) as tracer:
         while f"TracerPid:\t{tracer.pid}" not in Path(f"/proc/{process.pid}/status").read_text():
             assert tracer.poll() is None, "strace could not attach"
             time.sleep(0.001)

@@ -52,6 +52,8 @@ def test_what_is_kept_costs_less_than_a_fiftieth_of_a_run(fmnist_root, tmp_path,
     assert run(directory, Execution(str(fmnist_root), save_seconds=save_seconds)) == "done"
     whole = time.perf_counter() - started
     parts = ", ".join(f"{name} {one:.3f}" for name, one in sorted(spent.items(), key=lambda pair: -pair[1]))
-    print(f"save_seconds {save_seconds}: {sum(spent.values()):.3f} s of {whole:.1f} s, "
-          f"{100 * sum(spent.values()) / whole:.2f} %: {parts}")  # fmt: skip
+    print(
+        f"save_seconds {save_seconds}: {sum(spent.values()):.3f} s of {whole:.1f} s, "
+        f"{100 * sum(spent.values()) / whole:.2f} %: {parts}"
+    )
     assert sum(spent.values()) < 0.02 * whole

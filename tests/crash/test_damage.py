@@ -29,8 +29,10 @@ def two(digits_root, tmp_path_factory):
     places = []
     for seed in (1, 2):
         outputs = tmp_path_factory.mktemp("two") / "outputs"
-        done, stopped, ia = (new_run(outputs, digits_root, seed=seed, **changes) for changes in (
-            SETTINGS, {**SETTINGS, "cycles": 4}, {"cycles": 0, "probe": ()}))  # fmt: skip
+        done, stopped, ia = (
+            new_run(outputs, digits_root, seed=seed, **changes)
+            for changes in (SETTINGS, {**SETTINGS, "cycles": 4}, {"cycles": 0, "probe": ()})
+        )
         phases = iter(range(9))
         run(stopped, Execution(str(digits_root), save_seconds=0), stop=lambda p=phases: next(p) == 3)
         assert [run(one, Execution(str(digits_root))) for one in (done, ia)] == ["done", "done"]
@@ -163,15 +165,24 @@ def test_arrays_of_a_future_format_are_refused(two, tmp_path):
     assert "format 2" in complaints[0] and checkpoint.cycle < 9 and not newer.exists()
     dump = feature_dumps.features_path(directory, 0)
     found = feature_dumps.read_features(directory, 0)
-    atomic_files.replace_bytes(dump, serialization.hdf5_bytes(found, {"format": 2, "run_id": directory.name, "cycle": 0, "k": 6}))
+    atomic_files.replace_bytes(
+        dump, serialization.hdf5_bytes(found, {"format": 2, "run_id": directory.name, "cycle": 0, "k": 6})
+    )
     with pytest.raises(DamagedFile, match="format 2"):
         feature_dumps.read_features(directory, 0)
 
 
-@pytest.mark.parametrize("name", [
-    "features/c0000.h5", "metrics.csv", "attempts/0001.json", "checkpoints", "config.json",
-    *[pytest.param(one, marks=pytest.mark.crash) for one in ("features/c0001.h5", "newest", "features gone")],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "features/c0000.h5",
+        "metrics.csv",
+        "attempts/0001.json",
+        "checkpoints",
+        "config.json",
+        *[pytest.param(one, marks=pytest.mark.crash) for one in ("features/c0001.h5", "newest", "features gone")],
+    ],
+)
 def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digits_root, tmp_path, name):
     changes = {**SETTINGS, "cycles": 4, "seed": 1}
     directory = shutil.copytree(two[0][1]["stopped"], tmp_path / "runs" / two[0][1]["stopped"].name)
@@ -191,10 +202,14 @@ def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digi
     assert [error.path for error in damaged_files(directory)] == ([spoilt[0]] if "attempts" in name else [])
 
 
-@pytest.mark.parametrize("name", [
-    "result.json", "trunk.safetensors",
-    *[pytest.param(one, marks=pytest.mark.crash) for one in ("metrics.csv", "features/c0001.h5", "config.json")],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "result.json",
+        "trunk.safetensors",
+        *[pytest.param(one, marks=pytest.mark.crash) for one in ("metrics.csv", "features/c0001.h5", "config.json")],
+    ],
+)
 def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, tmp_path, name):
     changes = {**SETTINGS, "seed": 1}
     directory = shutil.copytree(two[0][1]["done"], tmp_path / "runs" / two[0][1]["done"].name)
@@ -206,7 +221,10 @@ def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, 
     seen = door("status", "check", "--outputs", tmp_path, cwd=tmp_path)
     assert seen.returncode == 1 and Path(name).name in seen.stdout and "1 of 1 runs are damaged" in seen.stdout
     if name == "result.json":  # is looked at whenever the state is asked for
-        assert run_directory.state_of(directory).name == "resumable" and "result.json" in run_directory.state_of(directory).reason
+        assert (
+            run_directory.state_of(directory).name == "resumable"
+            and "result.json" in run_directory.state_of(directory).reason
+        )
     else:
         put_aside(directory, damaged)
     run_directory.create(tmp_path, small_config(digits_root, **changes))

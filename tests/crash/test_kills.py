@@ -48,10 +48,13 @@ def undisturbed(digits_root, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("seed, kills", [
-    *[(seed, 5) for seed in range(4)],
-    *[pytest.param(seed, 10, marks=pytest.mark.crash) for seed in range(100, 130)],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "seed, kills",
+    [
+        *[(seed, 5) for seed in range(4)],
+        *[pytest.param(seed, 10, marks=pytest.mark.crash) for seed in range(100, 130)],
+    ],
+)
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(digits_root, tmp_path, undisturbed, seed, kills):
     """20 kills over 4 runs every day; 300 over 30 in `make crash`."""
     changes = LONG | {"cycles": kills * 12 // 5}  # long enough for all of them
@@ -95,14 +98,18 @@ def test_living_attempts_of_one_run_do_no_harm(digits_root, tmp_path, undisturbe
 WORKER = """
 import sys
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.scheduler.worker import Work
-Work(tuple(sys.argv[2:]), Execution(sys.argv[1], save_seconds=0), parallel_runs=2, attempts=3)()
+from dc_hpc.scheduler.worker import TaskPayload
+TaskPayload(tuple(sys.argv[2:]), Execution(sys.argv[1], save_seconds=0), parallel_runs=2, attempts=3)()
 """
 
 
 def start_worker(root, directories):
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(root), *map(str, directories)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(root), *map(str, directories)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def children_of(pid):
@@ -129,7 +136,9 @@ def test_a_killed_worker_leaves_no_process_and_no_damage(digits_root, tmp_path, 
         os.kill(pid, signal.SIGKILL)
     worker.communicate()
     assert not left
-    assert all(run_directory.state_of(directory).name == "resumable" for directory in directories)  # saved, not computed out
+    assert all(
+        run_directory.state_of(directory).name == "resumable" for directory in directories
+    )  # saved, not computed out
     for directory, one in zip(directories, changes):
         assert finish(directory, digits_root) == "done"
         assert results(directory) == undisturbed(**one)

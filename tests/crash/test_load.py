@@ -32,22 +32,29 @@ def change_a_digit(path):
 
 
 DAMAGES = [
-    ("result.json", flip), ("result.json", change_a_digit), ("result.json", lambda path: path.write_text("")),
+    ("result.json", flip),
+    ("result.json", change_a_digit),
+    ("result.json", lambda path: path.write_text("")),
     ("result.json", lambda path: path.write_text(json.dumps({"format": 2}))),
-    ("config.json", flip), ("config.json", lambda path: path.unlink()),
+    ("config.json", flip),
+    ("config.json", lambda path: path.unlink()),
     ("metrics.csv", lambda path: path.write_text(path.read_text().replace("0.1", "0.2"))),
     ("metrics.csv", lambda path: path.write_bytes(path.read_bytes()[:-20])),
-    ("attempts/0001.json", flip), ("attempts/0001.json", lambda path: path.write_bytes(path.read_bytes()[:40])),
-]  # fmt: skip
+    ("attempts/0001.json", flip),
+    ("attempts/0001.json", lambda path: path.write_bytes(path.read_bytes()[:40])),
+]
 
 
 @pytest.fixture
 def many(tmp_path, monkeypatch):
     """Makes runs that are done, without waiting for the disk; every tenth is damaged afterwards."""
+
     def make(count, damaged):
         monkeypatch.setattr(os, "fsync", lambda handle: None)
-        made = [record(tmp_path / "outputs", config_of("fmnist", seed=seed, cycles=2), accuracy=accuracy_of(seed))
-                for seed in range(count)]  # fmt: skip
+        made = [
+            record(tmp_path / "outputs", config_of("fmnist", seed=seed, cycles=2), accuracy=accuracy_of(seed))
+            for seed in range(count)
+        ]
         bad = {}
         for number, directory in enumerate(made[::10] if damaged else []):
             name, spoil = DAMAGES[number % len(DAMAGES)]
@@ -93,16 +100,21 @@ def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
 def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs, pause):
     outputs = tmp_path / "outputs"
     paths = os.pathsep.join((str(TESTS), str(TESTS.parent)))
-    crowd = subprocess.Popen([sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs), str(pause)],
-                             env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    crowd = subprocess.Popen(
+        [sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs), str(pause)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not outputs.is_dir() and crowd.poll() is None:
         time.sleep(0.05)
     looks, working = 0, True
     while working:
         working = crowd.poll() is None  # the last look comes after the last run
         for name in ("status", "aggregate"):
-            said = door(name, "--outputs", outputs, *(["--jobs", tmp_path] if name == "aggregate" else []),
-                        cwd=tmp_path)  # fmt: skip
+            said = door(
+                name, "--outputs", outputs, *(["--jobs", tmp_path] if name == "aggregate" else []), cwd=tmp_path
+            )
             early = said.returncode == 2 and "no run in" in said.stderr
             assert (said.returncode == 0 or early) and "Traceback" not in said.stderr, said.stderr
             assert "damaged" not in said.stdout, said.stdout
@@ -120,12 +132,17 @@ def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs, paus
 def test_ten_thousand_runs_are_aggregated(many, tmp_path):
     names, bad = many(10_000, damaged=True)
     outputs, begun = tmp_path / "outputs", time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "dc_hpc.aggregate", "--outputs", outputs, "--jobs", tmp_path],
-                               cwd=TESTS.parent, stdout=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dc_hpc.aggregate", "--outputs", outputs, "--jobs", tmp_path],
+        cwd=TESTS.parent,
+        stdout=subprocess.DEVNULL,
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    print(f"aggregate of 10,000 run directories, {len(bad)} damaged: {time.monotonic() - begun:.0f} s, "
-          f"{usage.ru_utime + usage.ru_stime:.0f} s of CPU, peak {usage.ru_maxrss / 1024:.0f} MiB")  # fmt: skip
+    print(
+        f"aggregate of 10,000 run directories, {len(bad)} damaged: {time.monotonic() - begun:.0f} s, "
+        f"{usage.ru_utime + usage.ru_stime:.0f} s of CPU, peak {usage.ru_maxrss / 1024:.0f} MiB"
+    )
     assert process.returncode == 0
     rows = rows_of(outputs)
     assert all(rows[name]["state_reason"] for name in bad)

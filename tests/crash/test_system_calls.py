@@ -30,8 +30,12 @@ class Injector:
     """The server of injected.py."""
 
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("injected.py")], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("injected.py")],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def do(self, work, directory, *inject):
         self.process.stdin.write(json.dumps({"work": work, "directory": str(directory), "inject": inject}) + "\n")
@@ -81,7 +85,10 @@ def check_and_go_on(directory: Path) -> None:
         assert run_directory.load_checkpoint(directory)[0].cycle == 3
         end(directory)
     assert set(good(directory)) == {"features/c0000.h5", "trunk.safetensors", "metrics.csv", "result.json"}
-    assert feature_dumps.read_features(directory, 0)["features"].shape == (500, 8) and len(feature_dumps.read_trunk(directory)) == 2
+    assert (
+        feature_dumps.read_features(directory, 0)["features"].shape == (500, 8)
+        and len(feature_dumps.read_trunk(directory)) == 2
+    )
     assert len(metrics_csv.read_metrics(directory)) == 4 and run_directory.read_result(directory)["ia"] == 0.5
     assert not [path for path in directory.rglob("*") if path.name.endswith(".tmp")]
 
@@ -93,8 +100,9 @@ def sites(injector, place, work):
     return [(call, seen["calls"][call]) for call in CALLS if seen["calls"].get(call)]
 
 
-WAYS = pytest.mark.parametrize("step", [pytest.param(SHARE, id="some"),
-                                        pytest.param(1, id="all", marks=pytest.mark.crash)])  # fmt: skip
+WAYS = pytest.mark.parametrize(
+    "step", [pytest.param(SHARE, id="some"), pytest.param(1, id="all", marks=pytest.mark.crash)]
+)
 
 
 @WAYS
@@ -142,8 +150,16 @@ def reference(digits_root, tmp_path_factory):
 
 
 def door_of_run(directory, root, **more):
-    command = [sys.executable, "-m", "dc_hpc.experiment.run", str(directory), "--data", str(root),
-               "--save-seconds", "0"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "dc_hpc.experiment.run",
+        str(directory),
+        "--data",
+        str(root),
+        "--save-seconds",
+        "0",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, **more)
     return done.returncode, done.stderr
 
@@ -154,29 +170,47 @@ def assert_one_line(code, said):
     assert "Traceback" not in said and len(said.splitlines()) <= 2, said
 
 
-@pytest.mark.parametrize("call, error, when", [
-    ("fsync", "ENOSPC", "3+"),
-    *[pytest.param(call, error, when, marks=pytest.mark.crash) for call in ("fsync", "renameat", "linkat", "mkdirat")
-      for error in ERRORS for when in ("1", "1+", "3+", "6", "9") if (call, error, when) != ("fsync", "ENOSPC", "3+")],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, error, when",
+    [
+        ("fsync", "ENOSPC", "3+"),
+        *[
+            pytest.param(call, error, when, marks=pytest.mark.crash)
+            for call in ("fsync", "renameat", "linkat", "mkdirat")
+            for error in ERRORS
+            for when in ("1", "1+", "3+", "6", "9")
+            if (call, error, when) != ("fsync", "ENOSPC", "3+")
+        ],
+    ],
+)
 def test_a_true_run_says_one_line_and_goes_on_later(injector, digits_root, tmp_path, reference, call, error, when):
     directory = new_run(tmp_path / "outputs", digits_root, features="every")
-    rule = f"inject=?{call},?{call}2:error={error}:when={when}" if call == "renameat" else \
-        f"inject={call}:error={error}:when={when}"  # fmt: skip
+    rule = (
+        f"inject=?{call},?{call}2:error={error}:when={when}"
+        if call == "renameat"
+        else f"inject={call}:error={error}:when={when}"
+    )
     assert_one_line(*run_with_failing_calls(directory, digits_root, rule))
     assert run(directory, Execution(str(digits_root))) == "done"
     assert good(directory) == reference
 
 
-@pytest.mark.parametrize("limit", [
-    1 << 10, pytest.param(0, marks=pytest.mark.crash), pytest.param(1 << 15, marks=pytest.mark.crash),
-    pytest.param(1 << 17, marks=pytest.mark.crash), pytest.param(1 << 18, marks=pytest.mark.crash),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "limit",
+    [
+        1 << 10,
+        pytest.param(0, marks=pytest.mark.crash),
+        pytest.param(1 << 15, marks=pytest.mark.crash),
+        pytest.param(1 << 17, marks=pytest.mark.crash),
+        pytest.param(1 << 18, marks=pytest.mark.crash),
+    ],
+)
 def test_no_file_may_grow(digits_root, tmp_path, reference, limit):
     """RLIMIT_FSIZE, under which HDF5 by itself brings Python down."""
     directory = new_run(tmp_path, digits_root, features="every")
-    code, said = door_of_run(directory, digits_root,
-                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))  # fmt: skip
+    code, said = door_of_run(
+        directory, digits_root, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
     assert code == 1
     assert_one_line(code, said)
     assert run(directory, Execution(str(digits_root))) == "done"
@@ -195,8 +229,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("free", [pytest.param(0, marks=pytest.mark.crash), 90,
-                                  pytest.param(300, marks=pytest.mark.crash)])  # fmt: skip
+@pytest.mark.parametrize(
+    "free", [pytest.param(0, marks=pytest.mark.crash), 90, pytest.param(300, marks=pytest.mark.crash)]
+)
 def test_a_full_disk(digits_root, small_disk, reference, free):
     """free: KiB left when the run begins. Once there is room again it ends as if nothing had been."""
     directory = new_run(small_disk / "outputs", digits_root, features="every")
@@ -207,8 +242,12 @@ def test_a_full_disk(digits_root, small_disk, reference, free):
     assert code == 1 and "No space left on device" in said, said
     assert_one_line(code, said)
     for door in ("status", "aggregate"):
-        seen = subprocess.run([sys.executable, "-m", f"dc_hpc.{door}", "--outputs", small_disk / "outputs"],
-                              capture_output=True, text=True, cwd=Path(__file__).parents[2])  # fmt: skip
+        seen = subprocess.run(
+            [sys.executable, "-m", f"dc_hpc.{door}", "--outputs", small_disk / "outputs"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
         assert "Traceback" not in seen.stderr and seen.returncode in (0, 2), seen.stderr
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)

@@ -15,6 +15,13 @@ import dc_hpc.experiment.run  # noqa: F401
 from dc_hpc.algorithm.backends import kernels
 
 if kernels.available():
-    for kernel in (kernels.moments, kernels.rectified_maxima, kernels.to_winners, kernels.through_batch_norm,
-                   kernels.from_rows, kernels.five_wide, kernels.five_wide_filters):  # fmt: skip
+    for kernel in (
+        kernels.moments,
+        kernels.rectified_maxima,
+        kernels.to_winners,
+        kernels.through_batch_norm,
+        kernels.from_rows,
+        kernels.direct_conv5,
+        kernels.direct_conv5_filters,
+    ):
         kernels.compiled(kernel)

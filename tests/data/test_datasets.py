@@ -27,7 +27,7 @@ from support import official_formats as true
 from typer.testing import CliRunner
 
 from dc_hpc.data import custom, official
-from dc_hpc.data.custom import data_digest, find_own_data, read_own_data
+from dc_hpc.data.custom import data_digest, find_custom_data, read_custom_data
 from dc_hpc.data.official import Dataset, fetch, load, verify
 from dc_hpc.errors import InputError
 from dc_hpc.fetch import app
@@ -393,8 +393,8 @@ def test_folder_zip_and_npz_give_the_same_arrays(tmp_path: Path, channels: int) 
     true.write_zip(tmp_path / "c.zip", files)
     true.write_zip(tmp_path / "d.zip", files, prefix="d/")
     for name, classes in (("a", ("0", "1", "2")), ("b", tuple(CLASSES)), ("c", tuple(CLASSES)), ("d", tuple(CLASSES))):
-        path = find_own_data(name, tmp_path)
-        arrays = read_own_data(path)
+        path = find_custom_data(name, tmp_path)
+        arrays = read_custom_data(path)
         assert arrays.classes == classes
         assert np.array_equal(arrays.train_images, train[0]) and np.array_equal(arrays.test_images, test[0])
         assert np.array_equal(arrays.train_labels, train[1]) and np.array_equal(arrays.test_labels, test[1])
@@ -409,7 +409,7 @@ def test_one_colour_image_makes_all_colour_and_a_palette_is_colour(tmp_path: Pat
     files = true.png_files(train, test, CLASSES)
     true.write_folder(tmp_path / "own", files)
     Image.fromarray(train[0][0, 0]).convert("RGB").quantize(256).save(tmp_path / "own/train/ant/00000.png")
-    arrays = read_own_data(tmp_path / "own")
+    arrays = read_custom_data(tmp_path / "own")
     assert arrays.train_images.shape == (8, 3, 5, 7) and arrays.test_images.shape == (5, 3, 5, 7)
     assert np.array_equal(arrays.train_images, np.repeat(train[0], 3, axis=1))
 
@@ -421,7 +421,7 @@ def test_jpeg_capital_suffixes_and_dot_files(tmp_path: Path) -> None:
     true.write_folder(tmp_path / "own", files)
     true.write_zip(tmp_path / "zipped.zip", files | {"__MACOSX/train/a/1.JPEG": b"", "README.txt": b"hello"})
     for name in ("own", "zipped.zip"):
-        arrays = read_own_data(tmp_path / name)
+        arrays = read_custom_data(tmp_path / name)
         assert len(arrays.train_images) == 2 and (arrays.train_images == 128).all()
 
 
@@ -441,9 +441,14 @@ def test_npz_labels_become_indices_into_the_classes(
     labels = [draw.integers(0, top + 1, count).astype(dtype) for count in n]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "own.npz"
-        np.savez(path, train_images=np.asfortranarray(images[0]), train_labels=labels[0], test_images=images[1],
-                 test_labels=labels[1])  # fmt: skip
-        arrays = read_own_data(path)
+        np.savez(
+            path,
+            train_images=np.asfortranarray(images[0]),
+            train_labels=labels[0],
+            test_images=images[1],
+            test_labels=labels[1],
+        )
+        arrays = read_custom_data(path)
     for given_images, given_labels, read_images, read_labels in (
         (images[0], labels[0], arrays.train_images, arrays.train_labels),
         (images[1], labels[1], arrays.test_images, arrays.test_labels),
@@ -483,16 +488,16 @@ def test_digest_of_a_folder_keeps_names_and_contents_apart(tmp_path: Path) -> No
 
 
 def test_data_sets_are_found_in_one_form_only(tmp_path: Path) -> None:
-    assert find_own_data("own", tmp_path) is None and find_own_data("own", tmp_path / "nowhere") is None
+    assert find_custom_data("own", tmp_path) is None and find_custom_data("own", tmp_path / "nowhere") is None
     (tmp_path / "own").mkdir()
-    assert find_own_data("own", tmp_path) == tmp_path / "own"
+    assert find_custom_data("own", tmp_path) == tmp_path / "own"
     (tmp_path / "own.zip").write_bytes(b"")
     with pytest.raises(InputError, match="own.zip and .*/own are there together: only one"):
-        find_own_data("own", tmp_path)
+        find_custom_data("own", tmp_path)
     for name in ("", ".own", "-own", "a/b", "..", "a" * 65, "a b", "a\n", "é"):
         with pytest.raises(InputError, match="allowed are 1 to 64 of A-Z"):
-            find_own_data(name, tmp_path)
-    assert find_own_data("a.b-c_1", tmp_path) is None
+            find_custom_data(name, tmp_path)
+    assert find_custom_data("a.b-c_1", tmp_path) is None
 
 
 NPZ_DAMAGES = {
@@ -516,15 +521,19 @@ NPZ_DAMAGES = {
 
 @pytest.mark.parametrize("case", NPZ_DAMAGES)
 def test_wrong_npz(tmp_path: Path, case: str) -> None:
-    good = dict(train_images=np.zeros((4, 2, 2), np.uint8), train_labels=np.arange(4),
-                test_images=np.zeros((2, 2, 2), np.uint8), test_labels=np.arange(2))  # fmt: skip
+    good = dict(
+        train_images=np.zeros((4, 2, 2), np.uint8),
+        train_labels=np.arange(4),
+        test_images=np.zeros((2, 2, 2), np.uint8),
+        test_labels=np.arange(2),
+    )
     change, message = NPZ_DAMAGES[case]
     path = tmp_path / "own.npz"
     np.savez(path, **good)
-    read_own_data(path)
+    read_custom_data(path)
     np.savez(path, **{name: array for name, array in (good | change).items() if array is not None})
     with pytest.raises(InputError, match=f"{path}: .*{message}"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 def test_damaged_npz_at_every_length(tmp_path: Path) -> None:
@@ -534,14 +543,14 @@ def test_damaged_npz_at_every_length(tmp_path: Path) -> None:
     for length in [0, 1, *range(2, len(whole), 97)]:
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=f"{path}: is damaged or no npz"):
-            read_own_data(path)
+            read_custom_data(path)
     path.write_bytes(whole.replace(b"'descr': '|u1'", b"'descr': '|x1'"))
     with pytest.raises(InputError, match="is damaged"):
-        read_own_data(path)
+        read_custom_data(path)
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(path)
     with pytest.raises(InputError, match="is damaged or no npz"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
@@ -589,10 +598,10 @@ def test_wrong_images(tmp_path: Path, case: str, form: str) -> None:
     good = {f"{part}/{kind}/1.png": PNG for part in ("train", "test") for kind in "ab"}
     write, path = {"folder": (true.write_folder, tmp_path / "own"), "zip": (true.write_zip, tmp_path / "own.zip")}[form]
     write(tmp_path / f"good-{path.name}", good)
-    read_own_data(tmp_path / f"good-{path.name}")
+    read_custom_data(tmp_path / f"good-{path.name}")
     write(path, {name: content for name, content in (good | change).items() if content is not None})
     with pytest.raises(InputError, match=f"{path}: {message}") as caught:
-        read_own_data(path)
+        read_custom_data(path)
     assert "\n" not in str(caught.value) and caught.value.__class__ is InputError
 
 
@@ -602,16 +611,16 @@ def test_empty_class(tmp_path: Path) -> None:
     (tmp_path / "own/train/c").mkdir()
     true.write_zip(tmp_path / "zipped.zip", good | {"test/c/": b""})
     with pytest.raises(InputError, match="own/train/c: holds no image"):
-        read_own_data(tmp_path / "own")
+        read_custom_data(tmp_path / "own")
     with pytest.raises(InputError, match="zipped.zip: test/c holds no image"):
-        read_own_data(tmp_path / "zipped.zip")
+        read_custom_data(tmp_path / "zipped.zip")
 
 
 @pytest.mark.parametrize("name", ["/train/a/1.png", "../train/a/1.png", "train/../a.png", "C:/a.png", "train\\a.png"])
 def test_zip_that_points_outside(tmp_path: Path, name: str) -> None:
     true.write_zip(tmp_path / "own.zip", {"train/a/1.png": PNG, "test/a/1.png": PNG, name: PNG})
     with pytest.raises(InputError, match="points outside"):
-        read_own_data(tmp_path / "own.zip")
+        read_custom_data(tmp_path / "own.zip")
 
 
 def test_zip_with_link_twins_password_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -623,30 +632,30 @@ def test_zip_with_link_twins_password_or_too_much(tmp_path: Path, monkeypatch: p
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(InputError, match="is a symbolic link"):
-        read_own_data(path)
+        read_custom_data(path)
 
     true.write_zip(path, good)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("train/a/1.png", PNG)
     with pytest.raises(InputError, match="holds train/a/1.png twice"):
-        read_own_data(path)
+        read_custom_data(path)
 
     true.write_zip(path, good)
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag "encrypted" of the first central record
     path.write_bytes(content)
     with pytest.raises(InputError, match="train/a/1.png cannot be decoded .*is encrypted"):
-        read_own_data(path)
+        read_custom_data(path)
 
     true.write_zip(path, good)
     monkeypatch.setattr(custom, "ZIP_LIMIT", 2 * len(PNG) - 1)
     with pytest.raises(InputError, match="unpacks to more than"):
-        read_own_data(path)
+        read_custom_data(path)
     wide = true.image_bytes(np.zeros((1, 100, 100), np.uint8))
     true.write_zip(path, {name: wide for name in good})
     monkeypatch.setattr(custom, "ZIP_LIMIT", 2 * 100 * 100 - 1)
     with pytest.raises(InputError, match="of pixels; a zip may not"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 def test_damaged_zip_at_every_length(tmp_path: Path) -> None:
@@ -656,16 +665,16 @@ def test_damaged_zip_at_every_length(tmp_path: Path) -> None:
     for length in range(0, len(whole), 61):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=f"{path}: is no zip or is damaged"):
-            read_own_data(path)
+            read_custom_data(path)
     first = whole.index(b"IHDR") if b"IHDR" in whole else 60
     path.write_bytes(whole[:first] + bytes([whole[first] ^ 255]) + whole[first + 1 :])
     with pytest.raises(InputError, match=r"00000.png cannot be decoded|00\d\d\d.png cannot be decoded"):
-        read_own_data(path)
+        read_custom_data(path)
 
 
 def test_unreadable_paths(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.npz", tmp_path / "gone.zip", tmp_path / "gone"):
         with pytest.raises(InputError, match=f"{path}: "):
-            read_own_data(path)
+            read_custom_data(path)
         with pytest.raises(InputError, match=f"{path}: cannot be read"):
             data_digest(path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dc_hpc.algorithm import SeenImages, agreement, deep_cluster, fresh, lenet5
+from dc_hpc.algorithm import ImageViews, agreement, deep_cluster, init_state, lenet5
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
 from dc_hpc.data.official import load
@@ -13,10 +13,10 @@ def test_the_initial_alignment_of_fashion_mnist_is_that_of_the_paper(fmnist_root
     """Section 4.1.2: .37 to .41 at k 5. The median of 20 seeds lies between .36 and .42."""
     config = make_config(BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"] | {"seed": 0})
     data = load("fmnist", fmnist_root)
-    seen, truth = SeenImages(data.train_images, views_of(config)), data.train_labels.numpy()
+    seen, truth = ImageViews(data.train_images, views_of(config)), data.train_labels.numpy()
     alignments = []
     for seed in range(1, 21):
-        state = fresh(lenet5(), seed=seed, lr=0.1, momentum=0.1, weight_decay=1e-3)
+        state = init_state(lenet5(), seed=seed, lr=0.1, momentum=0.1, weight_decay=1e-3)
         (first,) = deep_cluster(state, seen, k=config.k, cycles=0, batch_size=128, seed=seed)
         alignments.append(agreement(first.pseudo_labels.numpy(), truth).nmi)
     assert 0.36 < np.median(alignments) < 0.42, sorted(alignments)

@@ -15,18 +15,20 @@ from dc_hpc.config.run_config import run_id
 from dc_hpc.experiment import process_cache as memory_room
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.process_cache import Memory
+from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.run import run
-from dc_hpc.scheduler.worker import Work
+from dc_hpc.scheduler.worker import TaskPayload
 from dc_hpc.storage import run_directory
 
 
 @pytest.fixture
 def alone(tmp_path, digits_root):
     """The files of a run that nobody helped."""
+
     def of(**changes):
-        directory = new_run(tmp_path / "alone" / str(changes).translate(dict.fromkeys(map(ord, " {}':,"), "-")),
-                            digits_root, **changes)  # fmt: skip
+        directory = new_run(
+            tmp_path / "alone" / str(changes).translate(dict.fromkeys(map(ord, " {}':,"), "-")), digits_root, **changes
+        )
         assert run(directory, Execution(str(digits_root))) == "done"
         return results(directory)
 
@@ -38,9 +40,13 @@ def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_roo
     monkeypatch.setattr(memory_room, "forward", lambda *args: passes.append(1) or true_forward(*args))
     decomposed, true_components = [], memory_room.principal_components
     monkeypatch.setattr(memory_room, "principal_components", lambda one: decomposed.append(1) or true_components(one))
-    points = [{"k": k, "pca": pca, "seed": seed, "cycles": 0, "probe": ()}
-              for seed in (1, 2) for k in (4, 6) for pca in (None, 8, 5)]  # fmt: skip
-    memory, execution = Memory(keep=True), Execution(str(digits_root))
+    points = [
+        {"k": k, "pca": pca, "seed": seed, "cycles": 0, "probe": ()}
+        for seed in (1, 2)
+        for k in (4, 6)
+        for pca in (None, 8, 5)
+    ]
+    memory, execution = ProcessCache(keep=True), Execution(str(digits_root))
     directories = [new_run(tmp_path, digits_root, **point) for point in points]
     assert [run(one, execution, memory=memory) for one in directories] == ["done"] * 12
     assert (len(passes), len(decomposed)) == (2, 2)
@@ -52,12 +58,15 @@ def test_halted_runs_go_on_from_their_never_halted_twin(tmp_path, digits_root, a
     changes.append({"halt_cycle": 4, "resume_leak": 5, "cycles": 6})
     directories = {run_id(small_config(digits_root, **one)): new_run(tmp_path, digits_root, **one) for one in changes}
     order = reuse.ordered({name: run_directory.read_config(one) for name, one in directories.items()})
-    outcomes = Work(tuple(str(directories[name]) for name in order), Execution(str(digits_root)))()
+    outcomes = TaskPayload(tuple(str(directories[name]) for name in order), Execution(str(digits_root)))()
     assert set(outcomes.values()) == {"done"}
     for one in changes:
         assert results(directories[run_id(small_config(digits_root, **one))]) == alone(**one)
     never = run_id(small_config(digits_root, cycles=6))
-    begun = {run_directory.read_config(one).halt_cycle: run_directory.attempts(one)[-1]["resumed_from"] for one in directories.values()}
+    begun = {
+        run_directory.read_config(one).halt_cycle: run_directory.attempts(one)[-1]["resumed_from"]
+        for one in directories.values()
+    }
     assert begun == {1: None, None: None, 2: f"cycle 0 trained of {never}", 4: f"cycle 2 trained of {never}"}
     configs = [run_directory.read_config(one) for one in directories.values()]
     assert reuse.saved([configs]) == (4, 1 + 3 + 3) and reuse.saved([configs[:3]]) == (2, 1)
@@ -87,7 +96,7 @@ def test_a_twin_that_has_begun_is_left_alone(tmp_path, digits_root, alone):
 def test_a_full_run_begins_with_the_clustering_of_its_ia_run(tmp_path, digits_root, alone, monkeypatch, features):
     ia = new_run(tmp_path, digits_root, cycles=0, probe=(), features=features)
     full = new_run(tmp_path, digits_root, features=features)
-    assert reuse.ia_twin(run_directory.read_config(full)) == ia.name
+    assert reuse.ia_donor(run_directory.read_config(full)) == ia.name
     run(ia, Execution(str(digits_root)))
     assert len(list(ia.glob("first-*.safetensors"))) == 1 and not (ia / "trunk.safetensors").exists()
     from dc_hpc.algorithm import deepcluster
@@ -109,7 +118,7 @@ def test_a_damaged_clustering_is_computed_again(tmp_path, digits_root, alone):
     assert "first_clustering_from" not in run_directory.attempts(full)[-1] and results(full) == alone()
 
 
-class InStep(Work):
+class InStep(TaskPayload):
     """No desk asks for its next run before the other has ended the like: an idle desk would help it out."""
 
     def run_function(self):
@@ -148,7 +157,7 @@ def test_ordering_loses_nothing_and_puts_givers_first(digits_root, data):
     families = [reuse.first_pass(named[name]) for name in order]
     assert sum(one != other for one, other in zip(families, families[1:])) == len(set(families)) - 1
     for place, name in enumerate(order):
-        given = {twin for cycle in range(6) for twin in reuse.halted_twins(named[name], cycle)}
+        given = {twin for cycle in range(6) for twin in reuse.halted_recipients(named[name], cycle)}
         assert not given & set(order[:place])
 
 
@@ -158,8 +167,9 @@ def test_the_bill_counts_what_is_saved(tmp_path, digits_root):
     order = [grid.runs[name] for name in reuse.ordered(grid.runs)]
     assert reuse.saved([order]) == (4, 9 + 29 + 49)
     assert reuse.saved([[one] for one in order]) == (0, 0)
-    (tmp_path / "grid.yaml").write_text("base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 0}\n"
-                                        "sweep: {k: [4, 6], seed: [1, 2]}\n")  # fmt: skip
+    (tmp_path / "grid.yaml").write_text(
+        "base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 0}\nsweep: {k: [4, 6], seed: [1, 2]}\n"
+    )
     out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=tmp_path, check=0).stdout
     assert "not computed twice: 2 of 4 first passes over the images, 0 of 0 cycles" in out
     made = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--slots", 1, cwd=tmp_path, check=0).stdout

@@ -33,8 +33,14 @@ def reference(digits_root, tmp_path_factory):
 def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
     directory = new_run(tmp_path, digits_root)
     assert finish(directory, digits_root) == "done"
-    assert set(results(directory)) == {"config.json", "metrics.csv", "features/c0000.h5", "features/c0002.h5",
-                                       "trunk.safetensors", "result.json"}  # fmt: skip
+    assert set(results(directory)) == {
+        "config.json",
+        "metrics.csv",
+        "features/c0000.h5",
+        "features/c0002.h5",
+        "trunk.safetensors",
+        "result.json",
+    }
     result, metrics = run_directory.read_result(directory), pd.read_csv(directory / "metrics.csv")
     assert result["ia"] == metrics.nmi_true[0] and result["clusterings"] == 3 and result["epochs"] == 2
     assert tuple(metrics.columns) == metrics_csv.METRICS and list(metrics.cycle) == [0, 1, 2]
@@ -49,8 +55,9 @@ def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
 def test_the_dumped_features_are_the_clustered_ones(digits_root, tmp_path):
     directory = new_run(tmp_path, digits_root, pca=8, features="first")
     finish(directory, digits_root)
-    dump, attributes = serialization.read_hdf5(directory / "features" / "c0000.h5",
-                                         {"features": ("f", 2), "pseudo_labels": ("u", 1)})  # fmt: skip
+    dump, attributes = serialization.read_hdf5(
+        directory / "features" / "c0000.h5", {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+    )
     assert dump["features"].shape == (1500, 8) and dump["features"].dtype == np.float16
     assert np.allclose(np.linalg.norm(dump["features"].astype(float), axis=1), 1, atol=1e-2)
     assert dump["pseudo_labels"].dtype == np.uint16 and dump["pseudo_labels"].max() < 6
@@ -70,7 +77,9 @@ def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path)
 
     directory = new_run(tmp_path, digits_root)
     finish(directory, digits_root)
-    dump, _ = serialization.read_hdf5(directory / "features" / "c0000.h5", {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+    dump, _ = serialization.read_hdf5(
+        directory / "features" / "c0000.h5", {"features": ("f", 2), "pseudo_labels": ("u", 1)}
+    )
     truth = np.load(digits_root / "digits.npz")["train_labels"]
     result = run_directory.read_result(directory)
     assert result["ia"] == pytest.approx(normalized_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)

@@ -117,8 +117,11 @@ def k_rows(base: str, ks, trend: float, seeds: int = 5, noise: float = 0.1, **se
 
 
 def test_the_mean_of_correlations_has_an_interval_of_correlations():
-    rows = [row_of(config_of("fmnist", k=k, seed=seed), accuracy=accuracy, ia=0.4)
-            for seed, found in enumerate([(9, 8, 7), (9, 7, 8), (7, 9, 8)]) for k, accuracy in zip((5, 7, 10), found)]
+    rows = [
+        row_of(config_of("fmnist", k=k, seed=seed), accuracy=accuracy, ia=0.4)
+        for seed, found in enumerate([(9, 8, 7), (9, 7, 8), (7, 9, 8)])
+        for k, accuracy in zip((5, 7, 10), found)
+    ]
     (one,) = verdicts(rows, "k_accuracy", "fig_4a")
     assert (one["value"], one["low"]) == (pytest.approx(-1 / 3), -1) and 0 < one["high"] <= 1
     assert one["verdict"] == "undecided"
@@ -186,9 +189,7 @@ def ia_rows(levels: dict, seeds: int = 30, spread: float = 0.001, axis: str = "k
     rng = np.random.default_rng(3)
     offsets = spread * rng.normal(size=seeds)
     return [
-        row_of(
-            config_of(base, seed=seed, cycles=0, probe=(), **{axis: value}), ia=level + float(offsets[seed])
-        )
+        row_of(config_of(base, seed=seed, cycles=0, probe=(), **{axis: value}), ia=level + float(offsets[seed]))
         for seed in range(seeds)
         for value, level in levels.items()
     ]
@@ -234,10 +235,7 @@ def test_pca_does_not_change_accuracy(gap, expected):
 )
 def test_the_range_of_ia(low, high, expected):
     values = np.linspace(low, high, 20)
-    rows = [
-        row_of(config_of("fmnist", seed=seed, cycles=0, probe=()), ia=float(ia))
-        for seed, ia in enumerate(values)
-    ]
+    rows = [row_of(config_of("fmnist", seed=seed, cycles=0, probe=()), ia=float(ia)) for seed, ia in enumerate(values)]
     assert verdict(rows, "ia_range", "fig_3a") == expected
 
 
@@ -325,9 +323,7 @@ def test_no_run_gives_each_claim_one_row():
 def test_failed_and_damaged_runs_are_no_evidence():
     rows = [
         row | {"state": state}
-        for row, state in zip(
-            k_rows("svhn", (10, 50, 100, 500), 1), ["failed", "damaged", "new", "running"] * 5
-        )
+        for row, state in zip(k_rows("svhn", (10, 50, 100, 500), 1), ["failed", "damaged", "new", "running"] * 5)
     ]
     assert set(claims(frame(rows)).verdict) == {"not run"}
 

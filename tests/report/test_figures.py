@@ -30,9 +30,7 @@ def figure_runs():
 )
 def test_every_figure_draws(figure_runs, name):
     with style():
-        figure = figure_of(
-            PANELS[name], figure_runs, no_cycles(), outputs=NOWHERE, labels_of=lambda name: None
-        )
+        figure = figure_of(PANELS[name], figure_runs, no_cycles(), outputs=NOWHERE, labels_of=lambda name: None)
         figure.draw_without_rendering()
     words = " ".join(text.get_text() for text in figure.findobj(Text))
     assert any(word in words for word in ("MNIST", "SVHN", "CIFAR10")) and ("n = " in words or "n=" in words)
@@ -55,13 +53,23 @@ def test_ia_alone_shows_its_distribution_alone():
 
 
 def test_a_profile_over_layers_says_how_few_runs_a_layer_has():
-    rows = [row_of(config_of("fmnist", seed=seed, probe=("conv2",)), accuracy=80.0 + seed, accuracy_conv2=80.0 + seed)
-            for seed in range(4)]  # fmt: skip
-    rows.append(row_of(config_of("fmnist", seed=9, probe=("conv2", "fc1")), accuracy=81.0, accuracy_conv2=81.0,
-                       accuracy_fc1=70.0))  # fmt: skip
+    rows = [
+        row_of(config_of("fmnist", seed=seed, probe=("conv2",)), accuracy=80.0 + seed, accuracy_conv2=80.0 + seed)
+        for seed in range(4)
+    ]
+    rows.append(
+        row_of(
+            config_of("fmnist", seed=9, probe=("conv2", "fc1")), accuracy=81.0, accuracy_conv2=81.0, accuracy_fc1=70.0
+        )
+    )
     with style():
-        figure = figure_of(PANELS["probe_layers_fmnist"], records(frame(rows)), no_cycles(), outputs=NOWHERE,
-                           labels_of=lambda name: None)  # fmt: skip
+        figure = figure_of(
+            PANELS["probe_layers_fmnist"],
+            records(frame(rows)),
+            no_cycles(),
+            outputs=NOWHERE,
+            labels_of=lambda name: None,
+        )
     (legend,) = figure.legends
     assert [text.get_text().rpartition(", ")[2] for text in legend.get_texts()] == ["n = 1 to 5"]
 
@@ -70,9 +78,7 @@ def test_equal_figures_have_equal_bytes(figure_runs):
     made = []
     for _ in range(2):
         with style():
-            figure = figure_of(
-                PANELS["fig_4b"], figure_runs, no_cycles(), outputs=NOWHERE, labels_of=lambda name: None
-            )
+            figure = figure_of(PANELS["fig_4b"], figure_runs, no_cycles(), outputs=NOWHERE, labels_of=lambda name: None)
             made.append(figure_bytes(figure))
     assert made[0] == made[1]
     assert made[0]["png"].startswith(b"\x89PNG") and made[0]["pdf"].startswith(b"%PDF")

@@ -81,9 +81,7 @@ def tree(tmp_path_factory) -> Path:
     record(outputs, config_of("fmnist", cycles=2, seed=1), ia=0.39, accuracy=83.5)
     record_failed(outputs, config_of("fmnist", cycles=2, seed=3), RuntimeError("a cluster, lost\nmore"))
     record_interrupted(outputs, config_of("fmnist", cycles=2, seed=4), cycles_done=1)
-    spoil(
-        record(outputs, config_of("fmnist", cycles=2, seed=5), accuracy=80.0), "result.json", '{"format": 9}'
-    )
+    spoil(record(outputs, config_of("fmnist", cycles=2, seed=5), accuracy=80.0), "result.json", '{"format": 9}')
     record(outputs, config_of("svhn", cycles=0, probe=(), seed=1), ia=0.125)
     return outputs
 
@@ -231,17 +229,13 @@ def test_a_table_cannot_say_what_runs_now(tmp_path):
     assert runs_csv(read_tables([path])[0]) == path.read_text()
 
 
-texts = st.none() | st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
-)
+texts = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 numbers = st.none() | st.floats(allow_nan=False)
 
 
 @settings(max_examples=60, deadline=None)
 @example([("a\rb", None, None, None)])
-@given(
-    st.lists(st.tuples(texts, numbers, numbers, st.none() | st.integers(0, 2**31)), min_size=1, max_size=4)
-)
+@given(st.lists(st.tuples(texts, numbers, numbers, st.none() | st.integers(0, 2**31)), min_size=1, max_size=4))
 def test_any_table_survives_its_csv(tmp_path_factory, cells):
     config = config_of("fmnist", seed=1)
     rows = [
@@ -264,9 +258,7 @@ def test_any_table_survives_its_csv(tmp_path_factory, cells):
 
 
 def test_a_table_older_than_a_setting_has_its_neutral_value(tmp_path):
-    old = frame([row_of(config_of("svhn", seed=1), accuracy=40.0)]).drop(
-        columns=["resume_leak", "probe_lr", "labels"]
-    )
+    old = frame([row_of(config_of("svhn", seed=1), accuracy=40.0)]).drop(columns=["resume_leak", "probe_lr", "labels"])
     (tmp_path / "old.csv").write_text(runs_csv(old))
     row = records(read_runs_csv(tmp_path / "old.csv"))[0]
     assert (row["resume_leak"], row["probe_lr"], row["labels"]) == (None, 0.01, False)

@@ -93,9 +93,7 @@ def test_what_the_page_quotes_is_escaped(report):
         ]
     )
     rows = records(hostile)
-    made = page(
-        rows, find(panels_of([]), rows, jobs=NOWHERE, data=NOWHERE), claims(hostile), outputs=Path(HOSTILE)
-    )
+    made = page(rows, find(panels_of([]), rows, jobs=NOWHERE, data=NOWHERE), claims(hostile), outputs=Path(HOSTILE))
     assert HOSTILE not in made and Tags(made).open == []
 
 
@@ -182,9 +180,7 @@ def test_the_page_paints_in_light_and_dark(browser, report, tmp_path):
     for name, shade in (("light", 250), ("dark", 30)):
         themed = tmp_path / f"{name}.html"
         themed.write_text(report.read_text().replace("<html ", f'<html data-theme="{name}" '))
-        browse(
-            browser, tmp_path / name, themed, f"--screenshot={tmp_path / name}.png", "--window-size=900,1200"
-        )
+        browse(browser, tmp_path / name, themed, f"--screenshot={tmp_path / name}.png", "--window-size=900,1200")
         with Image.open(tmp_path / f"{name}.png") as image:
             corner = image.convert("L").getpixel((3, 3))
         assert abs(corner - shade) < 20

@@ -11,7 +11,7 @@ from support.recorded_runs import config_of, frame, grid_rows, row_of
 
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.panels.findings import find, mixed, panels_of, settings_table
-from dc_hpc.report.panels.matching import GridState, absent_rows, command, grid_states, missing_text, select
+from dc_hpc.report.panels.matching import GridState, absent_rows, command, grid_states, missing_text, select_runs
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.panels.tables import tables_of
 from dc_hpc.report.text_tables import csv_of, latex_of, markdown_of
@@ -32,8 +32,7 @@ def lines_of(table) -> list[dict[str, str]]:
 
 def test_every_table_and_figure_of_the_paper_has_its_entry():
     named = (
-        "table_1 fig_2 fig_3 fig_4 fig_5 fig_6 table_a1 table_a2 fig_a1 fig_b1 fig_b2 fig_b3 "
-        "sobel leak probe_layers"
+        "table_1 fig_2 fig_3 fig_4 fig_5 fig_6 table_a1 table_a2 fig_a1 fig_b1 fig_b2 fig_b3 sobel leak probe_layers"
     ).split()
     assert set(named) <= set(ENTRIES)
     parts = {name: [panel.name for panel in ENTRIES[name].panels] for name in ("fig_3", "table_1", "sobel")}
@@ -53,14 +52,12 @@ def test_every_run_of_its_grids_is_in_the_panel(name):
     if panel.kind == "curves":  # they show what clustering becomes where it is never halted
         rows = [row for row in rows if row["halt_cycle"] is None]
     ids = {row["run_id"] for row in rows}
-    wanted = select(panel, rows)
+    wanted = select_runs(panel, rows)
     if panel.kind in ("relation", "both"):  # the grids of IA alone count for IA, not for accuracy
         wanted += [row for row in rows if row["cycles"] == 0]
     assert {row["run_id"] for row in wanted} == ids
     table = tables_of(panel, rows)[0]
-    runs = len(
-        [row for row in select(panel, rows) if row["accuracy"] is not None or panel.kind == "alignment"]
-    )
+    runs = len([row for row in select_runs(panel, rows) if row["accuracy"] is not None or panel.kind == "alignment"])
     counted = {"relation": "pairs", "both": "accuracy_n"}.get(panel.kind, "n")
     if panel.kind in ("relation", "both", "accuracy", "alignment", "curves"):
         assert sum(int(line[counted]) for line in lines_of(table)) == runs
@@ -90,11 +87,7 @@ def test_the_search_of_table_1_finds_the_best_setting():
 def test_the_seeds_of_other_figures_are_no_search():
     rows = grid_rows("svhn_table_1_stage_1", "svhn_ia_accuracy")
     _, every = tables_of(PANELS["table_1b"], rows_of(*rows))
-    assert (
-        len(every.rows) == 60
-        and "seed 666" in every.caption
-        and {line["n"] for line in lines_of(every)} == {"1"}
-    )
+    assert len(every.rows) == 60 and "seed 666" in every.caption and {line["n"] for line in lines_of(every)} == {"1"}
 
 
 def test_figure_4_by_hand():
@@ -120,10 +113,7 @@ def test_figure_4_by_hand():
         "",
     )
     assert (many["n"], many["median"], many["low"], many["missing"]) == ("2", "45.0", "", "56")
-    assert (
-        "svhn, protocol code, sobel random, 100 cycles" in table.caption
-        and "n = 2 to 3 runs" in table.caption
-    )
+    assert "svhn, protocol code, sobel random, 100 cycles" in table.caption and "n = 2 to 3 runs" in table.caption
     assert table.lines[1][-1] == "seed 56"
 
 
@@ -167,9 +157,7 @@ def test_the_seeds_of_another_figure_do_not_shift_one_value():
 
 
 def test_halting_never_is_last_and_its_own_word():
-    rows = [
-        row_of(config_of("fmnist", seed=61, halt_cycle=halt), accuracy=80.0) for halt in (None, 10, 1, 30)
-    ]
+    rows = [row_of(config_of("fmnist", seed=61, halt_cycle=halt), accuracy=80.0) for halt in (None, 10, 1, 30)]
     table = tables_of(PANELS["fig_5a"], rows_of(*rows))[0]
     assert [line["halt_cycle"] for line in lines_of(table)] == ["1", "10", "30", "never"]
 
@@ -195,33 +183,25 @@ def test_figure_6_joins_ia_only_runs_with_accuracies():
     ]
     ten, hundred = lines_of(tables_of(PANELS["fig_6"], rows_of(*rows))[0])
     assert (ten["ia_n"], ten["accuracy_n"], ten["accuracy_median"]) == ("4", "2", "8.5")
-    assert float(ten["ia_median"]) == pytest.approx(0.035) and float(hundred["ia_median"]) == pytest.approx(
-        0.125
-    )
+    assert float(ten["ia_median"]) == pytest.approx(0.035) and float(hundred["ia_median"]) == pytest.approx(0.125)
     assert float(ten["ia_ami_median"]) == pytest.approx(0.025) and ten["ia_chance_median"] == "0.01"
 
 
 def test_figure_3_takes_the_runs_own_ia_and_shows_the_sampled_one_beside_it():
-    rows = [
-        row_of(config_of("svhn", seed=seed), ia=0.01 * seed, accuracy=30.0 + seed) for seed in (7, 10, 15)
-    ]
-    rows += [
-        row_of(config_of("svhn", seed=seed, cycles=0, probe=()), ia=0.01 * seed) for seed in range(1, 21)
-    ]
+    rows = [row_of(config_of("svhn", seed=seed), ia=0.01 * seed, accuracy=30.0 + seed) for seed in (7, 10, 15)]
+    rows += [row_of(config_of("svhn", seed=seed, cycles=0, probe=()), ia=0.01 * seed) for seed in range(1, 21)]
     table, points = tables_of(PANELS["fig_3b"], rows_of(*rows))
     line = lines_of(table)[0]
-    assert (line["pairs"], line["ia_n"], line["ia_max"]) == ("3", "20", "0.2") and float(
-        line["rho"]
-    ) == pytest.approx(1)
+    assert (line["pairs"], line["ia_n"], line["ia_max"]) == ("3", "20", "0.2") and float(line["rho"]) == pytest.approx(
+        1
+    )
     assert [line["seed"] for line in lines_of(points)] == ["7", "10", "15"]
 
 
 def test_ia_alone_gives_a_partial_table():
     rows = [row_of(config_of("svhn", seed=seed, cycles=0, probe=()), ia=0.1) for seed in (1, 2, 3)]
     for name in ("fig_3b", "fig_6"):
-        table = tables_of(
-            PANELS[name], rows_of(*[row | {"k": 200 if name == "fig_3b" else 10} for row in rows])
-        )[0]
+        table = tables_of(PANELS[name], rows_of(*[row | {"k": 200 if name == "fig_3b" else 10} for row in rows]))[0]
         assert lines_of(table)[0]["ia_n"] == "3" and lines_of(table)[0]["accuracy_n"] == "0"
 
 
@@ -243,8 +223,7 @@ def test_leaked_runs_stand_beside_clean_ones_and_in_no_other_figure():
 
 def test_leaked_runs_alone_are_no_halting_figure():
     rows = [
-        row_of(config_of("fmnist", seed=61, halt_cycle=halt, resume_leak=halt + 1), accuracy=90.0)
-        for halt in (1, 10)
+        row_of(config_of("fmnist", seed=61, halt_cycle=halt, resume_leak=halt + 1), accuracy=90.0) for halt in (1, 10)
     ]
     assert tables_of(PANELS["fig_5a"], rows_of(*rows)) == []
     assert len(tables_of(PANELS["leak_fmnist"], rows_of(*rows))[0].rows) == 2
@@ -278,13 +257,9 @@ def test_the_three_filters_stand_side_by_side():
 def test_layers_lie_between_a_random_and_a_supervised_net():
     probe = ("conv2", "fc1")
     rows = [
-        row_of(
-            config_of("fmnist", seed=1, cycles=0, probe=probe), ia=0.4, accuracy=70.0, layers={"fc1": 71.0}
-        ),
+        row_of(config_of("fmnist", seed=1, cycles=0, probe=probe), ia=0.4, accuracy=70.0, layers={"fc1": 71.0}),
         row_of(config_of("fmnist", seed=1, probe=probe), accuracy=80.0, layers={"fc1": 81.0}),
-        row_of(
-            config_of("fmnist", seed=1, k=10, labels=True, probe=probe), accuracy=90.0, layers={"fc1": 91.0}
-        ),
+        row_of(config_of("fmnist", seed=1, k=10, labels=True, probe=probe), accuracy=90.0, layers={"fc1": 91.0}),
         row_of(config_of("fmnist", seed=1, k=20), accuracy=1.0),
     ]
     found = lines_of(tables_of(PANELS["probe_layers_fmnist"], rows_of(*rows))[0])

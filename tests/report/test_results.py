@@ -25,8 +25,14 @@ def again(tmp_path_factory) -> Path:
     (outputs / "RESULTS.md").write_text(emptied, "utf-8")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
         patch.setattr(door, "_draw", lambda *arguments, **more: 0)
-        door.aggregate(outputs=outputs, jobs=ROOT / "jobs", data=ROOT / "nowhere", only=None,
-                       runs=[RESULTS / "tables" / "runs.csv"], document=outputs / "RESULTS.md")  # fmt: skip
+        door.aggregate(
+            outputs=outputs,
+            jobs=ROOT / "jobs",
+            data=ROOT / "nowhere",
+            only=None,
+            runs=[RESULTS / "tables" / "runs.csv"],
+            document=outputs / "RESULTS.md",
+        )
     assert ended.value.exit_code == 0
     return outputs
 
@@ -61,8 +67,15 @@ def test_a_changed_run_would_be_seen(again, tmp_path):
     (tables / "runs.csv").write_text("".join([head, *lines]), "utf-8", newline="")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit):
         patch.setattr(door, "_draw", lambda *arguments, **more: 0)
-        door.aggregate(outputs=tmp_path / "again", jobs=ROOT / "jobs", data=ROOT / "nowhere", only=None,
-                       runs=[tables / "runs.csv"], document=None)  # fmt: skip
+        door.aggregate(
+            outputs=tmp_path / "again",
+            jobs=ROOT / "jobs",
+            data=ROOT / "nowhere",
+            only=None,
+            runs=[tables / "runs.csv"],
+            document=None,
+        )
     names = [path.name for path in (again / "tables").glob("*.md")]
-    assert any((tmp_path / "again" / "tables" / name).read_bytes() != (again / "tables" / name).read_bytes()
-               for name in names)  # fmt: skip
+    assert any(
+        (tmp_path / "again" / "tables" / name).read_bytes() != (again / "tables" / name).read_bytes() for name in names
+    )

@@ -82,8 +82,10 @@ def test_intervals_hold_the_truth_as_often_as_they_say(n, rho):
     for _ in range(400):
         x = rng.normal(size=n)
         y = rho * x + math.sqrt(1 - rho**2) * rng.normal(size=n)
-        for name, interval, value in (("mean", statistics.mean_interval(x), 0),
-                                      ("rho", statistics.spearman_interval(x, y), truth)):  # fmt: skip
+        for name, interval, value in (
+            ("mean", statistics.mean_interval(x), 0),
+            ("rho", statistics.spearman_interval(x, y), truth),
+        ):
             held[name] += interval.low <= value <= interval.high
     assert min(held.values()) > 400 * (0.95 - 4 * math.sqrt(0.95 * 0.05 / 400))
 
@@ -141,10 +143,7 @@ def test_the_list_of_settings_above_is_whole():
 
 
 def test_protocols_and_sobel_are_never_pooled():
-    rows = [
-        row_of(config_of("svhn", seed=1, protocol=p), accuracy=float(i))
-        for i, p in enumerate(("text", "code"))
-    ]
+    rows = [row_of(config_of("svhn", seed=1, protocol=p), accuracy=float(i)) for i, p in enumerate(("text", "code"))]
     rows.append(row_of(config_of("svhn", seed=1, sobel="off"), accuracy=2.0))
     summary = group_summary(frame(rows))
     assert summary[["protocol", "sobel", "median"]].values.tolist() == [
@@ -186,15 +185,9 @@ def test_ia_of_a_seed_counts_once_whatever_the_length_of_its_run():
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([5, 20]), st.integers(0, 5), st.floats(0, 100)), min_size=1, max_size=15
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from([5, 20]), st.integers(0, 5), st.floats(0, 100)), min_size=1, max_size=15))
 def test_a_summary_loses_and_invents_no_run(cells):
-    rows = {
-        (k, seed): row_of(config_of("fmnist", k=k, seed=seed), accuracy=value) for k, seed, value in cells
-    }
+    rows = {(k, seed): row_of(config_of("fmnist", k=k, seed=seed), accuracy=value) for k, seed, value in cells}
     summary = group_summary(frame(list(rows.values())), axis=("k",))
     assert summary["n"].sum() == len(rows) and summary["k"].is_monotonic_increasing
     assert (summary["min"] <= summary["median"]).all() and (summary["median"] <= summary["max"]).all()

@@ -32,10 +32,21 @@ ON_CPU, ON_GPU = (*LENET, CPU), (*LENET, GPU)
 TIMES = Times(training={ON_CPU: 3.0, ON_GPU: 0.25}, clustering={ON_CPU: {5: 1.0, 500: 5.0}, ON_GPU: {5: 0.5}})
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"halt_cycle": 1}, {"halt_cycle": 2, "resume_leak": 3}, {"reassign": 2}, {"reassign": 2, "halt_cycle": 2},
-    {"cycles": 0}, {"labels": True}, {"last_cycle": "train"}, {"protocol": "text"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"halt_cycle": 1},
+        {"halt_cycle": 2, "resume_leak": 3},
+        {"reassign": 2},
+        {"reassign": 2, "halt_cycle": 2},
+        {"cycles": 0},
+        {"labels": True},
+        {"last_cycle": "train"},
+        {"protocol": "text"},
+    ],
+    ids=str,
+)
 def test_a_length_counts_what_a_run_does(digits_root, tmp_path, settings):
     """Stage by stage, what the length of a real run says and what its record holds; it then needs no more."""
     directory = new_run(tmp_path, digits_root, **{"cycles": 4, "probe": (), "features": "none", **settings})
@@ -74,15 +85,21 @@ def test_a_probe_and_the_data_count_too():
 
 
 def test_an_estimate_says_what_it_leaves_out_and_guesses():
-    runs = [(Length(*LENET, 5, 50, 50, 50), 40, CPU), (Length(*LENET, 500, 50, 50, 1), 0, CPU),
-            (Length(*LENET, 10, 2, 2, 2), 0, CPU),
-            (Length(*LENET, 5, 50, 50, 50), 46, GPU),
-            (Length("svhn", "alexnet_small", 5, 100, 100, 100), 10, GPU)]  # fmt: skip
+    runs = [
+        (Length(*LENET, 5, 50, 50, 50), 40, CPU),
+        (Length(*LENET, 500, 50, 50, 1), 0, CPU),
+        (Length(*LENET, 10, 2, 2, 2), 0, CPU),
+        (Length(*LENET, 5, 50, 50, 50), 46, GPU),
+        (Length("svhn", "alexnet_small", 5, 100, 100, 100), 10, GPU),
+    ]
     left = estimate(TIMES, runs)
-    assert left == Estimate(cycles=10 + 50 + 2 + 4 + 90, seconds=40 + 155 + 8 + 3, longest=155, unmeasured={GPU: 1},
-                            other_k=1)  # fmt: skip
-    assert left.doubts() == ("without 1 run whose net and data were not measured on a GPU yet; 1 run counted like the "
-                             "nearest k that was measured")  # fmt: skip
+    assert left == Estimate(
+        cycles=10 + 50 + 2 + 4 + 90, seconds=40 + 155 + 8 + 3, longest=155, unmeasured={GPU: 1}, other_k=1
+    )
+    assert left.doubts() == (
+        "without 1 run whose net and data were not measured on a GPU yet; 1 run counted like the "
+        "nearest k that was measured"
+    )
     assert estimate(TIMES, runs[:2]).doubts() == ""
 
 
@@ -96,6 +113,7 @@ def test_what_is_done_and_what_is_left_are_the_whole(trainings, until, reassign,
 
 def test_medians_of_each_kind(digits_root, tmp_path):
     """Two data sets and two k; a run that is new, and one whose config cannot be read, which adds its hours only."""
+
     def recorded(name_of, seconds, **settings):
         directory = new_run(tmp_path, digits_root, **settings)
         rows = [{"stage": name_of, "cycle": cycle, "seconds": value} for cycle, value in enumerate(seconds)]
@@ -125,6 +143,7 @@ def test_medians_of_each_kind(digits_root, tmp_path):
 
 def test_a_cycle_on_a_gpu_says_nothing_of_one_on_a_cpu(digits_root, tmp_path):
     """One run went from a GPU to a CPU, one has a GPU's time only, by a record older than the word for it."""
+
     def recorded(directory, seconds, **facts):
         rows = [{"stage": "trained", "cycle": cycle, "seconds": value} for cycle, value in enumerate(seconds)]
         run_directory.start_attempt(directory, {"started": 0.0, "finished": 360.0, "seconds": rows, **facts})

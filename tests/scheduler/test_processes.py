@@ -11,11 +11,11 @@ import torch
 from support.small_runs import new_run
 
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.scheduler.worker import Work
+from dc_hpc.scheduler.worker import TaskPayload
 from dc_hpc.storage import run_directory
 
 
-class Noting(Work):
+class Noting(TaskPayload):
     """Runs that only note on which card they are, and end when every desk that there will be has begun one."""
 
     def run_function(self):
@@ -43,9 +43,11 @@ _CARD = ["the only one"]
 @pytest.fixture
 def cards(monkeypatch):
     """So many cards as a test says; what a process sets is in its own memory, a desk's after the fork."""
+
     def are(count):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "set_device", _CARD.append)
+
     yield are
     assert _CARD == ["the only one"], "the task's own process touches no card: a child could not use it after that"
 

@@ -17,34 +17,43 @@ from dc_hpc.storage import atomic_files, run_directory
 
 
 def test_squeue_lines_are_read():
-    text = ("12|3|15|RUNNING|None|2026-01-01T00:00:00|N/A|n1|grid-ab\n"
-            "13|N/A|13|PENDING|Resources|N/A|N/A||other\nnonsense\n")  # fmt: skip
+    text = (
+        "12|3|15|RUNNING|None|2026-01-01T00:00:00|N/A|n1|grid-ab\n"
+        "13|N/A|13|PENDING|Resources|N/A|N/A||other\nnonsense\n"
+    )
     one, two = slurm.parse_squeue(text)
     assert (one.id, one.index, one.node, one.lives) == ("12_3", 3, "n1", True)
     assert (two.id, two.index, two.name, two.lives) == ("13", 0, "other", True)
 
 
 def test_sacct_lines_are_read():
-    text = ("12_0|grid-ab|COMPLETED|n1\n12_1|grid-ab|OUT_OF_MEMORY|n1\n12_2|grid-ab|CANCELLED by 1000|None assigned\n"
-            "12_[3-4,7%2]|grid-ab|PENDING|None assigned\n13|alone|NODE_FAIL|n2\n"
-            "12_0.batch|batch|FAILED|n1\n")  # fmt: skip
+    text = (
+        "12_0|grid-ab|COMPLETED|n1\n12_1|grid-ab|OUT_OF_MEMORY|n1\n12_2|grid-ab|CANCELLED by 1000|None assigned\n"
+        "12_[3-4,7%2]|grid-ab|PENDING|None assigned\n13|alone|NODE_FAIL|n2\n"
+        "12_0.batch|batch|FAILED|n1\n"
+    )
     found = {task.id: task for task in slurm.parse_sacct(text)}
     assert set(found) == {"12_0", "12_1", "12_2", "12_3", "12_4", "12_7", "13"}
     assert found["12_1"].state == "OUT_OF_MEMORY" and found["12_2"].state == "CANCELLED" and found["12_7"].lives
 
 
 # As SLURM 22.05 answered on the test cluster.
-ANSWER = ("JobId=3 JobState={state} Reason=None Requeue=1 EndTime={end} PreemptEligibleTime=2026-01-01T10:00:00 "
-          "PreemptTime={preempt}")  # fmt: skip
+ANSWER = (
+    "JobId=3 JobState={state} Reason=None Requeue=1 EndTime={end} PreemptEligibleTime=2026-01-01T10:00:00 "
+    "PreemptTime={preempt}"
+)
 
 
-@pytest.mark.parametrize("state, end, preempt, cause", [
-    ("RUNNING", "2026-01-01T10:30:00", "2026-01-01T10:04:00", "preempted"),
-    ("RUNNING", "2026-01-01T10:05:30", "None", "time limit"),
-    ("RUNNING", "2026-01-01T10:30:00", "None", "asked"),
-    ("COMPLETING", "2026-01-01T10:04:00", "None", "cancelled"),
-    ("CANCELLED", "2026-01-01T10:04:00", "None", "cancelled"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "state, end, preempt, cause",
+    [
+        ("RUNNING", "2026-01-01T10:30:00", "2026-01-01T10:04:00", "preempted"),
+        ("RUNNING", "2026-01-01T10:05:30", "None", "time limit"),
+        ("RUNNING", "2026-01-01T10:30:00", "None", "asked"),
+        ("COMPLETING", "2026-01-01T10:04:00", "None", "cancelled"),
+        ("CANCELLED", "2026-01-01T10:04:00", "None", "cancelled"),
+    ],
+)
 def test_the_cause_of_a_signal_is_read_and_not_guessed(state, end, preempt, cause):
     now = time.mktime(time.strptime("2026-01-01 10:04:10", "%Y-%m-%d %H:%M:%S"))
     assert slurm.parse_cause(ANSWER.format(state=state, end=end, preempt=preempt), now=now, signal_delay=90) == cause
@@ -84,7 +93,9 @@ def test_a_database_names_what_squeue_has_forgotten(digits_root, tmp_path, no_cl
     """Out of memory: the whole task died, the run's own record ends in the middle."""
     outputs = tmp_path / "outputs"
     directory = new_run(outputs, digits_root)
-    run_directory.start_attempt(directory, {"host": "n1", "slurm": {"slurm_array_job_id": "12", "slurm_array_task_id": "1"}})
+    run_directory.start_attempt(
+        directory, {"host": "n1", "slurm": {"slurm_array_job_id": "12", "slurm_array_task_id": "1"}}
+    )
     os.utime(directory / "attempts" / "0001.json", (1, 1))
     submitted(outputs, ("other",), (directory.name,))
     stub(no_cluster, "squeue", "")
@@ -101,8 +112,9 @@ def test_without_a_database_the_log_names_it(digits_root, tmp_path, no_cluster):
     submitted(outputs, (directory.name,))
     log = outputs / "slurm" / "grid" / "12_0_log.err"
     log.parent.mkdir()
-    log.write_text("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have "
-                   "been killed")  # fmt: skip
+    log.write_text(
+        "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have been killed"
+    )
     stub(no_cluster, "squeue", "")
     (seen,) = run_status.look(outputs, [directory.name]).runs.values()
     assert "ran out of memory" in seen.reason
@@ -114,10 +126,13 @@ def test_gpu_hours_used_and_left(digits_root, tmp_path, no_cluster):
     directory = new_run(outputs, digits_root)
     took = {"clustered": 600.0, "trained": 1200.0}
     seconds = [{"stage": stage, "cycle": 0, "seconds": value} for stage, value in took.items()]
-    run_directory.start_attempt(directory, {"started": 0.0, "finished": 3600.0, "ended": "stopped", "cycles_done": 1,
-                                    "seconds": seconds})  # fmt: skip
-    submissions.write(outputs, Submission("grid-ab", str(outputs), ((directory.name,),), minutes=10, job="12", gpus=1,
-                                          parallel_runs=2))  # fmt: skip
+    run_directory.start_attempt(
+        directory, {"started": 0.0, "finished": 3600.0, "ended": "stopped", "cycles_done": 1, "seconds": seconds}
+    )
+    submissions.write(
+        outputs,
+        Submission("grid-ab", str(outputs), ((directory.name,),), minutes=10, job="12", gpus=1, parallel_runs=2),
+    )
     out = door("status", cwd=tmp_path, check=0).stdout
     assert "60 min computed, 0.50 GPU-hours" in out and "left: 40 min of computing (0.33 GPU-hours)" in out
 
@@ -138,8 +153,17 @@ def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
     from dc_hpc.config.grid import read_grid
 
     grid, outputs = read_grid(tmp_path / "grid.yaml", data_root=digits_root), tmp_path / "outputs"
-    attempt = json.dumps({"host": "n1", "pid": 1, "started": 1.0, "finished": 9.0, "ended": "done", "cycles_done": 3,
-                          "seconds": [{"stage": "clustered", "cycle": 0, "seconds": 1.5}]})  # fmt: skip
+    attempt = json.dumps(
+        {
+            "host": "n1",
+            "pid": 1,
+            "started": 1.0,
+            "finished": 9.0,
+            "ended": "done",
+            "cycles_done": 3,
+            "seconds": [{"stage": "clustered", "cycle": 0, "seconds": 1.5}],
+        }
+    )
     for name, config in grid.runs.items():
         folder = outputs / "runs" / name
         (folder / "attempts").mkdir(parents=True)
@@ -163,8 +187,14 @@ def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
 
 def test_a_submission_of_another_version_is_read(tmp_path):
     """What it knows of ways to compute that this version does not know is left out."""
-    made = Submission("grid-ab", str(tmp_path / "slurm" / "grid"), (("one",),), minutes=10, job="7",
-                      execution={"data": "data", "threads": 2, "compile": True})  # fmt: skip
+    made = Submission(
+        "grid-ab",
+        str(tmp_path / "slurm" / "grid"),
+        (("one",),),
+        minutes=10,
+        job="7",
+        execution={"data": "data", "threads": 2, "compile": True},
+    )
     submissions.write(tmp_path, made)
     complaints = []
     (read,) = submissions.read_all(tmp_path, complaints)

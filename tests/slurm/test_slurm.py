@@ -67,8 +67,9 @@ def test_preempted_twice_and_the_same_bytes(queue, digits_root, tmp_path, quiet,
     subprocess.run(["scontrol", "reconfigure"], check=True)
     directories = runs(tmp_path, digits_root, 2)
     sc.hold(directories[:1], restarts=2)
-    (job,) = sc.submit(directories, digits_root, partition=partition, node="n1", minutes=5, save_seconds=1,
-                       work=sc.Held)  # fmt: skip
+    (job,) = sc.submit(
+        directories, digits_root, partition=partition, node="n1", minutes=5, save_seconds=1, work=sc.Held
+    )
     for number in (1, 2):
         sc.wait_until(lambda: sc.started(directories[0], 2), f"start {number}")
         sc.preempt()
@@ -87,11 +88,21 @@ def test_the_time_limit_requeues_and_goes_on(queue, digits_root, tmp_path, quiet
     directories = [new_run(tmp_path, digits_root, seed=1, cycles=400)]
     sc.hold(directories, cycles=300)
     (job,) = sc.submit(directories, digits_root, minutes=1, work=sc.Held)
-    sc.wait_until(lambda: len(run_directory.attempts(directories[0])) >= 2 or run_directory.state_of(directories[0]).name == "done",
-                  "a second attempt", 170)  # fmt: skip
+    sc.wait_until(
+        lambda: (
+            len(run_directory.attempts(directories[0])) >= 2 or run_directory.state_of(directories[0]).name == "done"
+        ),
+        "a second attempt",
+        170,
+    )
     assert "told to stop: time limit; everything is saved" in sc.log_of(directories[0], job)
-    sc.wait_until(lambda: run_directory.state_of(directories[0]).name == "done"
-                  or run_directory.state_of(directories[0]).cycles_done > 2, "going on")  # fmt: skip
+    sc.wait_until(
+        lambda: (
+            run_directory.state_of(directories[0]).name == "done"
+            or run_directory.state_of(directories[0]).cycles_done > 2
+        ),
+        "going on",
+    )
     assert run_directory.attempts(directories[0])[-1]["resumed_from"]
 
 
@@ -108,7 +119,9 @@ def test_a_cancelled_task_saves_and_does_not_come_back(queue, digits_root, tmp_p
     sc.wait_until(sc.queue_is_empty, "an empty queue")
     seen = run_status.look(tmp_path, [directories[0].name]).runs[directories[0].name]
     assert seen.state == "resumable" and "was cancelled" in seen.reason
-    assert "told to stop: cancelled" in sc.log_of(directories[0], job) and len(run_directory.attempts(directories[0])) == 1
+    assert (
+        "told to stop: cancelled" in sc.log_of(directories[0], job) and len(run_directory.attempts(directories[0])) == 1
+    )
     assert list((directories[0] / "checkpoints").iterdir())
     sc.submit(directories[:1], digits_root)
     sc.wait_for_end(directories)
@@ -164,15 +177,27 @@ def test_a_lost_node_whose_process_lives_on(queue, digits_root, tmp_path):
 def test_a_pack_of_four_resumes_its_unfinished_runs(queue, digits_root, tmp_path, quiet):
     directories = runs(tmp_path, digits_root, 4)
     sc.hold(directories[2:])
-    (job,) = sc.submit(directories, digits_root, partition="low0", node="n1", cpus=2, save_seconds=0,
-                       runs_per_task=4, parallel_runs=2, work=sc.Held)  # fmt: skip
+    (job,) = sc.submit(
+        directories,
+        digits_root,
+        partition="low0",
+        node="n1",
+        cpus=2,
+        save_seconds=0,
+        runs_per_task=4,
+        parallel_runs=2,
+        work=sc.Held,
+    )
     assert len(job.runs) == 1 and "_" not in job.task_id(0)
     sc.wait_until(lambda: sum(run_directory.state_of(one).name == "done" for one in directories) >= 2, "half of them")
     sc.wait_until(lambda: any(map(sc.started, directories)), "a third")
     sc.preempt()
     sc.wait_for_end(directories)
     same(directories, quiet)
-    assert len(run_directory.attempts(directories[0])) == 1 and max(len(run_directory.attempts(one)) for one in directories) >= 2
+    assert (
+        len(run_directory.attempts(directories[0])) == 1
+        and max(len(run_directory.attempts(one)) for one in directories) >= 2
+    )
 
 
 def test_max_array_size_makes_three_arrays_of_25_runs(queue, digits_root, tmp_path):
@@ -210,8 +235,20 @@ def place(tmp_path, digits_root, queue):
 
 
 def slurm_submit(place, root, *more, check=0):
-    return door("submit", "--grid", "grid.yaml", "--data", root, "--cluster", "slurm", "--site", "site.yaml", *more,
-                cwd=place, check=check)  # fmt: skip
+    return door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        root,
+        "--cluster",
+        "slurm",
+        "--site",
+        "site.yaml",
+        *more,
+        cwd=place,
+        check=check,
+    )
 
 
 def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
@@ -278,8 +315,10 @@ def test_sbatch_that_fails_makes_no_duplicates(queue, digits_root, tmp_path, qui
     directories = runs(tmp_path, digits_root, 2)
     (job,) = sc.submit(directories, digits_root)
     assert (tmp_path / "count").read_text().strip() == str(calls)
-    assert len([task for task in slurm.tasks() if task.name.startswith("grid")
-                and (task.lives or task.name == job.name)]) == 2  # fmt: skip
+    assert (
+        len([task for task in slurm.tasks() if task.name.startswith("grid") and (task.lives or task.name == job.name)])
+        == 2
+    )
     sc.wait_for_end(directories)
     same(directories, quiet)
     assert [len(run_directory.attempts(one)) for one in directories] == [1, 1]
@@ -299,8 +338,19 @@ def test_a_launcher_that_died_after_sbatch_is_reconciled(place, digits_root):
 
 def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
     (place / "bad.yaml").write_text("partition: nowhere\n")
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--cluster", "slurm", "--site", "bad.yaml",
-               "--yes", cwd=place)  # fmt: skip
+    out = door(
+        "submit",
+        "--grid",
+        "grid.yaml",
+        "--data",
+        digits_root,
+        "--cluster",
+        "slurm",
+        "--site",
+        "bad.yaml",
+        "--yes",
+        cwd=place,
+    )
     assert out.returncode == 2 and "invalid partition" in out.stderr and len(out.stderr.strip().splitlines()) == 1
     assert "to submit: 3" in slurm_submit(place, digits_root, "--dry-run").stdout
 
@@ -339,8 +389,24 @@ def test_another_user(queue, digits_root):
         shutil.copy(digits_root / "digits.npz", home / "digits.npz")
         for one in (home, *home.rglob("*")):
             os.chown(one, NOBODY, NOBODY, follow_symlinks=False)
-        command = ["runuser", "-u", "nobody", "--", python, "-m", "dc_hpc.submit", "--grid", "grid.yaml", "--data", ".",
-                   "--cluster", "slurm", "--site", "site.yaml", "--yes"]  # fmt: skip
+        command = [
+            "runuser",
+            "-u",
+            "nobody",
+            "--",
+            python,
+            "-m",
+            "dc_hpc.submit",
+            "--grid",
+            "grid.yaml",
+            "--data",
+            ".",
+            "--cluster",
+            "slurm",
+            "--site",
+            "site.yaml",
+            "--yes",
+        ]
         environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(home), "PYTHONPATH": path}
         made = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
         assert made.returncode == 0, made.stdout + made.stderr
@@ -387,13 +453,15 @@ def test_names_and_resources_that_would_leave_their_line_are_refused(tmp_path):
             submissions.unique_name(name) if name else launch._folder(tmp_path, name)
     with pytest.raises(InputError, match="cannot be named to SLURM"):
         launch._folder(tmp_path / "a\nb", "grid")
-    text = launch.sbatch_text(Site(gpus=1, gpu_type="a100", gpu_flag="gres"), Resources(), name="g", outputs=tmp_path,
-                              tasks=2)  # fmt: skip
+    text = launch.sbatch_text(
+        Site(gpus=1, gpu_type="a100", gpu_flag="gres"), Resources(), name="g", outputs=tmp_path, tasks=2
+    )
     assert "--gres=gpu:a100:1" in text and sys.executable in text
 
 
-FMNIST = [word for setting in ("k=5", "cycles=3", "seed=1..8", "probe=off", "features=none")
-          for word in ("--set", setting)]  # fmt: skip
+FMNIST = [
+    word for setting in ("k=5", "cycles=3", "seed=1..8", "probe=off", "features=none") for word in ("--set", setting)
+]
 
 
 @pytest.fixture(scope="module")
@@ -405,17 +473,26 @@ def quiet_fmnist(fmnist_root, tmp_path_factory):
     return {one.name: results(one) for one in run_directory.run_directories(place)}
 
 
-@pytest.mark.parametrize("partition, user_signal", [
-    ("low0", False), pytest.param("low", False, marks=pytest.mark.slow),
-    pytest.param("low", True, marks=pytest.mark.slow), pytest.param("low0", True, marks=pytest.mark.slow),
-])  # fmt: skip
-def test_eight_runs_on_fashion_mnist_preempted_twice(queue, fmnist_root, quiet_fmnist, tmp_path, partition,
-                                                     user_signal):
+@pytest.mark.parametrize(
+    "partition, user_signal",
+    [
+        ("low0", False),
+        pytest.param("low", False, marks=pytest.mark.slow),
+        pytest.param("low", True, marks=pytest.mark.slow),
+        pytest.param("low0", True, marks=pytest.mark.slow),
+    ],
+)
+def test_eight_runs_on_fashion_mnist_preempted_twice(
+    queue, fmnist_root, quiet_fmnist, tmp_path, partition, user_signal
+):
     queue.write_config(queue.state, user_signal=user_signal)
     subprocess.run(["scontrol", "reconfigure"], check=True)
     (tmp_path / "site.yaml").write_text(f"partition: {partition}\ncpus: 1\n")
-    grid = read_grid(REPOSITORY / "jobs" / "fmnist_k.yaml", data_root=fmnist_root,
-                     overrides=dict(parse_override(word) for word in FMNIST if word != "--set"))  # fmt: skip
+    grid = read_grid(
+        REPOSITORY / "jobs" / "fmnist_k.yaml",
+        data_root=fmnist_root,
+        overrides=dict(parse_override(word) for word in FMNIST if word != "--set"),
+    )
     directories = create_runs(tmp_path / "outputs", list(grid.runs.values()))
     assert len(directories) == 8
     sc.hold(directories, restarts=2, cycles=2)

@@ -209,9 +209,7 @@ class FailingSystem:
         return self.real(*arguments, **options)
 
 
-@pytest.mark.parametrize(
-    "code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE], ids=errno.errorcode.get
-)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
 @pytest.mark.parametrize("forever", [False, True])
 @pytest.mark.parametrize("write", [atomic_files.replace_bytes, atomic_files.write_once])
 def test_an_error_at_every_call_is_plain_and_leaves_nothing(
@@ -278,9 +276,7 @@ def test_file_and_folder_are_synced_before_and_after_the_rename(
 
 
 @pytest.mark.parametrize("call", ["replace", "link"])
-def test_nfs_may_report_failure_for_what_it_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_nfs_may_report_failure_for_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     real = getattr(os, call)
 
     def done_but_failed(*arguments: object, **options: object) -> None:
@@ -458,10 +454,12 @@ def test_damaged_file_survives_pickling() -> None:
 
 
 @settings(max_examples=200, deadline=None, database=None)
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_json_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, data: object) -> None:
     path = tmp_path_factory.getbasetemp() / "property.json"
     atomic_files.write_json(path, data)
@@ -620,9 +618,7 @@ def own_format(file: h5py.File, _: Path) -> None:
     made.set_chunk((4,))
     made.set_fletcher32()
     dataset = h5py.h5d.create(file.id, b"x", strange, h5py.h5s.create_simple((8,)), made)
-    dataset.write(
-        h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(8)
-    )  # HDF5 converts, and that code is not to be reached
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(8))  # HDF5 converts, and that code is not to be reached
 
 
 def huge_chunk(file: h5py.File, _: Path) -> None:
@@ -640,9 +636,7 @@ def honest(file: h5py.File, _: Path | None = None) -> h5py.Dataset:
 # Each puts into a file what `hdf5_bytes` would never write, mostly an `x` that is not 8 honest numbers.
 # The path is that of another file.
 HOSTILE_HDF5 = {
-    "external data": lambda file, other: file.create_dataset(
-        "x", (8,), "<f8", external=[(str(other), 0, 64)]
-    ),
+    "external data": lambda file, other: file.create_dataset("x", (8,), "<f8", external=[(str(other), 0, 64)]),
     "virtual data": virtual,
     "soft link": lambda file, _: file.update({"x": h5py.SoftLink("/x2"), "x2": np.zeros(8)}),
     "external link": lambda file, other: file.update({"x": h5py.ExternalLink(str(other), "y")}),
@@ -657,9 +651,7 @@ HOSTILE_HDF5 = {
     "references": lambda file, _: file.create_dataset("x", (8,), h5py.ref_dtype, chunks=(4,)),
     "own number format": own_format,
     "wrong dtype": lambda file, _: file.create_dataset("x", data=np.zeros(8, np.int64), **CHECKED),
-    "wrong dimensions": lambda file, _: file.create_dataset(
-        "x", data=np.zeros((8, 1)), chunks=(4, 1), fletcher32=True
-    ),
+    "wrong dimensions": lambda file, _: file.create_dataset("x", data=np.zeros((8, 1)), chunks=(4, 1), fletcher32=True),
     "wrong name": lambda file, _: file.create_dataset("y", data=np.zeros(8), **CHECKED),
     "one too many": lambda file, _: file.create_dataset("z", data=honest(file)[()], **CHECKED),
     "array attribute": lambda file, _: honest(file).parent.attrs.update({"a": np.zeros(1)}),

@@ -46,11 +46,14 @@ def test_the_states_of_a_run(directory):
     assert run_directory.state_of(directory).name == "done"
 
 
-@pytest.mark.parametrize("facts, expected", [
-    ({"pid": 2**22 + 1}, "resumable"),                                  # no such process
-    ({"process_start": "1"}, "resumable"),                              # the number was given to another process
-    ({"host": "node17"}, "running"),                                    # elsewhere, and its file was just written
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "facts, expected",
+    [
+        ({"pid": 2**22 + 1}, "resumable"),  # no such process
+        ({"process_start": "1"}, "resumable"),  # the number was given to another process
+        ({"host": "node17"}, "running"),  # elsewhere, and its file was just written
+    ],
+)
 def test_a_run_lives_only_while_its_own_process_does(directory, facts, expected):
     run_directory.start_attempt(directory, facts)
     assert run_directory.state_of(directory).name == expected
@@ -155,11 +158,14 @@ def test_what_a_killed_attempt_left_half_written_is_swept_at_the_end(directory):
     assert not killed.exists() and living.exists()
 
 
-@pytest.mark.parametrize("change", [
-    lambda content: content | {"format": 2},
-    lambda content: content | {"run_id": "other"},
-    lambda content: [content],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content | {"format": 2},
+        lambda content: content | {"run_id": "other"},
+        lambda content: [content],
+    ],
+)
 def test_a_result_of_another_format_or_run_is_damaged(directory, change):
     run_directory.finish(directory, {"ia": 0.5})
     path = directory / "result.json"
@@ -168,13 +174,16 @@ def test_a_result_of_another_format_or_run_is_damaged(directory, change):
         run_directory.read_result(directory)
 
 
-@pytest.mark.parametrize("change", [
-    lambda content: content | {"format": 2},
-    lambda content: content | {"config": content["config"] | {"k": 7}},     # another run's settings
-    lambda content: content | {"config": content["config"] | {"colour": 7}},
-    lambda content: content | {"config": 3},
-    lambda content: {"format": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content | {"format": 2},
+        lambda content: content | {"config": content["config"] | {"k": 7}},  # another run's settings
+        lambda content: content | {"config": content["config"] | {"colour": 7}},
+        lambda content: content | {"config": 3},
+        lambda content: {"format": 1},
+    ],
+)
 def test_a_config_that_is_not_this_runs_is_damaged(directory, change):
     path = directory / "config.json"
     path.write_text(json.dumps(change(json.loads(path.read_text()))))

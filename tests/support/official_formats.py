@@ -168,8 +168,9 @@ def count_as_official(monkeypatch, root: Path, forms: Iterable[str]) -> None:
     sums = {form: {file: md5_of(root / file) for file in official.OFFICIAL[form]} for form in forms}
     monkeypatch.setattr(official, "OFFICIAL", official.OFFICIAL | sums)
     if "svhn" in sums:
-        split_list = {part: ["nowhere", f"{part}_32x32.mat", sums["svhn"][f"SVHN/{part}_32x32.mat"]]
-                      for part in ("train", "test")}  # fmt: skip
+        split_list = {
+            part: ["nowhere", f"{part}_32x32.mat", sums["svhn"][f"SVHN/{part}_32x32.mat"]] for part in ("train", "test")
+        }
         monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", split_list)
     if "cifar10" in sums:
         batches = [[Path(file).name, md5] for file, md5 in sums["cifar10"].items()]

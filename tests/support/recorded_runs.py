@@ -176,10 +176,7 @@ def row_of(
         }
     if state == "done" and accuracy is not None:
         row |= {"accuracy": accuracy, "accuracy_best": accuracy + 0.5, "accuracy_batch_mean": accuracy}
-        row |= {
-            f"accuracy_{layer}": value
-            for layer, value in ({config.probe[0]: accuracy} | (layers or {})).items()
-        }
+        row |= {f"accuracy_{layer}": value for layer, value in ({config.probe[0]: accuracy} | (layers or {})).items()}
     return row | cells
 
 
@@ -190,11 +187,7 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def grid_rows(*names: str) -> list[dict[str, Any]]:
     """The runs of grids, all done, with numbers that tell them apart."""
-    configs = {
-        key: run
-        for name in names
-        for key, run in read_grid(JOBS / f"{name}.yaml", data_root=JOBS).runs.items()
-    }
+    configs = {key: run for name in names for key, run in read_grid(JOBS / f"{name}.yaml", data_root=JOBS).runs.items()}
     rows = []
     for index, config in enumerate(configs.values()):
         accuracy = 40 + index % 17 if config.probe else None

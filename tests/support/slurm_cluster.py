@@ -13,23 +13,53 @@ from dc_hpc.config.grid import Resources
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import launch, slurm
 from dc_hpc.scheduler.site import Site
-from dc_hpc.scheduler.worker import Work
+from dc_hpc.scheduler.worker import TaskPayload
 from dc_hpc.storage import run_directory
 
 
-def submit(directories, root, *, partition="low", cpus=1, node=None, save_seconds=60.0, work=Work, requeue=True,
-           **resources):
+def submit(
+    directories,
+    root,
+    *,
+    partition="low",
+    cpus=1,
+    node=None,
+    save_seconds=60.0,
+    work=TaskPayload,
+    requeue=True,
+    **resources,
+):
     """Submit run directories as arrays; returns the submissions."""
     site = Site(partition=partition, cpus=cpus, requeue=requeue, extra={"nodelist": node} if node else {})
     execution = Execution(str(root), save_seconds=save_seconds)
-    return launch.submit_slurm(directories, execution, site=site, resources=Resources(**{"minutes": 30, **resources}),
-                               name="grid", outputs=directories[0].parents[1], code={}, work=work)  # fmt: skip
+    return launch.submit_slurm(
+        directories,
+        execution,
+        site=site,
+        resources=Resources(**{"minutes": 30, **resources}),
+        name="grid",
+        outputs=directories[0].parents[1],
+        code={},
+        work=work,
+    )
 
 
 def preempt(seconds=3, node="n1"):
     """A job of the higher partition that takes a whole node."""
-    command = ["sbatch", "--parsable", "-p", "high", "-w", node, "-n1", "-c2", "-o", "/dev/null",
-               "--wrap", f"sleep {seconds}"]  # fmt: skip
+    command = [
+        "sbatch",
+        "--parsable",
+        "-p",
+        "high",
+        "-w",
+        node,
+        "-n1",
+        "-c2",
+        "-o",
+        "/dev/null",
+        "--wrap",
+        f"sleep {seconds}",
+    ]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -50,13 +80,20 @@ def wait_until(condition, what, seconds=400):
 
 def wait_for_end(directories, seconds=400):
     """Wait until all these runs are done and have tidied up, which comes a moment later."""
-    wait_until(lambda: all(run_directory.state_of(one).name == "done" and not list(one.glob("checkpoints/c*"))
-                           for one in directories), "all runs done", seconds)  # fmt: skip
+    wait_until(
+        lambda: all(
+            run_directory.state_of(one).name == "done" and not list(one.glob("checkpoints/c*")) for one in directories
+        ),
+        "all runs done",
+        seconds,
+    )
 
 
 def started(directory, cycles=1):
     """Whether the newest attempt of a run has this many cycles behind it."""
-    return run_directory.state_of(directory).name == "running" and run_directory.state_of(directory).cycles_done >= cycles
+    return (
+        run_directory.state_of(directory).name == "running" and run_directory.state_of(directory).cycles_done >= cycles
+    )
 
 
 def log_of(directory: Path, submission, index=0) -> str:
@@ -65,28 +102,28 @@ def log_of(directory: Path, submission, index=0) -> str:
     return "".join(path.read_text() for path in sorted(folder.glob(f"{submission.task_id(index)}_0_log.*")))
 
 
-class NoWork(Work):
+class NoWork(TaskPayload):
     """A run that is done at once."""
 
     def run_function(self):
         return _finish
 
 
-class Poison(Work):
+class Poison(TaskPayload):
     """A run whose process dies, as one out of memory does."""
 
     def run_function(self):
         return _die
 
 
-class SignalledWhileSaving(Work):
+class SignalledWhileSaving(TaskPayload):
     """SLURM's signal arrives at every process of the task in the middle of the third save."""
 
     def run_function(self):
         return _signalled
 
 
-class Held(Work):
+class Held(TaskPayload):
     """Runs of which those that `hold` names stay in sight of their end until SLURM has restarted their task.
 
     Without it a fast machine ends a small run before the preemption of a slow queue arrives.
@@ -97,7 +134,7 @@ class Held(Work):
 
 
 def hold(directories, *, restarts=1, cycles=15):
-    """Let these runs not go on from `cycles` before so many restarts of their task; for the Work `Held`."""
+    """Let these runs not go on from `cycles` before so many restarts of their task; for the TaskPayload `Held`."""
     for directory in directories:
         _order(directory).write_text(json.dumps({"restarts": restarts, "cycles": cycles}))
 
@@ -119,7 +156,12 @@ def _held(directory, execution, stop):
     waits = int(os.environ.get("SLURM_RESTART_COUNT", "0")) < limits["restarts"]
 
     def asked():
-        while waits and run_directory.state_of(directory).cycles_done >= limits["cycles"] and order.exists() and not stop():
+        while (
+            waits
+            and run_directory.state_of(directory).cycles_done >= limits["cycles"]
+            and order.exists()
+            and not stop()
+        ):
             time.sleep(0.05)
         return stop()
 
@@ -152,7 +194,14 @@ def _finish(directory, execution, stop):
 
 
 def _die(directory, execution, stop):
-    run_directory.start_attempt(directory, {"slurm": {name.lower(): os.environ[name] for name in
-                                              ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
-                                               "SLURM_RESTART_COUNT") if name in os.environ}})  # fmt: skip
+    run_directory.start_attempt(
+        directory,
+        {
+            "slurm": {
+                name.lower(): os.environ[name]
+                for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
+                if name in os.environ
+            }
+        },
+    )
     os.kill(os.getpid(), 9)

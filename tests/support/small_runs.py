@@ -14,8 +14,15 @@ from dc_hpc.storage import run_directory
 def small_config(root: Path, *, protocol: str = "code", **changes) -> RunConfig:
     """A run on the digits in `root`: k 6, three cycles, two probe epochs."""
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"][protocol]
-    settings |= {"dataset": "digits", "data_digest": data_digest(root / "digits.npz"), "k": 6, "cycles": 3, "seed": 1,
-                 "probe_epochs": 2, **changes}  # fmt: skip
+    settings |= {
+        "dataset": "digits",
+        "data_digest": data_digest(root / "digits.npz"),
+        "k": 6,
+        "cycles": 3,
+        "seed": 1,
+        "probe_epochs": 2,
+        **changes,
+    }
     return make_config(settings | {"protocol": protocol_of("fmnist", settings)})
 
 
@@ -25,8 +32,11 @@ def new_run(outputs: Path, root: Path, **changes) -> Path:
 
 def results(directory: Path) -> dict[str, bytes]:
     """Every file of a run that says what came out, by name: all but where and when it was computed."""
-    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*"))
-            if path.is_file() and "attempts" not in path.parts}  # fmt: skip
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and "attempts" not in path.parts
+    }
 
 
 def children_seconds() -> float:

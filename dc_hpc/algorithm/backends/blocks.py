@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from dc_hpc.algorithm.backends import kernels
-from dc_hpc.algorithm.backends.convolutions import ByWindows, Room, fitting, rows_of
+from dc_hpc.algorithm.backends.convolutions import BufferPool, Im2colConv, fitting, rows_of
 from dc_hpc.algorithm.backends.kernels import compiled
 from dc_hpc.algorithm.nets import Sobel
 
@@ -24,7 +24,7 @@ class Block:
     """Convolution, batch norm or none, ReLU, 2 x 2 max-pool or none; `layers` are the children of the trunk it is."""
 
     def __init__(self, layers: Sequence[tuple[str, nn.Module]]):
-        self.layers, self.room = layers, Room()
+        self.layers, self.room = layers, BufferPool()
         self.name = {type(layer): name for name, layer in layers}
         found = {type(layer): layer for _, layer in layers}
         self.layer: nn.Conv2d = found[nn.Conv2d]
@@ -66,16 +66,18 @@ class Block:
         y = self.y
         spread = self.room("gradient", *y.shape)
         if self.pool_stride:
-            compiled(kernels.to_winners)(gradient.numpy(), self.winner.numpy(), self.pool_stride,
-                                         spread.zero_().numpy())  # fmt: skip
+            compiled(kernels.to_winners)(
+                gradient.numpy(), self.winner.numpy(), self.pool_stride, spread.zero_().numpy()
+            )
         else:
             torch.ops.aten.threshold_backward.grad_input(gradient, self.out, 0, grad_input=spread)
         if not self.norm:
             back, filters = self.convolution.backward(spread, to_input=to_input)
             return back, [filters, spread.view(len(spread), -1).sum(1)]
         sums = np.empty((len(y), 3))
-        compiled(kernels.through_batch_norm)(rows_of(spread), rows_of(y), self.mean, self.deviation,
-                                             self.norm.weight.detach().numpy(), sums)  # fmt: skip
+        compiled(kernels.through_batch_norm)(
+            rows_of(spread), rows_of(y), self.mean, self.deviation, self.norm.weight.detach().numpy(), sums
+        )
         bias, weight, convolution_bias = (torch.from_numpy(one.astype(np.float32)) for one in sums.T)
         back, filters = self.convolution.backward(spread, to_input=to_input)
         return back, [filters, convolution_bias, weight, bias]
@@ -105,8 +107,7 @@ class Block:
             stride = self.pool_stride
             shape = channels, (height - 2) // stride + 1, (width - 2) // stride + 1, n
             self.out, self.winner = self.room("out", *shape), self.room("winner", *shape, dtype=torch.uint8)
-            compiled(kernels.rectified_maxima)(y.numpy(), scale, shift, stride, self.out.numpy(),
-                                               self.winner.numpy())  # fmt: skip
+            compiled(kernels.rectified_maxima)(y.numpy(), scale, shift, stride, self.out.numpy(), self.winner.numpy())
         else:
             self.out = self.room("out", *y.shape)
             scale, shift = torch.from_numpy(scale).view(-1, 1, 1, 1), torch.from_numpy(shift).view(-1, 1, 1, 1)
@@ -126,7 +127,7 @@ class SobelBlock:
 
     def __init__(self, name: str, sobel: Sobel):
         self.layers = [(name, sobel)]
-        self.grey, self.edges = sobel.grey, ByWindows(sobel.edges)
+        self.grey, self.edges = sobel.grey, Im2colConv(sobel.edges)
 
     def parameters(self) -> list[nn.Parameter]:
         """None that learns."""

@@ -21,7 +21,7 @@ from dc_hpc.algorithm.backends.kernels import compiled
 _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 
-class Room:
+class BufferPool:
     """Buffers by name, made at their first use and again only when they must be larger."""
 
     def __init__(self) -> None:
@@ -35,18 +35,18 @@ class Room:
         return kept[:size].view(shape)
 
 
-def fitting(layer: nn.Conv2d, height: int, width: int) -> FiveWide | ByWindows | ByPoints:
+def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colConv | WinogradConv:
     """The fastest of the three for a layer and the size of its maps."""
     kernel, stride = layer.kernel_size, layer.stride[0]
     if layer.in_channels <= 8 and kernel[1] == 5 and stride == 1:
-        return FiveWide(layer)
+        return DirectConv5(layer)
     out, square = height - kernel[0] + 1, height == width and kernel[0] == kernel[1]
     if square and kernel[0] in (2, 3) and out in (2, 3, 4) and stride == 1 and layer.in_channels >= 32:
-        return ByPoints(layer, out)
-    return ByWindows(layer)
+        return WinogradConv(layer, out)
+    return Im2colConv(layer)
 
 
-class FiveWide:
+class DirectConv5:
     """A convolution of few channels with stride 1 and filters of width 5, by compiled loops.
 
     The windows of one channel would be 25 times the image, for the six filters of LeNet-5: not worth copying. Its
@@ -54,30 +54,30 @@ class FiveWide:
     """
 
     def __init__(self, layer: nn.Conv2d):
-        self.layer, self.room = layer, Room()
+        self.layer, self.room = layer, BufferPool()
 
     def forward(self, x: Tensor) -> Tensor:
         """With bias."""
         filters, bias = self.layer.weight.detach(), self.layer.bias.detach()
         _, height, width, n = x.shape
         y, self.x = self.room("y", len(filters), height - filters.shape[2] + 1, width - 4, n), x
-        compiled(kernels.five_wide)(rows_of(x), filters.numpy(), bias.numpy(), n, rows_of(y))
+        compiled(kernels.direct_conv5)(rows_of(x), filters.numpy(), bias.numpy(), n, rows_of(y))
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
         filters, (outs, height, width, n) = self.layer.weight.detach(), gradient.shape
         found = torch.empty_like(filters)
-        compiled(kernels.five_wide_filters)(rows_of(self.x), rows_of(gradient), n, found.numpy())
+        compiled(kernels.direct_conv5_filters)(rows_of(self.x), rows_of(gradient), n, found.numpy())
         if not to_input:
             return None, found
         bordered, back = self.room("bordered", outs, height, width + 8, n), self.room("back", *self.x.shape)
         bordered[:, :, :4], bordered[:, :, 4:-4], bordered[:, :, -4:] = 0, gradient, 0
-        compiled(kernels.five_wide_input)(rows_of(bordered), filters.numpy(), n, rows_of(back))
+        compiled(kernels.direct_conv5_input)(rows_of(bordered), filters.numpy(), n, rows_of(back))
         return back, found
 
 
-class ByWindows:
+class Im2colConv:
     """A convolution as products of its filters and its windows, one for each row of the result.
 
     What lies under the filter's width is copied once for each row of x, rows outermost; the windows of a row of the
@@ -85,7 +85,7 @@ class ByWindows:
     """
 
     def __init__(self, layer: nn.Conv2d):
-        self.layer, self.room = layer, Room()
+        self.layer, self.room = layer, BufferPool()
         self.stride, (self.height, self.width) = layer.stride[0], layer.kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,8 +114,9 @@ class ByWindows:
         if not to_input:
             return None, filters
         summed = self.room("summed", *self.shape).zero_()
-        compiled(kernels.from_rows)(spread.view(height, channels, self.width, -1, n).numpy(), self.stride,
-                                    summed.numpy())  # fmt: skip
+        compiled(kernels.from_rows)(
+            spread.view(height, channels, self.width, -1, n).numpy(), self.stride, summed.numpy()
+        )
         return summed, filters
 
     def _filters(self) -> Tensor:
@@ -127,7 +128,7 @@ class ByWindows:
         return rows[h * self.stride : h * self.stride + self.height].flatten(0, 1)
 
 
-class ByPoints:
+class WinogradConv:
     """A convolution of small square maps by the method of Toom and Cook (Winograd's, in nets): fewer products.
 
     A result of m x m from a filter of r x r needs (m + r - 1)^2 products a channel instead of m^2 r^2: a quarter of
@@ -136,9 +137,10 @@ class ByPoints:
     """
 
     def __init__(self, layer: nn.Conv2d, out: int):
-        self.layer, self.room, self.out = layer, Room(), out
-        self.from_y, self.from_filter, self.from_x = (torch.from_numpy(np.kron(one, one)).float()
-                                                      for one in toom_cook(out, layer.kernel_size[0]))  # fmt: skip
+        self.layer, self.room, self.out = layer, BufferPool(), out
+        self.from_y, self.from_filter, self.from_x = (
+            torch.from_numpy(np.kron(one, one)).float() for one in toom_cook(out, layer.kernel_size[0])
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """With bias."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.blocks import Block, SobelBlock, blocks_of
-from dc_hpc.algorithm.backends.convolutions import Room
+from dc_hpc.algorithm.backends.convolutions import BufferPool
 
 # Images at once in eval mode. Blocks: few enough that what a layer reads and writes stays in the cache of a core.
 # A GPU: so many that it has more to compute than the CPU to ask for.
@@ -71,8 +71,9 @@ def training(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
         return trunk
     stack = _Stack(blocks)
     parameters = [p for block in blocks for p in block.parameters()]
-    rest = nn.Sequential(*[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer
-                           for _, layer in _after(blocks, trunk)])  # fmt: skip
+    rest = nn.Sequential(
+        *[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer for _, layer in _after(blocks, trunk)]
+    )
     return lambda batch: rest(_ThroughBlocks.apply(stack, batch, *parameters))
 
 
@@ -111,7 +112,7 @@ class _Stack:
     """Blocks one after another, from images (n, c, h, w) and back. `turn` counts the ways forward."""
 
     def __init__(self, blocks: list[Block | SobelBlock]):
-        self.blocks, self.room, self.turn = blocks, Room(), 0
+        self.blocks, self.room, self.turn = blocks, BufferPool(), 0
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, c', h', w'), contiguous."""

@@ -83,8 +83,11 @@ def _put(folder: Path, build: Callable[[Path], None]) -> None:
 
 def _digests(folder: Path) -> dict[str, str]:
     """sha256 of every file below, by its path in the folder; of the seal none."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / _SEAL}  # fmt: skip
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / _SEAL
+    }
 
 
 def _sweep(root: Path) -> None:

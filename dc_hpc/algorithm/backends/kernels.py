@@ -67,8 +67,9 @@ def moments(x: np.ndarray, found: np.ndarray) -> None:
         found[c, 0], found[c, 1] = total / size, squares / size
 
 
-def rectified_maxima(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride: int, maxima: np.ndarray,
-                     winner: np.ndarray) -> None:
+def rectified_maxima(
+    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride: int, maxima: np.ndarray, winner: np.ndarray
+) -> None:
     """Batch norm's scale and shift, then ReLU, then a 2 x 2 max-pool, in one pass over x (c, h, w, n).
 
     maxima: (c, h', w', n). winner: uint8 of that shape, which value of its window each is (0 to 3, row by row; the
@@ -116,8 +117,9 @@ def to_winners(gradient: np.ndarray, winner: np.ndarray, stride: int, spread: np
                         row[n] += g[n] if won[n] == here else zero
 
 
-def through_batch_norm(gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray,
-                       weight: np.ndarray, sums: np.ndarray) -> None:
+def through_batch_norm(
+    gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weight: np.ndarray, sums: np.ndarray
+) -> None:
     """The gradient of batch norm in training, in place of gradient (c, h, w n); x is what went in, of that shape.
 
     mean, deviation (with epsilon), weight: (c,). sums: float64 (c, 3), the gradients of batch norm's bias and weight
@@ -156,7 +158,7 @@ def from_rows(rows: np.ndarray, stride: int, summed: np.ndarray) -> None:
                         row[n] += part[n]
 
 
-def five_wide(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int, y: np.ndarray) -> None:
+def direct_conv5(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int, y: np.ndarray) -> None:
     """A convolution with filters (o, c, kh, 5) and stride 1: x (c, h, w n) to y (o, h', w' n); n = images.
 
     For few channels, where products of matrices would be small or their windows larger than all that is computed from
@@ -171,14 +173,14 @@ def five_wide(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int,
                 for i in range(filters.shape[2]):
                     f, line, size = filters[o, c, i], x[c, h + i], row.size
                     f0, f1, f2, f3, f4 = f[0], f[1], f[2], f[3], f[4]
-                    x0, x1, x2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
-                    x3, x4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    x0, x1, x2 = line[:size], line[images : images + size], line[2 * images : 2 * images + size]
+                    x3, x4 = line[3 * images : 3 * images + size], line[4 * images : 4 * images + size]
                     for e in range(size):
                         row[e] += f0 * x0[e] + f1 * x1[e] + f2 * x2[e] + f3 * x3[e] + f4 * x4[e]
 
 
-def five_wide_input(gradient: np.ndarray, filters: np.ndarray, images: int, back: np.ndarray) -> None:
-    """The gradient of the x of `five_wide`, into back (c, h, w n), from that of its y with a border.
+def direct_conv5_input(gradient: np.ndarray, filters: np.ndarray, images: int, back: np.ndarray) -> None:
+    """The gradient of the x of `direct_conv5`, into back (c, h, w n), from that of its y with a border.
 
     gradient: (o, h', (w' + 8) n), four zeros a side: so the same five products make every value of a row.
     """
@@ -191,14 +193,14 @@ def five_wide_input(gradient: np.ndarray, filters: np.ndarray, images: int, back
                 for o in range(gradient.shape[0]):
                     f, line = filters[o, c, i], gradient[o, h - i]
                     f0, f1, f2, f3, f4 = f[4], f[3], f[2], f[1], f[0]
-                    g0, g1, g2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
-                    g3, g4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    g0, g1, g2 = line[:size], line[images : images + size], line[2 * images : 2 * images + size]
+                    g3, g4 = line[3 * images : 3 * images + size], line[4 * images : 4 * images + size]
                     for e in range(size):
                         row[e] += f0 * g0[e] + f1 * g1[e] + f2 * g2[e] + f3 * g3[e] + f4 * g4[e]
 
 
-def five_wide_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters: np.ndarray) -> None:
-    """The gradient of the filters of `five_wide`, from that of its y; of two filters at a time, x being read once."""
+def direct_conv5_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters: np.ndarray) -> None:
+    """The gradient of the filters of `direct_conv5`, from that of its y; of two filters at a time, x being read once."""
     outs = gradient.shape[0]
     for o in range(0, outs, 2):
         other = min(o + 1, outs - 1)  # itself, where one is left
@@ -208,8 +210,8 @@ def five_wide_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters:
                 for h in range(gradient.shape[1]):
                     g, k, line = gradient[o, h], gradient[other, h], x[c, h + i]
                     size = g.size
-                    x0, x1, x2 = line[:size], line[images:images + size], line[2 * images:2 * images + size]
-                    x3, x4 = line[3 * images:3 * images + size], line[4 * images:4 * images + size]
+                    x0, x1, x2 = line[:size], line[images : images + size], line[2 * images : 2 * images + size]
+                    x3, x4 = line[3 * images : 3 * images + size], line[4 * images : 4 * images + size]
                     for e in range(size):
                         s0 += g[e] * x0[e]
                         s1 += g[e] * x1[e]
@@ -230,8 +232,13 @@ def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., 
     """Compiled, or loaded from the folder where it has been compiled into it."""
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
     try:
-        decorate = numba.njit(f"void({_TYPES[kernel.__name__]})", fastmath={"contract", "reassoc"},
-                              error_model="numpy", no_cfunc_wrapper=True, cache=folder is not None)  # fmt: skip
+        decorate = numba.njit(
+            f"void({_TYPES[kernel.__name__]})",
+            fastmath={"contract", "reassoc"},
+            error_model="numpy",
+            no_cfunc_wrapper=True,
+            cache=folder is not None,
+        )
         return decorate(kernel)
     finally:
         numba.config.CACHE_DIR = before
@@ -242,10 +249,18 @@ def _folder() -> Path | None:
     """The folder with the machine code of all kernels for this kind of machine."""
     _use_whole_vectors()
     source = Path(__file__).stat()
-    kind = [numba.__version__, llvmlite.__version__, sys.version, __file__, source.st_mtime_ns,
-            source.st_size, llvmlite.binding.get_host_cpu_name(), numba.config.CPU_FEATURES,
-            llvmlite.binding.get_host_cpu_features().flatten(),
-            sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))]  # fmt: skip
+    kind = [
+        numba.__version__,
+        llvmlite.__version__,
+        sys.version,
+        __file__,
+        source.st_mtime_ns,
+        source.st_size,
+        llvmlite.binding.get_host_cpu_name(),
+        numba.config.CPU_FEATURES,
+        llvmlite.binding.get_host_cpu_features().flatten(),
+        sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_")),
+    ]
 
     def build(folder: Path) -> None:
         for name in _TYPES:
@@ -272,7 +287,7 @@ _TYPES = {
     "to_winners": f"{_MAPS}, u1[:,:,:,::1], i8, {_MAPS}",
     "through_batch_norm": f"{_ROWS}, {_ROWS}, {_CHANNELS}, {_CHANNELS}, {_CHANNELS}, {_DOUBLES}",
     "from_rows": f"f4[:,:,:,:,::1], i8, {_MAPS}",
-    "five_wide": f"{_ROWS}, {_MAPS}, {_CHANNELS}, i8, {_ROWS}",
-    "five_wide_input": f"{_ROWS}, {_MAPS}, i8, {_ROWS}",
-    "five_wide_filters": f"{_ROWS}, {_ROWS}, i8, {_MAPS}",
+    "direct_conv5": f"{_ROWS}, {_MAPS}, {_CHANNELS}, i8, {_ROWS}",
+    "direct_conv5_input": f"{_ROWS}, {_MAPS}, i8, {_ROWS}",
+    "direct_conv5_filters": f"{_ROWS}, {_ROWS}, i8, {_MAPS}",
 }

@@ -37,6 +37,16 @@ class SGD:
         moved = [p for p in self.parameters if p.grad is not None]
         for group in ([p for p in moved if p in self.velocity], [p for p in moved if p not in self.velocity]):
             velocities = [self.velocity.get(p) for p in group]
-            sgd(group, [p.grad for p in group], velocities, fused=True, lr=self.lr, momentum=self.momentum,
-                weight_decay=self.weight_decay, dampening=0.0, nesterov=False, maximize=False)  # fmt: skip
+            sgd(
+                group,
+                [p.grad for p in group],
+                velocities,
+                fused=True,
+                lr=self.lr,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
             self.velocity.update((p, v) for p, v in zip(group, velocities) if v is not None)

@@ -16,7 +16,7 @@ SIEVED_FROM = 128  # clusters: with fewer the passes over the points cost more t
 ROUGH_SHARE = 0.02  # of the points, those that round worst; they are left to float32, for the others' sake
 
 
-def nearest_by_scores(points: Tensor) -> Assign:
+def assign_by_scores(points: Tensor) -> Assign:
     """Assigns the points, float32 (n, d) on any device, by the lowest score |c|^2 - 2 x.c (|x|^2 changes nothing).
 
     On a tie the lower index wins. Scores are computed block by block: the (n, k) matrix never exists, and on CUDA

@@ -73,8 +73,9 @@ def _plusplus(points: Tensor, k: int, rng: np.random.RandomState) -> Tensor:
     return chosen
 
 
-def _squared(points: Tensor, norms: Tensor, candidates: Tensor, columns: Tensor, column_norms: Tensor,
-             out: Tensor | None = None) -> Tensor:
+def _squared(
+    points: Tensor, norms: Tensor, candidates: Tensor, columns: Tensor, column_norms: Tensor, out: Tensor | None = None
+) -> Tensor:
     """Squared distances (c, m) of some points, by their indices (c,), to those in the `columns` (d, m)."""
     found = torch.mm(points[candidates] * -2, columns, out=out)
     return found.add_(column_norms).add_(norms[candidates, None]).clamp_(min=0)

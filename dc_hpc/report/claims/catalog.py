@@ -51,7 +51,7 @@ from dc_hpc.report.claims.rules import (
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, label, setting, shown
-from dc_hpc.report.panels.matching import alignment_rows, select, setting_groups
+from dc_hpc.report.panels.matching import alignment_rows, select_runs, setting_groups
 from dc_hpc.report.panels.paper import PANELS, Panel
 
 COLUMNS = (
@@ -88,16 +88,12 @@ def _ia_range(panel: str, low: float, high: float, half: float) -> Claim:
 
 
 def _ia_level(k: int, side: str, window: Window) -> Claim:
-    return Claim(
-        f"ia_k{k}", "fig_b1", f"median IA is {side} at k {k}", "median IA", level("ia", "k", k), window, "ia"
-    )
+    return Claim(f"ia_k{k}", "fig_b1", f"median IA is {side} at k {k}", "median IA", level("ia", "k", k), window, "ia")
 
 
 def _accuracy_level(k: int, low: float, high: float) -> Claim:
     words = f"accuracy lies between {low:g} and {high:g} at k {k}"
-    return Claim(
-        f"accuracy_k{k}", "fig_6", words, "median accuracy, %", level("accuracy", "k", k), Window(low, high)
-    )
+    return Claim(f"accuracy_k{k}", "fig_6", words, "median accuracy, %", level("accuracy", "k", k), Window(low, high))
 
 
 def _dip(panel: str) -> Claim:
@@ -148,9 +144,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = records(runs)
     found = [line for claim in CLAIMS for line in _put(claim, rows)]
-    return pd.DataFrame(
-        {name: pd.Series([line.get(name) for line in found], dtype=object) for name in COLUMNS}
-    )
+    return pd.DataFrame({name: pd.Series([line.get(name) for line in found], dtype=object) for name in COLUMNS})
 
 
 def count_verdicts(found: pd.DataFrame) -> str:
@@ -179,7 +173,7 @@ def rule_text(window: Window) -> str:
 def _put(claim: Claim, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """The rows of one claim: those at the paper's settings first."""
     panel = PANELS[claim.panel]
-    found = alignment_rows(panel, rows) if claim.value == "ia" else select(panel, rows)
+    found = alignment_rows(panel, rows) if claim.value == "ia" else select_runs(panel, rows)
     groups = [group for group in setting_groups(panel, found, claim.value) if group.values(claim.value)]
     if not groups:
         yield _line(
@@ -195,9 +189,7 @@ def _put(claim: Claim, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         yield _line(claim, panel, group, columns, claim.measure(group))
 
 
-def _line(
-    claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measured: Measured
-) -> dict[str, Any]:
+def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measured: Measured) -> dict[str, Any]:
     judged: Judged = judge(measured, claim.window)
     low, high = measured.interval or (None, None)
     best = Measured(lacks="no accuracy") if claim.value == "ia" else claim.measure(_by_the_best_epoch(group))
@@ -234,9 +226,7 @@ def _by_the_best_epoch(group: Cell) -> Cell:
 
 def _unlike_paper(panel: Panel, group: Cell) -> str:
     """In what a setting is neither protocol's: `cycles 2 (the paper: 100)`."""
-    neutral = {
-        name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()
-    }
+    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
     expected = neutral | BASELINES[panel.base] | dict(panel.fixed)
     own = {name for fields in PROTOCOLS[panel.base].values() for name in fields} | {
         "data_digest",

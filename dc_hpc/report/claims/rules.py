@@ -129,9 +129,7 @@ def spread(group: Cell) -> Measured:
 
 def once_over_best(group: Cell) -> Measured:
     """Mean over seeds of the accuracy of clustering once less the best of every other halting position."""
-    blocks = [
-        block for block in _blocks(group, "halt_cycle", "accuracy").values() if 1 in block and len(block) > 2
-    ]
+    blocks = [block for block in _blocks(group, "halt_cycle", "accuracy").values() if 1 in block and len(block) > 2]
     return _mean(
         [block[1] - max(value for halt, value in block.items() if halt != 1) for block in blocks],
         "no seed halted after 1 cycle and at two other positions",
@@ -189,11 +187,7 @@ def share_inside(low: float, high: float) -> Measure:
 
 
 def _mean(values: Sequence[float], lacks: str) -> Measured:
-    return (
-        Measured(float(np.mean(values)), mean_interval(values), len(values))
-        if values
-        else Measured(lacks=lacks)
-    )
+    return Measured(float(np.mean(values)), mean_interval(values), len(values)) if values else Measured(lacks=lacks)
 
 
 def _blocks(group: Cell, axis: str, value: str) -> Mapping[int, dict[Any, float]]:

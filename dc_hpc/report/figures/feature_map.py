@@ -30,9 +30,7 @@ def draw(
     whitening and L2). Raises DamagedFile for a dump that is not whole, ValueError where the labels are those
     of other images.
     """
-    runs = [(row, path) for row in feature_runs(panel, rows) if (path := _dump(outputs, row)).is_file()][
-        :MOST_GROUPS
-    ]
+    runs = [(row, path) for row in feature_runs(panel, rows) if (path := _dump(outputs, row)).is_file()][:MOST_GROUPS]
     if not runs:
         return None
     figure, axes = canvas(len(runs), width=5, height=5)
@@ -40,9 +38,7 @@ def draw(
         features = feature_dumps.read_features(path.parents[1], 0)["features"]
         labels = labels_of(row["dataset"])
         if labels is not None and len(labels) != len(features):
-            raise ValueError(
-                f"{row['run_id']} has {len(features)} features, {row['dataset']} {len(labels)} labels"
-            )
+            raise ValueError(f"{row['run_id']} has {len(features)} features, {row['dataset']} {len(labels)} labels")
         chosen = _sample(len(features))
         places = embed(features[chosen])
         ax.scatter(*places.T, s=7, linewidth=0, c=GREY if labels is None else _colours(labels[chosen]))
@@ -58,9 +54,7 @@ def embed(features: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(features) - 1) / 3)
-    tsne = TSNE(
-        n_components=2, random_state=_SEED, init="pca", learning_rate="auto", perplexity=perplexity, n_jobs=1
-    )
+    tsne = TSNE(n_components=2, random_state=_SEED, init="pca", learning_rate="auto", perplexity=perplexity, n_jobs=1)
     return tsne.fit_transform(features.astype(np.float32)).astype(np.float64)
 
 

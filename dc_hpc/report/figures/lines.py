@@ -22,7 +22,7 @@ from dc_hpc.report.figures.style import (
 )
 from dc_hpc.report.panels.comparisons import TRAINING, axis_groups, layer_cells, layers_of
 from dc_hpc.report.panels.grouping import Cell, Row, order, shown
-from dc_hpc.report.panels.matching import select, setting_groups
+from dc_hpc.report.panels.matching import select_runs, setting_groups
 from dc_hpc.report.panels.paper import Panel
 
 if TYPE_CHECKING:
@@ -93,11 +93,7 @@ def _line(ax: Axes, halts: list[Any], series: Sequence[Cell], index: int, name: 
 
 def layers(panel: Panel, rows: Sequence[Row]) -> Figure | None:
     """Accuracy by probed layer: the random floor, what clustering adds, the supervised ceiling."""
-    cells = [
-        cell
-        for cell in layer_cells(panel, rows)
-        if any(cell.values(f"accuracy_{x}") for x in layers_of([cell]))
-    ]
+    cells = [cell for cell in layer_cells(panel, rows) if any(cell.values(f"accuracy_{x}") for x in layers_of([cell]))]
     cells = cells[: 2 * MOST_GROUPS]
     names = layers_of(cells)
     if not names:
@@ -128,9 +124,7 @@ def layers(panel: Panel, rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _profile(
-    ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, index: int, words: list[str]
-) -> None:
+def _profile(ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, index: int, words: list[str]) -> None:
     ax.plot(
         list(found),
         [float(np.median(values)) for values in found.values()],
@@ -147,7 +141,7 @@ def _profile(
 
 def curves(panel: Panel, rows: Sequence[Row], cycles: pd.DataFrame) -> Figure | None:
     """Section 3.2's two agreements over the cycles: median of the runs, band between their quartiles."""
-    groups = setting_groups(panel, select(panel, rows), "accuracy")
+    groups = setting_groups(panel, select_runs(panel, rows), "accuracy")
     found = []
     for group in groups:
         runs = {row["run_id"] for row in group.rows if row["state"] == "done"}
@@ -188,7 +182,5 @@ def _band(ax: Axes, table: pd.DataFrame, name: str, colour: str, label: str) -> 
         return
     x = quartiles.index.to_numpy(int)
     low, middle, high = (quartiles[q].to_numpy(float) for q in (0.25, 0.5, 0.75))
-    ax.plot(
-        x, middle, color=colour, linewidth=1.8, label=label, marker="o" if len(x) < 8 else None, markersize=4
-    )
+    ax.plot(x, middle, color=colour, linewidth=1.8, label=label, marker="o" if len(x) < 8 else None, markersize=4)
     ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)

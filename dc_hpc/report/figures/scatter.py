@@ -52,9 +52,7 @@ def _scatter(axes: Axes, found: list[tuple[int, float, float]], title: str) -> N
     rho, interval = spearman(ia, accuracy), spearman_interval(ia, accuracy)
     words = f"n = {len(found)}"
     if rho is not None:
-        words = f"Spearman's rho {rho:.2f}" + (
-            f" ({interval.low:.2f} to {interval.high:.2f})" if interval else ""
-        )
+        words = f"Spearman's rho {rho:.2f}" + (f" ({interval.low:.2f} to {interval.high:.2f})" if interval else "")
         words += f", n = {len(found)}"
     axes.set_title(wrapped(", ".join(part for part in (title, words) if part)))
     axes.set_xlabel("IA (NMI)")

@@ -50,13 +50,28 @@ def _first_of(places: Mapping[tuple[str, str | None], int]) -> dict[tuple[str, s
     return {pair: first[pair[0]] for pair in places}
 
 
-def _dots(ax: Axes, rows: Sequence[Mapping[str, Any]], value: str, places: Mapping[tuple[str, str | None], int],
-          index: int, network: str, *, apart: int) -> None:
+def _dots(
+    ax: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    value: str,
+    places: Mapping[tuple[str, str | None], int],
+    index: int,
+    network: str,
+    *,
+    apart: int,
+) -> None:
     found = [row for row in rows if row[value] is not None]
     scale = 100 if value == "share" else 1
     lift = 0.5 * ((apart - 1) / 2 - index) / max(apart, 1)
-    ax.plot([scale * row[value] for row in found], [places[row["name"], row["peer"]] + lift for row in found],
-            linestyle="none", marker=MARKERS[index], color=PALETTE[index], markersize=5.5, label=network)  # fmt: skip
+    ax.plot(
+        [scale * row[value] for row in found],
+        [places[row["name"], row["peer"]] + lift for row in found],
+        linestyle="none",
+        marker=MARKERS[index],
+        color=PALETTE[index],
+        markersize=5.5,
+        label=network,
+    )
 
 
 def _against_peers(ax: Axes) -> None:
@@ -88,17 +103,28 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
         for name in [stage for stage in stages if any(row["name"] == stage for row in mine)]:
             points = sorted((row for row in mine if row["name"] == name), key=lambda row: row["value"])
             look = _look(stages.index(name))
-            axes[0][column].plot([row["value"] for row in points], [row["seconds"] for row in points],
-                                 label=_with_exponents(points[0]), **look)  # fmt: skip
+            axes[0][column].plot(
+                [row["value"] for row in points],
+                [row["seconds"] for row in points],
+                label=_with_exponents(points[0]),
+                **look,
+            )
             held = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
             axes[1][column].plot([value for value, _ in held], [memory for _, memory in held], **look)
         values = sorted({row["value"] for row in mine})
         for ax, name in ((axes[0][column], "seconds"), (axes[1][column], "peak memory (MiB)")):
             ax.set(xlabel=_NAMES[variable], ylabel=name)
             _whole_decades(ax, values)
-        axes[0][column].legend(fontsize=7.5, handlelength=3, loc="lower left", bbox_to_anchor=(0, 1), ncols=2,
-                               title="stage, exponent of its time (of its work)", title_fontsize=8.5,
-                               alignment="left")  # fmt: skip
+        axes[0][column].legend(
+            fontsize=7.5,
+            handlelength=3,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=2,
+            title="stage, exponent of its time (of its work)",
+            title_fontsize=8.5,
+            alignment="left",
+        )
     figure.supxlabel("\n".join(wrapped(line, 160) for line in facts), fontsize=7.5, color=GREY)
     return figure
 
@@ -106,8 +132,12 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
 def _look(index: int) -> dict[str, Any]:
     """Colour and marker of a stage, the same in every panel; hollow and dashed in the second round of colours."""
     again = {"linestyle": "--", "markerfacecolor": "white"} if index >= len(PALETTE) else {}
-    return again | {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5,
-                    "linewidth": 1.5}  # fmt: skip
+    return again | {
+        "color": PALETTE[index % len(PALETTE)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 5,
+        "linewidth": 1.5,
+    }
 
 
 def _with_exponents(row: Mapping[str, Any]) -> str:

@@ -20,8 +20,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RED, GREY = "#C62828", "#7A7A7A"
 # Ten classes need ten colours: Paul Tol's muted ones, dark and light in turn.
-CLASSES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255",
-           "#BBBBBB")  # fmt: skip
+CLASSES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255", "#BBBBBB")
 # More settings than this are in the table only.
 MOST_GROUPS = 6
 AXIS_NAMES = {
@@ -84,9 +83,7 @@ def drawable(groups: list[tuple[Cell, list[Cell]]], value: str) -> list[tuple[Ce
     return [pair for pair in found if pair in kept]
 
 
-def parted(
-    groups: Sequence[Cell], skip: Sequence[str] = (), also: Iterable[str] = ()
-) -> tuple[str, list[str]]:
+def parted(groups: Sequence[Cell], skip: Sequence[str] = (), also: Iterable[str] = ()) -> tuple[str, list[str]]:
     """What the groups share, for the title, and what each has of its own, for the legend. also: settings to
     name in any case.
     """
@@ -107,9 +104,7 @@ def name_of(cell: Cell, columns: Sequence[str]) -> str:
     """Data set and settings in one line."""
     rest = [name for name in columns if name != "dataset" and name in cell.settings]
     return ", ".join(
-        part
-        for part in (dataset_of(cell) if "dataset" in columns else "", label(cell.settings, rest))
-        if part
+        part for part in (dataset_of(cell) if "dataset" in columns else "", label(cell.settings, rest)) if part
     )
 
 

@@ -92,13 +92,9 @@ def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -
 def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
     try:
         if kind == "unknown":
-            numeric = all(
-                text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts
-            )
+            numeric = all(text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts)
             kind = "float" if numeric else "text"
-        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[
-            kind
-        ]
+        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[kind]
         return [None if text == "" else read(text) for text in texts]
     except (ValueError, KeyError) as error:
         named, cell = short(name, 60), short(str(error), 100)

@@ -94,10 +94,7 @@ def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame as dictionaries of plain Python values, None for what is missing."""
     columns = [
-        [
-            None if missing else value
-            for value, missing in zip(frame[name].tolist(), frame[name].isna().tolist())
-        ]
+        [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna().tolist())]
         for name in frame.columns
     ]
     return [dict(zip(frame.columns, values)) for values in zip(*columns)]
@@ -152,13 +149,7 @@ def _reason(error: BaseException, directory: Path) -> str:
 
 def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
     for name, value in result.items():
-        wanted = (
-            str
-            if kind_of(name) == "text"
-            else (int, float)
-            if kind_of(name) != "unknown"
-            else (int, float, str)
-        )
+        wanted = str if kind_of(name) == "text" else (int, float) if kind_of(name) != "unknown" else (int, float, str)
         if value is not None and not isinstance(value, wanted):
             raise ValueError(f"result.json: {name} is {value!r}")
     return result
@@ -172,9 +163,7 @@ def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, f
                 yield str(timed.get("stage")), timed.get("cycle"), float(timed["seconds"])
 
 
-def _attempt_cells(
-    attempts: list[dict[str, Any]], stages: list[tuple[str, int | None, float]]
-) -> dict[str, Any]:
+def _attempt_cells(attempts: list[dict[str, Any]], stages: list[tuple[str, int | None, float]]) -> dict[str, Any]:
     cells: dict[str, Any] = {"attempts": len(attempts)}
     if not attempts:
         return cells

@@ -73,9 +73,7 @@ def column(name: str, values: list[Any], kind_of: Callable[[str], str] = kind_of
     if kind == "unknown":
         kind = "text" if any(isinstance(value, str) for value in values) else "float"
     if kind == "text":
-        return pd.Series(
-            [None if value is None or value == "" else str(value) for value in values], dtype=object
-        )
+        return pd.Series([None if value is None or value == "" else str(value) for value in values], dtype=object)
     if kind == "float":
         return pd.Series([np.nan if value is None else float(value) for value in values], dtype="float64")
     return pd.Series(pd.array(values, dtype="Int64" if kind == "int" else "boolean"))
@@ -90,9 +88,7 @@ def numeric(name: str, numbers: np.ndarray) -> pd.Series:
     """Floats (n,) of one metric as a typed series, NaN as missing."""
     dtype = {"int": "Int64", "flag": "boolean"}.get(kind_in_cycles(name))
     # Through a nullable float, so that NaN becomes a missing value and not a number.
-    return (
-        pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
-    )
+    return pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -108,9 +104,7 @@ def _quoted(text: str) -> str:
 
 def texts(series: pd.Series) -> list[str]:
     """The cells of a series as a CSV has them."""
-    return [
-        "" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())
-    ]
+    return ["" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())]
 
 
 def _text(value: Any) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.config.run_config import NETS
+from dc_hpc.config.run_config import NET_SPECS
 from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, median, order, setting, split
-from dc_hpc.report.panels.matching import alignment_rows, axis_cells, select, setting_groups
+from dc_hpc.report.panels.matching import alignment_rows, axis_cells, select_runs, setting_groups
 from dc_hpc.report.panels.paper import Panel
 
 TRAINING = ("random net", "clustered", "supervised")
@@ -22,21 +22,20 @@ def pairs(group: Cell) -> list[tuple[int, float, float]]:
 
 def axis_groups(panel: Panel, rows: Sequence[Row], value: str) -> list[tuple[Cell, list[Cell]]]:
     """(everything but the axis, its cells along the axis) of each setting."""
-    found = alignment_rows(panel, rows) if value == "ia" else select(panel, rows)
+    found = alignment_rows(panel, rows) if value == "ia" else select_runs(panel, rows)
     return [(group, axis_cells(panel, group)) for group in setting_groups(panel, found, value)]
 
 
 def relation_cells(panel: Panel, rows: Sequence[Row]) -> list[tuple[Cell, Cell]]:
     """(the runs with an accuracy, all runs with the same IA) of each setting; the first may be empty."""
-    groups = setting_groups(panel, select(panel, rows), "accuracy")
+    groups = setting_groups(panel, select_runs(panel, rows), "accuracy")
     return _joined(groups, split(alignment_rows(panel, rows), ALIGNMENT))
 
 
 def both_cells(panel: Panel, rows: Sequence[Row]) -> list[tuple[Cell, Cell]]:
     """(accuracy cell, IA cell) of each value of the axis and each setting; the first may be empty."""
     accuracy, alignments = (
-        [cell for _, cells in axis_groups(panel, rows, value) for cell in cells]
-        for value in ("accuracy", "ia")
+        [cell for _, cells in axis_groups(panel, rows, value) for cell in cells] for value in ("accuracy", "ia")
     )
     return _joined(accuracy, alignments)
 
@@ -47,7 +46,7 @@ def layer_cells(panel: Panel, rows: Sequence[Row]) -> list[Cell]:
     """
     k = panel.fixed.get("k", BASELINES[panel.base]["k"])
     marked = []
-    for row in select(panel, rows):
+    for row in select_runs(panel, rows):
         training = TRAINING[2] if row["labels"] else TRAINING[1] if row["cycles"] else TRAINING[0]
         if training != TRAINING[1]:
             marked.append(row | {"training": training, "k": None})
@@ -66,7 +65,7 @@ def layers_of(cells: Sequence[Cell]) -> list[str]:
         for name, value in row.items()
         if name.startswith("accuracy_") and value is not None
     }
-    return [layer for layer in NETS[cells[0].settings["net"]].layers if layer in probed] if cells else []
+    return [layer for layer in NET_SPECS[cells[0].settings["net"]].layers if layer in probed] if cells else []
 
 
 def search_cells(group: Cell) -> list[Cell]:
@@ -103,9 +102,7 @@ def feature_runs(panel: Panel, rows: Sequence[Row]) -> list[Row]:
     """
     found: dict[tuple, Row] = {}
     done = [
-        row
-        for row in select(panel, rows)
-        if row["state"] == "done" and row.get("features") not in (None, "none")
+        row for row in select_runs(panel, rows) if row["state"] == "done" and row.get("features") not in (None, "none")
     ]
     for row in sorted(done, key=lambda row: (row["cycles"], row["seed"], row["run_id"])):
         found.setdefault((row["dataset"], row["protocol"], row["sobel"]), row)

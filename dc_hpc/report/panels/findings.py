@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from dc_hpc.config.yaml_reader import nearest
+from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.errors import InputError
 from dc_hpc.report.claims.catalog import count_verdicts
 from dc_hpc.report.panels.comparisons import axis_groups, relation_cells, search_cells
 from dc_hpc.report.panels.grouping import ACCURACY, Row, group_columns, label, median, shown, split, varying_settings
-from dc_hpc.report.panels.matching import GridState, absent_rows, grid_states, select, setting_groups
+from dc_hpc.report.panels.matching import GridState, absent_rows, grid_states, select_runs, setting_groups
 from dc_hpc.report.panels.paper import ENTRIES, Panel
 from dc_hpc.report.panels.tables import tables_of
 from dc_hpc.report.statistics import describe
@@ -43,13 +43,11 @@ def panels_of(only: Sequence[str]) -> list[Panel]:
     others.
     """
     panels = [panel for entry in ENTRIES.values() for panel in entry.panels]
-    known = {entry.name: entry.panels for entry in ENTRIES.values()} | {
-        panel.name: (panel,) for panel in panels
-    }
+    known = {entry.name: entry.panels for entry in ENTRIES.values()} | {panel.name: (panel,) for panel in panels}
     for name in only:
         if name not in known:
             raise InputError(
-                f"--only {name}: no such table or figure{nearest(name, tuple(known))}; allowed: "
+                f"--only {name}: no such table or figure{did_you_mean(name, tuple(known))}; allowed: "
                 f"{', '.join(ENTRIES)}, or one of their parts, such as fig_4b"
             )
     chosen = [panel for name in only for panel in known[name]]
@@ -82,19 +80,17 @@ def mixed(panel: Panel, rows: Sequence[Row]) -> list[str]:
     elif panel.kind == "search":
         cells = [
             cell
-            for group in setting_groups(panel, select(panel, rows), "accuracy")
+            for group in setting_groups(panel, select_runs(panel, rows), "accuracy")
             for cell in search_cells(group)
         ]
     else:
-        cells = split(select(panel, rows), ACCURACY)
+        cells = split(select_runs(panel, rows), ACCURACY)
     lines, varying = [], varying_settings(cells, group_columns(cells, panel.axis))
     for cell in cells:
         where = label(cell.settings, [name for name in varying if name in cell.settings]) or "all"
         where = where if "cycles" in cell.settings else f"IA, {where}"
         for name in ("commit", "engine", "protocol"):
-            values = sorted(
-                {str(row.get(name) or _UNKNOWN)[:12] for row in cell.rows if row["state"] == "done"}
-            )
+            values = sorted({str(row.get(name) or _UNKNOWN)[:12] for row in cell.rows if row["state"] == "done"})
             if len(values) > 1:
                 lines.append(f"{where}: runs of {len(values)} {name}s ({', '.join(values)})")
     lines = list(dict.fromkeys(lines))
@@ -104,9 +100,7 @@ def mixed(panel: Panel, rows: Sequence[Row]) -> list[str]:
 
 def settings_table(rows: Sequence[Row]) -> Table:
     """Every setting that was run, over its seeds: what no table of the paper asks for shows here, too."""
-    cells = split(
-        [row for row in rows if row["state"] != "damaged" and row.get("seed") is not None], ACCURACY
-    )
+    cells = split([row for row in rows if row["state"] != "damaged" and row.get("seed") is not None], ACCURACY)
     columns = group_columns(cells)
     seen = [name for name in columns if name in varying_settings(cells, columns) or name == "dataset"]
     table = []
@@ -148,9 +142,7 @@ def claims_table(claims: pd.DataFrame) -> Table:
                 Item(None, head="runs", text=_which(claim)),
                 Item(None, head="found (95 % interval)", text=_found(claim)),
                 Item(None, head="n", text=str(claim["n"])),
-                Item(
-                    None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"
-                ),
+                Item(None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"),
                 Item(
                     None,
                     head="why",
@@ -185,9 +177,7 @@ def provenance_table(rows: Sequence[Row]) -> Table:
 
 def slowest_table(rows: Sequence[Row], most: int = 10) -> Table:
     """The runs that took longest, all attempts together, and on what they spent it."""
-    timed = sorted(
-        (row for row in rows if row.get("seconds")), key=lambda row: (-row["seconds"], row["run_id"])
-    )[:most]
+    timed = sorted((row for row in rows if row.get("seconds")), key=lambda row: (-row["seconds"], row["run_id"]))[:most]
     heads = {
         "seconds": "seconds",
         "seconds_clustered": "clustering",

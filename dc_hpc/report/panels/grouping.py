@@ -111,9 +111,7 @@ def group_columns(cells: Sequence[Cell], axis: Sequence[str] = ()) -> list[str]:
 
 def varying_settings(cells: Sequence[Cell], fields: Iterable[str]) -> list[str]:
     """The fields in which the cells that have them differ."""
-    return [
-        name for name in fields if len({cell.settings[name] for cell in cells if name in cell.settings}) > 1
-    ]
+    return [name for name in fields if len({cell.settings[name] for cell in cells if name in cell.settings}) > 1]
 
 
 def order(name: str, value: Any) -> tuple:

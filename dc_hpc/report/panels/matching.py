@@ -17,27 +17,25 @@ from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, fields
 from dc_hpc.report.panels.paper import Panel
 
 # Where runs may differ from the baseline and still belong to a panel, as a group of their own.
-_FREE = {"seed", "protocol", "features", "data_digest", "cycles"} | {
-    name for protocols in PROTOCOLS.values() for fields in protocols.values() for name in fields
-} | {name for name in SETTINGS if name.startswith("probe")}  # fmt: skip
+_FREE = (
+    {"seed", "protocol", "features", "data_digest", "cycles"}
+    | {name for protocols in PROTOCOLS.values() for fields in protocols.values() for name in fields}
+    | {name for name in SETTINGS if name.startswith("probe")}
+)
 _LAYERS_FREE = ("k", "labels")
 _SETTINGS_NAMED = 3
 
 
 def wanted(panel: Panel) -> Row:
     """The settings that a run of the panel must have."""
-    neutral = {
-        name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()
-    }
+    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
     settings = neutral | BASELINES[panel.base] | dict(panel.fixed)
     fields = ALIGNMENT if panel.kind in ("alignment", "features") else ACCURACY
     free = _FREE | set(panel.axis) | set(_LAYERS_FREE if panel.kind == "layers" else ())
-    return {
-        name: setting_cell(name, settings[name]) for name in fields if name in settings and name not in free
-    }
+    return {name: setting_cell(name, settings[name]) for name in fields if name in settings and name not in free}
 
 
-def select(panel: Panel, rows: Iterable[Row]) -> list[Row]:
+def select_runs(panel: Panel, rows: Iterable[Row]) -> list[Row]:
     """The rows of a panel that count for its accuracies (of an alignment: for its IA), done or not.
 
     A data set `svhn-derived` belongs to svhn's panels: a person's own copy, a group of its own.
@@ -56,7 +54,7 @@ def select(panel: Panel, rows: Iterable[Row]) -> list[Row]:
 def alignment_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
     """The rows of a panel, however long, that have its IA: a first clustering with the same settings."""
     alignment = Panel(panel.name, panel.base, "alignment", "", panel.axis, panel.values, panel.fixed)
-    return select(alignment, rows)
+    return select_runs(alignment, rows)
 
 
 def setting_groups(panel: Panel, rows: Sequence[Row], value: str) -> list[Cell]:
@@ -67,9 +65,7 @@ def setting_groups(panel: Panel, rows: Sequence[Row], value: str) -> list[Cell]:
     """
     fields = [name for name in fields_of(value) if name not in panel.axis]
     if panel.axis == ("sobel",):
-        fields.remove(
-            "protocol"
-        )  # a protocol is one of these filters and would part what stands side by side
+        fields.remove("protocol")  # a protocol is one of these filters and would part what stands side by side
     if not panel.axis or panel.kind == "search":
         return split(rows, fields)
     inside = [row for row in rows if row.get(panel.axis[0]) in panel.values]
@@ -157,8 +153,7 @@ def absent_rows(states: Iterable[GridState], rows: Sequence[Row]) -> list[Row]:
     known = {row["run_id"] for row in rows}
     runs = {key: run for state in states for key, run in state.missing.items() if key not in known}
     return [
-        {"run_id": run_id(run), "state": "absent"}
-        | {name: setting_cell(name, getattr(run, name)) for name in SETTINGS}
+        {"run_id": run_id(run), "state": "absent"} | {name: setting_cell(name, getattr(run, name)) for name in SETTINGS}
         for run in runs.values()
     ]
 
@@ -174,14 +169,10 @@ def missing_text(state: GridState) -> str:
     ]
     seeds: dict[tuple, list[int]] = {}
     for run in runs:
-        seeds.setdefault(tuple(setting_cell(name, getattr(run, name)) for name in varying), []).append(
-            run.seed
-        )
+        seeds.setdefault(tuple(setting_cell(name, getattr(run, name)) for name in varying), []).append(run.seed)
     keys = sorted(seeds, key=lambda key: [order(name, value) for name, value in zip(varying, key)])
     parts = [
-        " ".join(
-            [*(f"{name} {shown(name, value)}" for name, value in zip(varying, key)), seeds_text(seeds[key])]
-        )
+        " ".join([*(f"{name} {shown(name, value)}" for name, value in zip(varying, key)), seeds_text(seeds[key])])
         for key in keys[:_SETTINGS_NAMED]
     ]
     more = f"; {len(keys) - _SETTINGS_NAMED} more settings" if len(keys) > _SETTINGS_NAMED else ""

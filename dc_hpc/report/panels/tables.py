@@ -18,7 +18,7 @@ from dc_hpc.report.panels.comparisons import (
     search_cells,
 )
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, label, median, shown, varying_settings
-from dc_hpc.report.panels.matching import seeds_text, select, setting_groups
+from dc_hpc.report.panels.matching import seeds_text, select_runs, setting_groups
 from dc_hpc.report.panels.paper import ENTRIES, Panel
 from dc_hpc.report.statistics import describe, spearman, spearman_interval
 from dc_hpc.report.text_tables import Item, Table, number, span, table_of
@@ -163,17 +163,13 @@ def _layers(panel: Panel, rows: list[Row]) -> list[Table]:
 
 
 def _curves(panel: Panel, rows: list[Row]) -> list[Table]:
-    cells = setting_groups(panel, select(panel, rows), "accuracy")
+    cells = setting_groups(panel, select_runs(panel, rows), "accuracy")
     columns = group_columns(cells)
     seen, table = _seen(cells, columns), []
     for cell in cells:
         n = len(cell.values("nmi_true_last"))
-        table.append(
-            [*_settings(cell, columns, seen), Item("n", n, "n", str(n)), *_medians(cell, _CURVE_ENDS)]
-        )
-    caption = _caption(
-        panel, "medians at the first clustering (IA) and at the last", cells, columns, "nmi_true_last"
-    )
+        table.append([*_settings(cell, columns, seen), Item("n", n, "n", str(n)), *_medians(cell, _CURVE_ENDS)])
+    caption = _caption(panel, "medians at the first clustering (IA) and at the last", cells, columns, "nmi_true_last")
     return [table_of(panel.name, caption, table)]
 
 
@@ -196,7 +192,7 @@ def _features(panel: Panel, rows: list[Row]) -> list[Table]:
 
 
 def _search(panel: Panel, rows: list[Row]) -> list[Table]:
-    groups = [search_cells(group) for group in setting_groups(panel, select(panel, rows), "accuracy")]
+    groups = [search_cells(group) for group in setting_groups(panel, select_runs(panel, rows), "accuracy")]
     groups = [cells for cells in groups if len(varying_settings(cells, panel.axis)) > 1]
     most = max((len(cells) for cells in groups), default=0)
     groups = [cells for cells in groups if len(cells) > most / _FRAGMENT]
@@ -204,9 +200,7 @@ def _search(panel: Panel, rows: list[Row]) -> list[Table]:
     columns = group_columns(ranked, panel.axis)
     fixed = [name for name in columns if name not in panel.axis]
     seen = _seen(ranked, columns, panel.axis)
-    table = [
-        [*_settings(cells[0], fixed, seen), *line] for cells in groups for line in _marginals(panel, cells)
-    ]
+    table = [[*_settings(cells[0], fixed, seen), *line] for cells in groups for line in _marginals(panel, cells)]
     every = []
     for cell in ranked:
         found, ia = cell.values("accuracy"), median(cell.values("ia").values())
@@ -233,11 +227,7 @@ def _marginals(panel: Panel, cells: Sequence[Cell]) -> Iterable[list[Item]]:
     baseline = BASELINES[panel.base]
     for name in panel.axis:
         for value, inside in by_value(cells, name):
-            found = [
-                accuracy
-                for cell in inside
-                if (accuracy := median(cell.values("accuracy").values())) is not None
-            ]
+            found = [accuracy for cell in inside if (accuracy := median(cell.values("accuracy").values())) is not None]
             middle = median(found)
             paper = "x" if value == setting_cell(name, baseline[name]) else ""
             ours = "x" if value == cells[0].settings[name] else ""
@@ -293,9 +283,7 @@ def _statistics(cell: Cell, value: str, prefix: str = "", few: bool = False) -> 
 
 def _medians(cell: Cell, heads: dict[str, str]) -> list[Item]:
     found = {name: median(cell.values(name).values()) for name in heads}
-    return [
-        Item(f"{name}_median", found[name], head, number(found[name], _SHARE)) for name, head in heads.items()
-    ]
+    return [Item(f"{name}_median", found[name], head, number(found[name], _SHARE)) for name, head in heads.items()]
 
 
 def _missing(cell: Cell, value: str) -> list[Item]:
