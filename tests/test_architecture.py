@@ -188,10 +188,10 @@ def test_no_torch_on_a_login_node(module):
 )
 def test_answers_come_at_once_and_without_torch(arguments, tmp_path):
     """A second on a warm and idle machine; two seconds of computing here, whatever else has the cores meanwhile."""
-    door, rest = arguments[0], arguments[1:]
+    command, rest = arguments[0], arguments[1:]
     code = (
         "import runpy, sys; sys.argv[0] = 'x'\n"
-        f"try: runpy.run_module('dc_hpc.{door}', run_name='__main__')\n"
+        f"try: runpy.run_module('dc_hpc.{command}', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules"
     )

@@ -53,7 +53,7 @@ class Canary:
         return os.system, (f"touch {shlex.quote(str(self.path))}",)
 
 
-def door(name, *arguments, cwd, umask=0o022, **environment):
+def run_command(name, *arguments, cwd, umask=0o022, **environment):
     command = [sys.executable, "-m", f"dc_hpc.{name}", *map(str, arguments)]
     done = subprocess.run(
         command,
@@ -97,11 +97,11 @@ def day(tmp_path_factory, digits_root):
     (place / "grid.yaml").write_text(GRID)
     (place / "more.yaml").write_text(GRID.replace("[1]", "[2]"))
     (place / "site.yaml").write_text("partition: low\n")
-    said = [door("submit", "--grid", "grid.yaml", *data, cwd=place, umask=0, **SECRETS)]
+    said = [run_command("submit", "--grid", "grid.yaml", *data, cwd=place, umask=0, **SECRETS)]
     assert said[0].returncode == 0, said[0].stdout + said[0].stderr
     plant(place / "outputs", canary)
     said += [
-        door(
+        run_command(
             "submit",
             "--grid",
             "more.yaml",
@@ -117,13 +117,13 @@ def day(tmp_path_factory, digits_root):
             **SECRETS,
             **tools,
         ),
-        door("status", cwd=place, umask=0, **SECRETS, **tools),
-        door("status", "--json", cwd=place, umask=0, **SECRETS, **tools),
-        door("submit", "--grid", "grid.yaml", *data, cwd=place, umask=0, **SECRETS, **tools),
-        door("aggregate", *data, "--jobs", place, cwd=place, umask=0, **SECRETS),
+        run_command("status", cwd=place, umask=0, **SECRETS, **tools),
+        run_command("status", "--json", cwd=place, umask=0, **SECRETS, **tools),
+        run_command("submit", "--grid", "grid.yaml", *data, cwd=place, umask=0, **SECRETS, **tools),
+        run_command("aggregate", *data, "--jobs", place, cwd=place, umask=0, **SECRETS),
     ]
     (run,) = [one.name for one in run_directory.run_directories(place / "outputs") if "seed1" in one.name]
-    said.append(door("status", "logs", run, cwd=place, umask=0, **SECRETS))
+    said.append(run_command("status", "logs", run, cwd=place, umask=0, **SECRETS))
     assert [one.returncode for one in said] == [0] * len(said), [one.stderr for one in said]
     return place, canary, said
 
@@ -182,7 +182,7 @@ def test_a_folder_that_others_may_write_to_gets_no_pickle(tmp_path, digits_root)
     folder = tmp_path / "outputs" / "slurm" / "grid"
     folder.mkdir(parents=True)
     folder.chmod(0o777)
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=tmp_path)
+    out = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=tmp_path)
     assert out.returncode == 2 and "chmod go-w" in out.stderr and not list(folder.iterdir())
 
 
@@ -241,7 +241,7 @@ def test_nothing_is_written_through_a_link(tmp_path, digits_root, where, command
     if command == "slurm":
         more, command = stub_slurm(tmp_path / "tools"), "submit"
         arguments += ["--cluster", "slurm", "--site", "site.yaml", "--yes"]
-    out = door(command, *arguments, "--data", digits_root, cwd=tmp_path, **more)
+    out = run_command(command, *arguments, "--data", digits_root, cwd=tmp_path, **more)
     assert out.returncode == 2 and "symbolic link" in out.stderr or "no run in" in out.stderr, out.stdout + out.stderr
     assert not list(outside.iterdir())
 
@@ -253,7 +253,7 @@ def test_a_linked_file_is_replaced_and_what_it_points_to_left(tmp_path, digits_r
     (outputs / "tables").mkdir()
     for name in ("report.html", "tables/runs.csv"):
         (outputs / name).symlink_to(outside)
-    assert door("aggregate", "--data", digits_root, "--jobs", tmp_path, cwd=tmp_path).returncode == 0
+    assert run_command("aggregate", "--data", digits_root, "--jobs", tmp_path, cwd=tmp_path).returncode == 0
     assert outside.read_text() == "mine" and not (outputs / "report.html").is_symlink()
 
 
@@ -343,7 +343,7 @@ def test_the_script_that_reaches_sbatch_runs_nothing_of_a_path(tmp_path, digits_
     (home / "grid.yaml").write_text(GRID)
     (home / "site.yaml").write_text("partition: low\nsetup: [module_of_mine=1]\nextra: {constraint: a100}\n")
     tools = stub_slurm(tmp_path / "tools")
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         home / "grid.yaml",
@@ -381,7 +381,7 @@ def test_a_local_grid_may_have_any_name_and_leaves_its_folder_not(tmp_path, digi
     for seed, name in enumerate(names):
         (tmp_path / name).write_text(GRID.replace("cycles: 1", "cycles: 0").replace("[1]", f"[{seed}]"))
     arguments = [word for name in names for word in ("--grid", name)]
-    out = door("submit", *arguments, "--data", digits_root, "--slots", 1, cwd=tmp_path)
+    out = run_command("submit", *arguments, "--data", digits_root, "--slots", 1, cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == ["runs", "slurm"]
     assert not list(tmp_path.rglob("canary"))

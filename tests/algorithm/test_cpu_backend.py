@@ -266,7 +266,7 @@ def test_blocks_know_their_parameters():
 def test_vectors_are_as_wide_as_the_cpu_has_them():
     """In a process of its own: numba looks at it once."""
     code = (
-        "from dc_hpc.algorithm import kernels; import llvmlite.binding as llvm; "
+        "from dc_hpc.algorithm.backends import kernels; import llvmlite.binding as llvm; "
         "text = ''.join(kernels.compiled(kernels.direct_conv5).inspect_asm().values()); "
         "print('zmm' in text or not llvm.get_host_cpu_features().get('avx512f'))"
     )

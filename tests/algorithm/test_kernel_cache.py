@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="numba is not in
 PROCESS = """
 import json, sys
 import numpy as np
-from dc_hpc.algorithm import kernels
+from dc_hpc.algorithm.backends import kernels
 x, found = np.random.default_rng(0).normal(size=(3, 5, 640)).astype(np.float32), np.empty((3, 2))
 kernel = kernels.compiled(kernels.moments)
 kernel(x, found)
@@ -31,7 +31,7 @@ print(json.dumps({"bits": found.tobytes().hex(), "kept": str(kernels._folder()),
 # The second kernel of a build is never ready.
 STUCK = """
 import time
-from dc_hpc.algorithm import kernels
+from dc_hpc.algorithm.backends import kernels
 true_compile, calls = kernels._compile, []
 def compile_and_wait(*arguments, **named):
     calls.append(1)

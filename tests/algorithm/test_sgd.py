@@ -57,7 +57,7 @@ def test_a_parameter_without_a_gradient_stays_and_may_come_later():
 RUN = """
 import sys
 from pathlib import Path
-from small_runs import new_run
+from support.small_runs import new_run
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 directory = new_run(Path(sys.argv[2]), Path(sys.argv[1]), cycles=2)
@@ -70,6 +70,9 @@ print([name for name in sys.modules if name.split(".")[0] in ("sympy", "triton")
 def test_a_run_does_not_import_torchs_compiler(digits_root, tmp_path):
     """It takes a second, of a start that should take four."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, digits_root, tmp_path], capture_output=True, text=True, cwd=Path(__file__).parent
+        [sys.executable, "-c", RUN, digits_root, tmp_path],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
     )
     assert done.stdout == "[]\n", done.stderr

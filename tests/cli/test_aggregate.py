@@ -11,7 +11,7 @@ import pytest
 import typer
 from support.recorded_runs import JOBS, record_figure_4
 
-from dc_hpc import aggregate as door
+from dc_hpc import aggregate as command
 from dc_hpc.errors import InputError
 from dc_hpc.report.document import renew
 
@@ -27,13 +27,13 @@ def tree(tmp_path_factory) -> Path:
 
 
 def run_cli(outputs: Path, **options) -> None:
-    door.aggregate(
+    command.aggregate(
         **({"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "document": None, "only": None} | options)
     )
 
 
 def collect(outputs: Path, **options) -> int:
-    """The exit code of the door."""
+    """The exit code of the command."""
     with pytest.raises(typer.Exit) as ended:
         run_cli(outputs, **options)
     return ended.value.exit_code
@@ -85,7 +85,7 @@ def test_a_second_time_gives_the_same_bytes(tree):
 
 def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatch):
     collect(tree)
-    monkeypatch.setattr(door, "_draw", lambda *arguments, **more: 0)
+    monkeypatch.setattr(command, "_draw", lambda *arguments, **more: 0)
     assert collect(tmp_path / "again", runs=[tree / "tables" / "runs.csv"]) == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()}
     kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}
@@ -95,7 +95,7 @@ def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatc
 def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatch):
     """As of two clusters; a run that both have counts once, and as done where one of them has it done."""
     collect(tree)
-    monkeypatch.setattr(door, "_draw", lambda *arguments, **more: 0)
+    monkeypatch.setattr(command, "_draw", lambda *arguments, **more: 0)
     kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}
     header, *runs = kept["runs.csv"].decode().splitlines(keepends=True)
     above, *cycles = kept["cycles.csv"].decode().splitlines(keepends=True)

@@ -11,26 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.commands import GRID, REPOSITORY, run_command
 from support.small_runs import results
 
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import launch
 from dc_hpc.storage import run_directory
-
-REPOSITORY = Path(__file__).parents[2]
-GRID = """base: fmnist
-protocol: code
-fixed: {dataset: digits, k: 6, cycles: 3, probe_epochs: 2}
-sweep: {seed: [1, 2, 3]}
-"""
-
-
-def door(name, *arguments, cwd, check=None):
-    command = [sys.executable, "-m", f"dc_hpc.{name}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=560)
-    if check is not None:
-        assert done.returncode == check, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture
@@ -45,18 +31,18 @@ def counts(output):
 
 
 def test_a_grid_is_run_then_nothing_is_left_to_do(place, digits_root):
-    dry = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=place, check=0)
+    dry = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=place, check=0)
     assert "grid.yaml: 3 points" in dry.stdout and "to submit: 3" in dry.stdout and counts(dry.stdout)["new"] == 3
     assert not (place / "outputs").exists()
-    first = door("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    first = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
     assert "3 of 3 runs done" in first.stdout
-    again = door("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    again = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
     assert "to submit: 0" in again.stdout and counts(again.stdout)["done"] == 3
 
 
 def test_the_runs_of_a_slot_and_of_one_process_are_the_same(place, digits_root):
-    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "slots", cwd=place, check=0)
-    door(
+    run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "slots", cwd=place, check=0)
+    run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -75,7 +61,7 @@ def test_the_runs_of_a_slot_and_of_one_process_are_the_same(place, digits_root):
 
 def test_set_limit_and_several_grids(place, digits_root):
     (place / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]"))
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -121,15 +107,15 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
     assert "resumable" in states and "running" not in states and "failed" not in states
     saved = list((place / "outputs").glob("runs/*/checkpoints/c*"))
     assert saved, "Ctrl-C let the runs save"
-    door("submit", *arguments, cwd=place, check=0)
-    door("submit", *arguments, "--outputs", "whole", cwd=place, check=0)
+    run_command("submit", *arguments, cwd=place, check=0)
+    run_command("submit", *arguments, "--outputs", "whole", cwd=place, check=0)
     for directory in run_directory.run_directories(place / "outputs"):
         assert results(directory) == results(place / "whole" / "runs" / directory.name)
 
 
 def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root):
     """Whoever reads its output has all of it at once, and need not wait for the runs."""
-    started = door(
+    started = run_command(
         "submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "cycles=40", "--no-wait", cwd=place, check=0
     )
     assert "started" in started.stdout
@@ -158,13 +144,17 @@ def test_a_local_job_sees_the_cards_of_its_submitter(tmp_path, monkeypatch, card
 
 
 def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
-    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, cwd=place, check=0)
-    new = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
+    run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, cwd=place, check=0)
+    new = run_command(
+        "submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place
+    )
     assert new.returncode == 1 and "1 failed" not in new.stdout.splitlines()[1]
     assert "failed:" in new.stdout and "ValueError" in new.stdout and ".error" in new.stdout
-    again = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "lr=1e5", "--dry-run", cwd=place)
+    again = run_command(
+        "submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "lr=1e5", "--dry-run", cwd=place
+    )
     assert counts(again.stdout)["failed"] == 1 and "to submit: 3" in again.stdout
-    door("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
+    run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
     (failed,) = [
         one for one in run_directory.run_directories(place / "outputs") if run_directory.state_of(one).name == "failed"
     ]
@@ -191,7 +181,7 @@ BAD = [
 
 @pytest.mark.parametrize("arguments, message", BAD, ids=[" ".join(arguments) or "nothing" for arguments, _ in BAD])
 def test_bad_input_is_one_line_and_leaves_nothing(place, digits_root, arguments, message):
-    out = door("submit", *arguments, "--data", digits_root, cwd=place)
+    out = run_command("submit", *arguments, "--data", digits_root, cwd=place)
     assert out.returncode == 2, out.stdout + out.stderr
     assert message in out.stderr and len(out.stderr.strip().splitlines()) == 1 and "Traceback" not in out.stderr
     assert not (place / "outputs").exists()
@@ -199,7 +189,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(place, digits_root, arguments,
 
 def test_a_card_that_is_not_there_is_one_line_and_leaves_nothing(place, digits_root, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on a machine with cards, too
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--device", "cuda", cwd=place)
+    out = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--device", "cuda", cwd=place)
     assert out.returncode == 2 and out.stderr == (
         "dc_hpc: device cuda is not available on this machine; allowed: cpu, auto\n"
     )
@@ -208,7 +198,7 @@ def test_a_card_that_is_not_there_is_one_line_and_leaves_nothing(place, digits_r
 
 def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -246,7 +236,7 @@ def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
         "setup: [module load cuda]\nextra: {constraint: a100}\n"
     )
     (stand_in / "grid.yaml").write_text(GRID + "resources: {minutes: 90, runs_per_task: 2}\n")
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -292,19 +282,19 @@ def test_nothing_is_submitted_while_the_queue_cannot_be_seen(stand_in, digits_ro
         "--yes",
         "--no-aggregate",
     ]
-    door("submit", *arguments, cwd=stand_in, check=0)
+    run_command("submit", *arguments, cwd=stand_in, check=0)
     (stand_in / "sbatch.txt").unlink()
     (stand_in / "tools" / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    out = door("submit", *arguments, cwd=stand_in, check=2)
+    out = run_command("submit", *arguments, cwd=stand_in, check=2)
     assert "nobody knows which runs are in its queue" in out.stderr and not (stand_in / "sbatch.txt").exists()
-    assert "3 points" in door("submit", *arguments, "--dry-run", cwd=stand_in, check=0).stdout
+    assert "3 points" in run_command("submit", *arguments, "--dry-run", cwd=stand_in, check=0).stdout
 
 
 def test_each_grid_gets_its_own_arrays_and_resources(stand_in, digits_root):
     """A run that two grids share goes with the first."""
     (stand_in / "site.yaml").write_text("partition: low\n")
     (stand_in / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]") + "resources: {minutes: 7}\n")
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -327,7 +317,7 @@ def test_each_grid_gets_its_own_arrays_and_resources(stand_in, digits_root):
 
 def test_a_refusing_cluster_is_one_line(stand_in, digits_root, monkeypatch):
     monkeypatch.setenv("ANSWER", "exit 1")
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -353,7 +343,7 @@ def test_a_refusing_cluster_is_one_line(stand_in, digits_root, monkeypatch):
 )
 def test_a_wrong_site_is_refused_with_its_line(stand_in, digits_root, text, message):
     (stand_in / "site.yaml").write_text(text)
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -372,7 +362,7 @@ def test_a_truncated_data_file_is_refused_by_name(place, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     (root / "digits.npz").write_bytes(b"PK\x03\x04 not the rest")
-    out = door("submit", "--grid", "grid.yaml", "--data", root, cwd=place)
+    out = run_command("submit", "--grid", "grid.yaml", "--data", root, cwd=place)
     assert out.returncode == 2 and "digits.npz" in out.stderr and not (place / "outputs").exists()
 
 
@@ -381,7 +371,9 @@ def test_a_damaged_known_set_is_refused_by_name(place, fmnist_root, tmp_path):
     root.mkdir(parents=True)
     for file in (fmnist_root / "FashionMNIST" / "raw").glob("*-ubyte"):
         (root / file.name).write_bytes(file.read_bytes()[:-1])
-    out = door("submit", "--grid", REPOSITORY / "jobs" / "fmnist_demo.yaml", "--data", tmp_path / "data", cwd=place)
+    out = run_command(
+        "submit", "--grid", REPOSITORY / "jobs" / "fmnist_demo.yaml", "--data", tmp_path / "data", cwd=place
+    )
     assert out.returncode == 2 and "damaged" in out.stderr and "dc_hpc.fetch fmnist" in out.stderr
     assert not (place / "outputs").exists()
 
@@ -430,9 +422,9 @@ def test_figure_4a_small_on_fashion_mnist_killed_in_the_middle(tmp_path, fmnist_
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    finished = door("submit", *arguments, cwd=tmp_path, check=0)
+    finished = run_command("submit", *arguments, cwd=tmp_path, check=0)
     assert "runs done" in finished.stdout
-    third = door("submit", *arguments, cwd=tmp_path, check=0)
+    third = run_command("submit", *arguments, cwd=tmp_path, check=0)
     assert "to submit: 0" in third.stdout and counts(third.stdout)["done"] == 4
     results_ = [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("runs/*/result.json")]
     assert len(results_) == 4 and all(0.3 < result["ia"] < 0.55 and result["accuracy"] > 60 for result in results_)

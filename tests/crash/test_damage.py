@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import good
+from support.commands import run_command
 from support.small_runs import new_run, results, small_config
-from test_submit import door
 
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
@@ -218,7 +218,7 @@ def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, 
     (directory / name).write_bytes(content)
     damaged = list(damaged_files(directory))
     assert [error.path.name for error in damaged] == [Path(name).name]
-    seen = door("status", "check", "--outputs", tmp_path, cwd=tmp_path)
+    seen = run_command("status", "check", "--outputs", tmp_path, cwd=tmp_path)
     assert seen.returncode == 1 and Path(name).name in seen.stdout and "1 of 1 runs are damaged" in seen.stdout
     if name == "result.json":  # is looked at whenever the state is asked for
         assert (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from crowd import accuracy_of
+from support.commands import run_command
 from support.recorded_runs import config_of, record
-from test_submit import door
 
 from dc_hpc.report.frames.csv_files import read_runs_csv
 from dc_hpc.report.frames.runs import records
@@ -73,7 +73,7 @@ def rows_of(outputs):
 def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
     names, bad = many(count, damaged=True)
     outputs = tmp_path / "outputs"
-    said = door("aggregate", "--outputs", outputs, "--jobs", tmp_path, cwd=tmp_path, check=0)
+    said = run_command("aggregate", "--outputs", outputs, "--jobs", tmp_path, cwd=tmp_path, check=0)
     assert "Traceback" not in said.stderr
     rows = rows_of(outputs)
     assert set(rows) == set(names)
@@ -85,14 +85,14 @@ def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
             assert row["state"] == "done" and row["accuracy"] == accuracy_of(seed) and bad[name] in row["state_reason"]
         else:
             assert row["state"] == "damaged" and row["state_reason"].startswith(bad[name])
-    shown = json.loads(door("status", "--json", "--outputs", outputs, cwd=tmp_path, check=0).stdout)
+    shown = json.loads(run_command("status", "--json", "--outputs", outputs, cwd=tmp_path, check=0).stdout)
     assert shown["counts"]["done"] == count - sum(name == "result.json" for name in bad.values())
     reasons = " ".join([*shown["complaints"], *(run["run"] for run in shown["runs"] if "damaged" in run["reason"])])
-    plain = door("status", "--outputs", outputs, cwd=tmp_path, check=0).stdout
+    plain = run_command("status", "--outputs", outputs, cwd=tmp_path, check=0).stdout
     told = sum(file in ("config.json", "attempts/0001.json") for file in bad.values())  # a bad result is a run's reason
     assert plain.count("! ") == min(20, told) and "status check" in plain, plain
     assert all(name in reasons for name, file in bad.items() if file in SEEN_BY_STATUS and file != "config.json")
-    checked = door("status", "check", "--outputs", outputs, cwd=tmp_path, check=1).stdout
+    checked = run_command("status", "check", "--outputs", outputs, cwd=tmp_path, check=1).stdout
     assert all(name in checked for name in bad)
 
 
@@ -112,7 +112,7 @@ def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs, paus
     while working:
         working = crowd.poll() is None  # the last look comes after the last run
         for name in ("status", "aggregate"):
-            said = door(
+            said = run_command(
                 name, "--outputs", outputs, *(["--jobs", tmp_path] if name == "aggregate" else []), cwd=tmp_path
             )
             early = said.returncode == 2 and "no run in" in said.stderr

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commands import REPOSITORY, run_command
 from support.small_runs import new_run, results, small_config
-from test_submit import REPOSITORY, door
 
 from dc_hpc.config.grid import read_grid
 from dc_hpc.config.run_config import run_id
@@ -170,9 +170,11 @@ def test_the_bill_counts_what_is_saved(tmp_path, digits_root):
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 0}\nsweep: {k: [4, 6], seed: [1, 2]}\n"
     )
-    out = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=tmp_path, check=0).stdout
+    out = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=tmp_path, check=0).stdout
     assert "not computed twice: 2 of 4 first passes over the images, 0 of 0 cycles" in out
-    made = door("submit", "--grid", "grid.yaml", "--data", digits_root, "--slots", 1, cwd=tmp_path, check=0).stdout
+    made = run_command(
+        "submit", "--grid", "grid.yaml", "--data", digits_root, "--slots", 1, cwd=tmp_path, check=0
+    ).stdout
     assert "4 of 4 runs done" in made
     pids = {json.loads(path.read_text())["pid"] for path in (tmp_path / "outputs").glob("runs/*/attempts/*.json")}
     assert len(pids) == 1

@@ -14,7 +14,7 @@ import typer
 from PIL import Image
 from support.recorded_runs import HOSTILE, JOBS, config_of, frame, record_figure_4, row_of
 
-from dc_hpc import aggregate as door
+from dc_hpc import aggregate as command
 from dc_hpc.report.claims.catalog import claims
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.page import page
@@ -50,7 +50,7 @@ def report(tmp_path_factory) -> Path:
     tree = tmp_path_factory.mktemp("page") / "outputs"
     record_figure_4(tree)
     with pytest.raises(typer.Exit):
-        door.aggregate(outputs=tree, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None)
+        command.aggregate(outputs=tree, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None)
     return tree / "report.html"
 
 

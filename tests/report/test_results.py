@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from dc_hpc import aggregate as door
+from dc_hpc import aggregate as command
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -24,8 +24,8 @@ def again(tmp_path_factory) -> Path:
     assert emptied != text
     (outputs / "RESULTS.md").write_text(emptied, "utf-8")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
-        patch.setattr(door, "_draw", lambda *arguments, **more: 0)
-        door.aggregate(
+        patch.setattr(command, "_draw", lambda *arguments, **more: 0)
+        command.aggregate(
             outputs=outputs,
             jobs=ROOT / "jobs",
             data=ROOT / "nowhere",
@@ -66,8 +66,8 @@ def test_a_changed_run_would_be_seen(again, tmp_path):
             break
     (tables / "runs.csv").write_text("".join([head, *lines]), "utf-8", newline="")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit):
-        patch.setattr(door, "_draw", lambda *arguments, **more: 0)
-        door.aggregate(
+        patch.setattr(command, "_draw", lambda *arguments, **more: 0)
+        command.aggregate(
             outputs=tmp_path / "again",
             jobs=ROOT / "jobs",
             data=ROOT / "nowhere",

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commands import GRID, run_command
 from support.small_runs import new_run, small_config
-from test_submit import GRID, door
 
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
@@ -169,15 +169,15 @@ def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
     (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
     arguments = ["submit", "--grid", "grid.yaml", "--data", digits_root]
-    door(*arguments, "--limit", 1, cwd=tmp_path, check=0)
+    run_command(*arguments, "--limit", 1, cwd=tmp_path, check=0)
     cluster = ["--cluster", "slurm", "--site", "site.yaml", "--dry-run"]
-    bill = door(*arguments, *cluster, "--set", "k=[6,9]", cwd=tmp_path, check=0).stdout
+    bill = run_command(*arguments, *cluster, "--set", "k=[6,9]", cwd=tmp_path, check=0).stdout
     assert "estimate: " in bill and "core-hours for" in bill and "counted like the nearest k" in bill
-    other = door(*arguments, *cluster, "--set", "seed=[8,9]", cwd=tmp_path, check=0).stdout
+    other = run_command(*arguments, *cluster, "--set", "seed=[8,9]", cwd=tmp_path, check=0).stdout
     assert "core-hours for 6 cycles" in other and "nearest" not in other, "no run of this grid, but one like them"
-    unlike = door(*arguments, *cluster, "--set", "dataset=fmnist", cwd=tmp_path, check=0).stdout
+    unlike = run_command(*arguments, *cluster, "--set", "dataset=fmnist", cwd=tmp_path, check=0).stdout
     assert "estimate: no run like these was measured on a CPU yet in outputs; try --limit 1 first" in unlike
-    status = door("status", "--json", cwd=tmp_path, check=0).stdout
+    status = run_command("status", "--json", cwd=tmp_path, check=0).stdout
     assert '"hours_left": ' in status and '"runs_not_estimated": 0' in status
 
 
@@ -189,8 +189,10 @@ def test_the_estimate_leaves_out_what_another_run_gives(digits_root, tmp_path):
     )
     (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
     arguments = ["submit", "--grid", "grid.yaml", "--data", digits_root]
-    door(*arguments, "--limit", 1, cwd=tmp_path, check=0)
-    out = door(*arguments, "--cluster", "slurm", "--site", "site.yaml", "--dry-run", cwd=tmp_path, check=0).stdout
+    run_command(*arguments, "--limit", 1, cwd=tmp_path, check=0)
+    out = run_command(
+        *arguments, "--cluster", "slurm", "--site", "site.yaml", "--dry-run", cwd=tmp_path, check=0
+    ).stdout
     assert f"core-hours for {(5 + 6) + (5 + 3 + 6)} cycles" in out, out
 
 

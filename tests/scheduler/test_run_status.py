@@ -6,8 +6,8 @@ import sys
 import time
 
 import pytest
+from support.commands import GRID, run_command
 from support.small_runs import children_seconds, new_run
-from test_submit import GRID, door
 
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
@@ -78,15 +78,15 @@ def stub(folder, name, text):
 
 
 def test_status_with_no_cluster_at_all(digits_root, tmp_path, no_cluster):
-    assert "no run in" in door("status", cwd=tmp_path, check=0).stdout
+    assert "no run in" in run_command("status", cwd=tmp_path, check=0).stdout
     done, new = new_run(tmp_path / "outputs", digits_root), new_run(tmp_path / "outputs", digits_root, seed=2)
     run(done, Execution(str(digits_root)))
     submitted(tmp_path / "outputs", (done.name, new.name))
-    out = door("status", cwd=tmp_path, check=0).stdout
+    out = run_command("status", cwd=tmp_path, check=0).stdout
     assert "1 done" in out and "1 new of 2 runs (no SLURM answers here" in out and "3 of 6 cycles" in out
-    refused = door("status", "cancel", new.name, cwd=tmp_path, check=2)
+    refused = run_command("status", "cancel", new.name, cwd=tmp_path, check=2)
     assert "no SLURM answers" in refused.stderr
-    assert "begins so" in door("status", "logs", "nothing", cwd=tmp_path, check=2).stderr
+    assert "begins so" in run_command("status", "logs", "nothing", cwd=tmp_path, check=2).stderr
 
 
 def test_a_database_names_what_squeue_has_forgotten(digits_root, tmp_path, no_cluster):
@@ -133,7 +133,7 @@ def test_gpu_hours_used_and_left(digits_root, tmp_path, no_cluster):
         outputs,
         Submission("grid-ab", str(outputs), ((directory.name,),), minutes=10, job="12", gpus=1, parallel_runs=2),
     )
-    out = door("status", cwd=tmp_path, check=0).stdout
+    out = run_command("status", cwd=tmp_path, check=0).stdout
     assert "60 min computed, 0.50 GPU-hours" in out and "left: 40 min of computing (0.33 GPU-hours)" in out
 
 
@@ -179,7 +179,7 @@ def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
         seconds = []
         for _ in range(2):
             begun = children_seconds()
-            out = door(*command, cwd=tmp_path, check=0).stdout
+            out = run_command(*command, cwd=tmp_path, check=0).stdout
             seconds.append(children_seconds() - begun)
         print(command[0], seconds)
         assert "5000 done" in out and min(seconds) < 5

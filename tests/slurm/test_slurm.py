@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from support import slurm_cluster as sc
+from support.commands import GRID, REPOSITORY, run_command
 from support.small_runs import children_seconds, new_run, results
-from test_submit import GRID, REPOSITORY, door
 
 from dc_hpc.config.grid import Resources, parse_override, read_grid
 from dc_hpc.errors import InputError
@@ -111,7 +111,7 @@ def test_a_cancelled_task_saves_and_does_not_come_back(queue, digits_root, tmp_p
     sc.hold(directories)
     (job,) = sc.submit(directories, digits_root, work=sc.Held)
     sc.wait_until(lambda: all(map(sc.started, directories)), "both started")
-    cancelled = door("status", "cancel", directories[0].name, "--outputs", tmp_path, cwd=tmp_path, check=0)
+    cancelled = run_command("status", "cancel", directories[0].name, "--outputs", tmp_path, cwd=tmp_path, check=0)
     assert f"cancelled {job.task_id(0)}, which was running" in cancelled.stdout
     assert "1 tasks cancelled" in cancelled.stdout
     sc.release(directories[1])
@@ -223,7 +223,7 @@ def test_a_poison_run_stops_after_five_attempts_and_names_memory(queue, digits_r
         assert state.name == "failed" and len(run_directory.attempts(directory)) == 5
         assert "out of memory, most likely" in state.reason and re.search(r"memory_gb: \d+", state.reason)
         assert (directory / "attempts" / "0005.error").exists()
-    shown = door("status", "--outputs", tmp_path, cwd=tmp_path, check=0).stdout
+    shown = run_command("status", "--outputs", tmp_path, cwd=tmp_path, check=0).stdout
     assert "2 failed" in shown and "memory_gb" in shown
 
 
@@ -235,7 +235,7 @@ def place(tmp_path, digits_root, queue):
 
 
 def slurm_submit(place, root, *more, check=0):
-    return door(
+    return run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -260,7 +260,7 @@ def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
     made = slurm_submit(place, digits_root, "--yes", "--snapshot")
     assert "3 tasks" in made.stdout and "the aggregator" in made.stdout
     assert "to submit: 0" in slurm_submit(place, digits_root, "--yes").stdout
-    status = door("status", "--json", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    status = run_command("status", "--json", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
     shown = json.loads(status.stdout)
     assert shown["cluster"] and shown["counts"]["queued"] + shown["counts"]["running"] + shown["counts"]["done"] == 3
     sc.wait_until(lambda: (place / "outputs" / "report.html").exists(), "the report")
@@ -273,7 +273,7 @@ def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
     assert list((folder / "snapshots").glob("*/dc_hpc/submit.py"))
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*.pkl"))
     name = next(run_directory.run_directories(place / "outputs")).name
-    assert f"{name}: done" in door("status", "logs", name, cwd=place, check=0).stdout
+    assert f"{name}: done" in run_command("status", "logs", name, cwd=place, check=0).stdout
     later = slurm_submit(place, digits_root, "--dry-run", "--set", "cycles=4").stdout
     assert "to submit: 3" in later
 
@@ -338,7 +338,7 @@ def test_a_launcher_that_died_after_sbatch_is_reconciled(place, digits_root):
 
 def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
     (place / "bad.yaml").write_text("partition: nowhere\n")
-    out = door(
+    out = run_command(
         "submit",
         "--grid",
         "grid.yaml",
@@ -356,7 +356,7 @@ def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
 
 
 def test_probe_site_drafts_a_profile_that_can_be_read(place):
-    out = door("submit", "--probe-site", "--site", "drafted.yaml", cwd=place, check=0)
+    out = run_command("submit", "--probe-site", "--site", "drafted.yaml", cwd=place, check=0)
     assert "partition low0" in out.stdout and "MaxArraySize 1001" in out.stdout and "gpu:fake:2" in out.stdout
     assert read_site(place / "drafted.yaml").partition == "low"
 
@@ -441,9 +441,9 @@ def test_scale_2500_runs(queue, digits_root, tmp_path):
     assert [len(one.runs) for one in made] == [20]
     sc.wait_for_end(directories, 900)
     begun = children_seconds()
-    shown = json.loads(door("status", "--json", cwd=tmp_path, check=0).stdout)
+    shown = json.loads(run_command("status", "--json", cwd=tmp_path, check=0).stdout)
     assert shown["counts"]["done"] == 2500 and children_seconds() - begun < 10
-    door("aggregate", "--data", digits_root, cwd=tmp_path, check=0)
+    run_command("aggregate", "--data", digits_root, cwd=tmp_path, check=0)
     assert len((outputs / "tables" / "runs.csv").read_text().splitlines()) == 2501
 
 
@@ -469,7 +469,7 @@ def quiet_fmnist(fmnist_root, tmp_path_factory):
     """The eight runs on Fashion-MNIST, undisturbed, on this machine's cores."""
     place = tmp_path_factory.mktemp("fmnist")
     arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
-    door("submit", *arguments, "--outputs", place, cwd=place, check=0)
+    run_command("submit", *arguments, "--outputs", place, cwd=place, check=0)
     return {one.name: results(one) for one in run_directory.run_directories(place)}
 
 
@@ -513,7 +513,7 @@ def test_eight_runs_on_fashion_mnist_preempted_twice(
 def test_a_lost_node_on_fashion_mnist(queue, fmnist_root, quiet_fmnist, tmp_path):
     (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
     arguments = ["--grid", REPOSITORY / "jobs" / "fmnist_k.yaml", "--data", fmnist_root, *FMNIST]
-    door("submit", *arguments, "--cluster", "slurm", "--site", "site.yaml", "--yes", cwd=tmp_path, check=0)
+    run_command("submit", *arguments, "--cluster", "slurm", "--site", "site.yaml", "--yes", cwd=tmp_path, check=0)
     directories = list(run_directory.run_directories(tmp_path / "outputs"))
     sc.wait_until(lambda: sum(map(sc.started, directories)) >= 2, "two runs under way")
     queue.stop_daemon(queue.state / "slurmd-n1.pid", 9)

@@ -319,12 +319,12 @@ def test_write_once_without_hard_links(
 
 RACE = """
 import os, sys
-from dc_hpc.experiment import files
+from dc_hpc.storage import atomic_files
 if sys.argv[3] == "no links":
     def refuse(*_, **__): raise PermissionError(1, "no links here")
     os.link = refuse
 sys.stdin.readline()
-print(files.write_once(sys.argv[1], sys.argv[2].encode() * 10000))
+print(atomic_files.write_once(sys.argv[1], sys.argv[2].encode() * 10000))
 """
 
 
@@ -347,11 +347,11 @@ def test_of_16_processes_one_writes_once(tmp_path: Path, links: str) -> None:
 
 WRITING = """
 import sys
-from dc_hpc.experiment import files
+from dc_hpc.storage import atomic_files
 print("ready", flush=True)
 while True:
     for version in range(256):
-        files.replace_bytes(sys.argv[1], bytes([version]) * 300_000)
+        atomic_files.replace_bytes(sys.argv[1], bytes([version]) * 300_000)
 """
 
 
@@ -377,14 +377,14 @@ def test_20_kills_never_tear_a_file(tmp_path: Path) -> None:
 FULL = """
 import os, sys
 import numpy as np
-from dc_hpc.experiment import arrays, files
+from dc_hpc.storage import atomic_files, serialization
 folder = sys.argv[1]
-data = arrays.hdf5_bytes({"features": np.ones((1000, 100))}, {})
+data = serialization.hdf5_bytes({"features": np.ones((1000, 100))}, {})
 assert len(data) > 1 << 16
 writers = {
-    "a": lambda: files.replace_bytes(folder + "/a", data),
-    "b": lambda: files.write_once(folder + "/b", data),
-    "c": lambda: files.write_digested(folder, "c", ".h5", data),
+    "a": lambda: atomic_files.replace_bytes(folder + "/a", data),
+    "b": lambda: atomic_files.write_once(folder + "/b", data),
+    "c": lambda: atomic_files.write_digested(folder, "c", ".h5", data),
 }
 for name, write in writers.items():
     try:
