@@ -15,7 +15,8 @@ from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
 from dc_hpc.config.run_config import NET_SPECS, RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, check_device, cores
+from dc_hpc.experiment.device import check_device
+from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
 from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from pathlib import Path
 from dc_hpc.benchmark.timing import Row
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
-from dc_hpc.experiment.execution import Execution, import_run
+from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment.loader import import_run
 from dc_hpc.storage import run_directory
 
 TURNS = {"quick": 1, "default": 3, "full": 5}

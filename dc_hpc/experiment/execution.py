@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import signal
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from types import FrameType
 from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from dc_hpc.errors import InputError
 from dc_hpc.experiment.provenance import commit, versions
 
 _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
@@ -23,23 +20,8 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RE
 CLUSTERS = ("local", "slurm", "debug")
 DEVICES = ("auto", "cpu", "cuda")
 KMEANS_BACKENDS = ("torch", "faiss", "sklearn")
-
-
-def import_run() -> Callable[..., str]:
-    """`run` of experiment/run.py, which imports torch.
-
-    torch brings a few hundred thousand objects that stay. Looking for garbage among them takes a sixth of a second
-    here, and in processes that are forked later it would copy the pages that they share; so nobody looks there.
-    """
-    alone = "torch" not in sys.modules and gc.isenabled()  # else what is frozen could be a caller's garbage
-    if alone:
-        gc.disable()
-    from dc_hpc.experiment.run import run
-
-    if alone:
-        gc.freeze()
-        gc.enable()
-    return run
+# Files keep the names that they were first written with.
+_RECORDED_AS = {"kmeans_backend": "engine"}
 
 
 @dataclass(frozen=True)
@@ -47,36 +29,25 @@ class Execution:
     """How a run computes.
 
     data: root of the data sets. device: one of DEVICES. threads: of the CPU; their number decides the last bits of
-    sums. engine: of k-means, one of KMEANS_BACKENDS. save_seconds: a phase that ends this long after the last checkpoint
+    sums. kmeans_backend: one of KMEANS_BACKENDS. save_seconds: a phase that ends this long after the last checkpoint
     writes one.
     """
 
     data: str
     device: str = "auto"
     threads: int = 1
-    engine: str = "torch"
+    kmeans_backend: str = "torch"
     save_seconds: float = 60.0
 
+    def to_record(self) -> dict[str, Any]:
+        """The settings as attempts and submissions record them. There the k-means backend is called `engine`."""
+        return {_RECORDED_AS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
 
-def check_device(device: str) -> None:
-    """InputError when it is "cuda" and this machine has no card that torch can use."""
-    if device != "cuda":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise InputError("device cuda is not available on this machine; allowed: cpu, auto")
-
-
-def use_gpu(device: str, desk: int) -> None:
-    """Let "cuda" mean, in this process, one of the cards that it sees: desk 0 has the first, and so on around."""
-    if device == "cpu":
-        return
-    import torch
-
-    cards = torch.cuda.device_count()
-    if cards > 1:
-        torch.cuda.set_device(desk % cards)
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Execution:
+        """The settings of a record. What only another version knows is left out: it changes no result."""
+        names = {_RECORDED_AS.get(one.name, one.name): one.name for one in fields(cls)}
+        return cls(**{names[name]: value for name, value in record.items() if name in names})
 
 
 def cores() -> int:

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, check_device, environment
+from dc_hpc.experiment.device import check_device
+from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
 from dc_hpc.experiment.process_cache import ProcessCache, views_of
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
@@ -58,7 +59,7 @@ def run(
         return "done"
     (directory / "config.json").stat()
     try:
-        number = run_directory.start_attempt(directory, {"execution": asdict(execution), **environment()})
+        number = run_directory.start_attempt(directory, {"execution": execution.to_record(), **environment()})
     except OSError as error:
         return _unrecorded(directory, error)
     try:
@@ -220,7 +221,7 @@ class _Attempt:
             last_cycle=c.last_cycle,
             kmeans_init=c.kmeans_init,
             kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.engine,
+            engine=self.execution.kmeans_backend,
             **self._first(state, seen),
         )
         self._let_truth_in(state, truth)

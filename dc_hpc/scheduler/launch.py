@@ -12,7 +12,6 @@ import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def submit_slurm(
             runs=tuple(tuple(directory.name for directory in pack) for pack in chunk),
             gpus=site.gpus,
             parallel_runs=resources.parallel_runs,
-            execution=asdict(execution),
+            execution=execution.to_record(),
             code=code,
         )
         calls = [

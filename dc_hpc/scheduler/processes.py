@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import Execution, StopSignal, use_gpu
+from dc_hpc.experiment.device import use_gpu
+from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.storage import run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 

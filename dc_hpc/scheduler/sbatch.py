@@ -118,7 +118,7 @@ def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -
     task = next((task for task in tasks if task.name == submission.name), None)
     known = replace(submission, job=task.id.split("_")[0] if task else "")
     if task and submission.execution and Path(submission.folder).parent.resolve() == (outputs / "slurm").resolve():
-        execution, runs = Execution(**submission.execution), (outputs / "runs").resolve()
+        execution, runs = Execution.from_record(submission.execution), (outputs / "runs").resolve()
         packs = [tuple(str(runs / run) for run in pack) for pack in submission.runs]
         _give_pickles(known, [TaskPayload(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])
     submissions.write(outputs, known)

@@ -12,12 +12,11 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler.site import check_name
 from dc_hpc.scheduler.slurm import Task
 from dc_hpc.storage import atomic_files
@@ -74,7 +73,7 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
             if record["name"] != path.stem:
                 raise DamagedFile(path, f"it is of job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
-            one = _without_unknown_ways(Submission(runs=runs, **record))
+            one = Submission(runs=runs, **record)
             if not _is_sound(one, path):
                 raise DamagedFile(path, "no submission that this program writes")
             found.append(one)
@@ -85,14 +84,6 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
         except (KeyError, TypeError, AttributeError) as error:
             lines.append(str(DamagedFile(path, f"not a submission ({error})")))
     return sorted(found, key=lambda one: one.submitted)
-
-
-def _without_unknown_ways(one: Submission) -> Submission:
-    """Without the settings of Execution that another version had: how a run computes does not change what it is."""
-    if not isinstance(one.execution, dict):
-        return one
-    known = {each.name for each in fields(Execution)}
-    return replace(one, execution={name: value for name, value in one.execution.items() if name in known})
 
 
 def _is_sound(one: Submission, path: Path) -> bool:

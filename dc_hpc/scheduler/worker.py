@@ -20,7 +20,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from dc_hpc.experiment.execution import Execution, StopSignal, import_run
+from dc_hpc.experiment.execution import Execution, StopSignal
+from dc_hpc.experiment.loader import import_run
 from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.processes import WorkerProcess, choose, family_of
 from dc_hpc.storage import run_directory

@@ -248,7 +248,7 @@ def test_the_engines_agree_on_a_whole_small_run(digits_root, tmp_path):
     accuracies = []
     for engine in ("torch", "faiss", "sklearn"):
         directory = new_run(tmp_path / engine, digits_root)
-        assert finish(directory, digits_root, engine=engine) == "done"
+        assert finish(directory, digits_root, kmeans_backend=engine) == "done"
         accuracies.append(run_directory.read_result(directory)["ia"])
     assert max(accuracies) - min(accuracies) < 0.02
 
@@ -256,3 +256,10 @@ def test_the_engines_agree_on_a_whole_small_run(digits_root, tmp_path):
 def test_the_small_config_is_what_it_says(digits_root):
     assert small_config(digits_root).protocol == "code"
     assert small_config(digits_root, protocol="text").probe_flip is False
+
+
+def test_an_execution_is_recorded_under_the_names_that_files_have_always_had():
+    execution = Execution("data", device="cpu", threads=2, kmeans_backend="faiss")
+    record = execution.to_record()
+    assert record["engine"] == "faiss" and "kmeans_backend" not in record
+    assert Execution.from_record(record | {"compile": True}) == execution

@@ -198,4 +198,5 @@ def test_a_submission_of_another_version_is_read(tmp_path):
     submissions.write(tmp_path, made)
     complaints = []
     (read,) = submissions.read_all(tmp_path, complaints)
-    assert complaints == [] and (read.job, read.execution) == ("7", {"data": "data", "threads": 2})
+    assert complaints == [] and read.job == "7"
+    assert Execution.from_record(read.execution) == Execution("data", threads=2)
