@@ -87,7 +87,7 @@ def check(
     data: DataOption = Path("data"),
 ) -> None:
     """Read every file of these runs, weights and features too, and name each damaged one; then exit with 1."""
-    from dc_hpc.storage.integrity import damaged_files, put_aside
+    from dc_hpc.storage.integrity import damaged_files, quarantine_damaged
 
     names, count = _names(grid, outputs, data), 0
     for directory in (run_directory.runs_folder(outputs) / name for name in names):
@@ -95,7 +95,7 @@ def check(
         for error in damaged:
             print(error)
         if damaged and aside:
-            put_aside(directory, damaged)
+            quarantine_damaged(directory, damaged)
         count += bool(damaged)
     print(f"{count} of {len(names)} runs are damaged" + (", put aside: submit them again" if count and aside else ""))
     raise typer.Exit(1 if count else 0)

@@ -32,17 +32,9 @@ from dc_hpc.data.custom import data_digest, find_custom_data
 from dc_hpc.errors import InputError
 
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
-SETTINGS = tuple(name for name in RunConfig.model_fields if name != "data_digest")
+SETTINGS = tuple(name for name, one in RunConfig.declared.items() if one.in_grids)
 LARGEST_GRID = 100_000
 
-# A list is a value of these settings; everywhere else a list is what is swept over.
-_LIST_SETTINGS = ("probe", "mean", "std")
-_OFF_IS_NONE = {
-    "pca": ("off", "none"),
-    "halt_cycle": ("never", "off", "none"),
-    "resume_leak": ("never", "off", "none"),
-    "probe_average_pool": ("off", "none"),
-}
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
 
@@ -198,7 +190,7 @@ def _range(document: Document, where: tuple, item: Any) -> list[Any]:
 
 def _sweeps(key: str, value: Any) -> bool:
     """Whether a value is swept over: a list or a range; for a setting that is itself a list, a list of lists."""
-    if key in _LIST_SETTINGS:
+    if RunConfig.is_list(key):
         return isinstance(value, list) and any(isinstance(item, list) for item in value)
     return isinstance(value, list) or (isinstance(value, str) and bool(_RANGE.fullmatch(value)))
 
@@ -252,15 +244,15 @@ def _point(document: Document, base: str, given: dict[str, Any], digests: Callab
 
 
 def _meant(key: str, value: Any) -> Any:
-    """The value that a person means by off, on, never, or one layer instead of a list."""
-    if isinstance(value, str) and value in _OFF_IS_NONE.get(key, ()):
+    """The value that a person means by off, on, never, or one item instead of a list."""
+    none_words = RunConfig.words_for_none(key)
+    if RunConfig.is_list(key):
+        items = value if isinstance(value, list) else [value]
+        return () if none_words and len(items) == 1 and items[0] in (*none_words, None) else tuple(items)
+    if isinstance(value, str) and value in none_words:
         return None
-    if RunConfig.model_fields[key].annotation is bool and value in ("on", "off"):
+    if RunConfig.types_of(key) == {bool} and value in ("on", "off"):
         return value == "on"
-    if key == "probe" and value in ("off", "none", None, ["off"]):
-        return ()
-    if key in _LIST_SETTINGS:
-        return tuple(value) if isinstance(value, list) else (value,)
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dc_hpc.config.settings import DeclaredSettings, Setting
 from dc_hpc.config.yaml_reader import did_you_mean, short
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.errors import InputError
@@ -43,61 +44,100 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e6, allow_inf_nan=False)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+NumberOfCycles = Annotated[int, Field(ge=0, le=100_000)]
 Channels = tuple[NotNegative, ...]
-
-# Recorded beside the settings but not part of the identity: `protocol` is a reading of other fields, `features`
-# decides what is dumped. Neither changes a result.
-NOT_IDENTITY = ("protocol", "features")
+Deviations = tuple[Positive, ...]
+NetName = Literal["lenet5", "alexnet_small", "alexnet"]
 
 
-class RunConfig(BaseModel):
+class RunConfig(DeclaredSettings):
     """The settings of one run, in the words of the paper (Table 1, section 3.3).
 
     A field with a default is neutral at that value and then left out of the identity, so that adding a field renames
-    no run. Therefore: a new field always has a default, and a default never changes.
+    no run. Therefore: a new field always has a default, and a default never changes. Every field declares what it
+    affects; see `Setting`.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    dataset: Name
-    net: Literal["lenet5", "alexnet_small", "alexnet"]
-    k: Count
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    cycles: Annotated[int, Field(ge=0, le=100_000)]
-    last_cycle: Literal["train", "skip"]
-    batch_norm: bool
-    sobel: Literal["off", "fixed", "random"]
-    lr: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: NotNegative
-    batch_size: Count
-    kmeans_init: Literal["k-means++", "random"]
-    resize: Count
-    crop: Count
-    mean: Channels
-    std: tuple[Positive, ...]
-    training_view: Literal["none", "flip", "box_per_batch", "box_per_image_flip"]
+    dataset: Annotated[Name, Setting("first_pass", "data set: an official one, or images of one's own")]
+    net: Annotated[NetName, Setting("first_pass", "network that is trained", follows=True)]
+    k: Annotated[Count, Setting("first_clustering", "number of clusters")]
+    seed: Annotated[Seed, Setting("first_pass", "seed of every random draw", keeps_apart=False)]
+    cycles: Annotated[
+        NumberOfCycles,
+        Setting("training", "number of cycles, N_c; 0 clusters the untrained net once", free_in_panels=True),
+    ]
+    last_cycle: Annotated[
+        Literal["train", "skip"],
+        Setting("training", "whether the last cycle trains, or ends after its clustering", follows=True),
+    ]
+    batch_norm: Annotated[bool, Setting("first_pass", "batch norm after every convolution")]
+    sobel: Annotated[
+        Literal["off", "fixed", "random"],
+        Setting("first_pass", "frozen filter before the first convolution: none, Sobel's, or a random one"),
+    ]
+    lr: Annotated[Positive, Setting("training", "learning rate of SGD, constant")]
+    momentum: Annotated[BelowOne, Setting("training", "momentum of SGD")]
+    weight_decay: Annotated[NotNegative, Setting("training", "weight decay of SGD")]
+    batch_size: Annotated[Count, Setting("training", "images in a training step")]
+    kmeans_init: Annotated[
+        Literal["k-means++", "random"],
+        Setting("first_clustering", "how the first centroids of k-means are drawn", follows=True),
+    ]
+    resize: Annotated[Count, Setting("first_pass", "side to which images are resized, in pixels", follows=True)]
+    crop: Annotated[Count, Setting("first_pass", "side of the centre that the net sees, in pixels", follows=True)]
+    mean: Annotated[Channels, Setting("first_pass", "mean of each channel, pixels being 0 to 1", follows=True)]
+    std: Annotated[Deviations, Setting("first_pass", "standard deviation of each channel", follows=True)]
+    training_view: Annotated[
+        Literal["none", "flip", "box_per_batch", "box_per_image_flip"],
+        Setting("training", "how training images are changed at random", follows=True),
+    ]
 
-    data_digest: str | None = None
-    pca: Count | None = None
-    halt_cycle: Count | None = None
-    reassign: Count = 1
-    epochs_per_cycle: Count = 1
-    kmeans_iterations: Count = 20
+    data_digest: Annotated[
+        str | None,
+        Setting("first_pass", "SHA-256 of images of one's own", "none", in_grids=False, follows=True),
+    ] = None
+    pca: Annotated[Count | None, Setting("first_clustering", "whitened PCA components that are clustered", "off")] = (
+        None
+    )
+    halt_cycle: Annotated[
+        Count | None, Setting("training", "number of clusterings, after which the labels stay (section 4.2)", "never")
+    ] = None
+    reassign: Annotated[Count, Setting("training", "a clustering in every so many cycles")] = 1
+    epochs_per_cycle: Annotated[Count, Setting("training", "training epochs in a cycle, N_e")] = 1
+    kmeans_iterations: Annotated[Count, Setting("first_clustering", "iterations of k-means at most")] = 20
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
-    labels: bool = False
-    resume_leak: Count | None = None
-    probe: tuple[str, ...] = ()
-    probe_flip: bool = False
-    probe_average_pool: Count | None = None
-    probe_epochs: Count = 20
-    probe_lr: Positive = 0.01
-    probe_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    probe_weight_decay: NotNegative = 1e-4
-    probe_batch_size: Count = 256
+    labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False
+    resume_leak: Annotated[
+        Count | None,
+        Setting("training", "cycle from which a restart leaks the true labels into training", "never"),
+    ] = None
+    probe: Annotated[
+        tuple[str, ...],
+        Setting("probe", "layers that are probed; `accuracy` is that of the first", "none"),
+    ] = ()
+    probe_flip: Annotated[bool, Setting("probe", "mirror the probe's training images at random", follows=True)] = False
+    probe_average_pool: Annotated[
+        Count | None,
+        Setting("probe", "average pool before the probe, by this factor", "off", follows=True),
+    ] = None
+    probe_epochs: Annotated[Count, Setting("probe", "epochs of the probe")] = 20
+    probe_lr: Annotated[Positive, Setting("probe", "learning rate of the probe at its start")] = 0.01
+    probe_momentum: Annotated[BelowOne, Setting("probe", "momentum of the probe's SGD")] = 0.9
+    probe_weight_decay: Annotated[NotNegative, Setting("probe", "weight decay of the probe's SGD")] = 1e-4
+    probe_batch_size: Annotated[Count, Setting("probe", "images in a step of the probe")] = 256
 
-    protocol: Literal["text", "code", "mixed"] = "mixed"
-    features: Literal["none", "first", "first_last", "every"] | Count = "first_last"
+    protocol: Annotated[
+        Literal["text", "code", "mixed"],
+        Setting("none", "whose protocol the other settings are: a reading of them", identity=False),
+    ] = "mixed"
+    features: Annotated[
+        Literal["none", "first", "first_last", "every"] | Count,
+        Setting("none", "cycles whose features are written", identity=False, keeps_apart=False),
+    ] = "first_last"
 
     @model_validator(mode="before")
     @classmethod
@@ -155,11 +195,11 @@ def _misfits(c: RunConfig) -> Iterator[str]:
 
 def canonical_json(config: RunConfig) -> str:
     """The settings that change the result, neutral ones left out, as one line of JSON with sorted keys."""
-    fields = RunConfig.model_fields
+    fields, values = RunConfig.model_fields, dict(config)
     settings = {
         name: value
         for name, value in config.model_dump(mode="json").items()
-        if name not in NOT_IDENTITY and (fields[name].is_required() or getattr(config, name) != fields[name].default)
+        if RunConfig.declared[name].identity and (fields[name].is_required() or values[name] != fields[name].default)
     }
     return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

@@ -5,6 +5,16 @@ from __future__ import annotations
 from dc_hpc.errors import InputError
 
 
+def device_of(requested: str) -> str:
+    """ "cuda" or "cpu": what is requested, or with "auto" a GPU where there is one."""
+    if requested == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(requested)
+    return requested
+
+
 def check_device(device: str) -> None:
     """InputError when it is "cuda" and this machine has no GPU that torch can use."""
     if device != "cuda":

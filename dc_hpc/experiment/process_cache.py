@@ -10,11 +10,12 @@ from torch import nn
 
 from dc_hpc.algorithm.clustering import principal_components, reduce_features
 from dc_hpc.algorithm.deepcluster import extract_features
-from dc_hpc.algorithm.views import ImageViews, Views
+from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.custom import data_digest, find_custom_data
 from dc_hpc.data.official import Dataset, load
 from dc_hpc.errors import InputError
+from dc_hpc.experiment.build import views_of
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.reuse import first_pass
 
@@ -59,11 +60,6 @@ class ProcessCache:
         if self.keep:
             self._known[kind] = (name, made)
         return made
-
-
-def views_of(config: RunConfig) -> Views:
-    """The two views that a run's settings ask for."""
-    return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
 
 
 def _load(config: RunConfig, execution: Execution) -> Dataset:

@@ -12,13 +12,10 @@ from typing import Any
 
 from dc_hpc.config.run_config import RunConfig, run_id
 
-# What the features of the fresh net depend on.
-_FIRST_PASS = ("dataset", "data_digest", "net", "batch_norm", "sobel", "seed", "resize", "crop", "mean", "std")
-
 
 def first_pass(config: RunConfig) -> tuple[Any, ...]:
     """What decides the features of the fresh net: runs with the same value share one forward pass."""
-    return tuple(getattr(config, name) for name in _FIRST_PASS)
+    return tuple(getattr(config, name) for name in type(config).affecting("first_pass"))
 
 
 def ordered(configs: dict[str, RunConfig]) -> list[str]:

@@ -2,15 +2,13 @@
 
     python -m dc_hpc.experiment.run outputs/runs/<run_id>
 
-The only room that joins a config, the algorithm and a directory.
+Only this module joins a config, the algorithm and a directory.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import platform
 import sys
 import time
 import traceback
@@ -24,19 +22,18 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from dc_hpc.algorithm.backends.cpu import exact, kernels_of
-from dc_hpc.algorithm.clustering import Clusters
-from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, init_state, load_state, next_cycle, state_tensors
-from dc_hpc.algorithm.nets import NET_BUILDERS
-from dc_hpc.algorithm.probe import activations, linear_probe
+from dc_hpc.algorithm.backends.cpu import exact
+from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, next_cycle, state_tensors
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
-from dc_hpc.experiment import reuse
-from dc_hpc.experiment.device import check_device
+from dc_hpc.experiment.device import device_of
+from dc_hpc.experiment.donors import arrays_of, clustering_of_ia_run, copy_to_halted_runs
 from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
-from dc_hpc.experiment.process_cache import ProcessCache, views_of
+from dc_hpc.experiment.probing import probe_layers
+from dc_hpc.experiment.process_cache import ProcessCache
+from dc_hpc.experiment.resume import dumped_cycles, resume
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 
@@ -45,11 +42,11 @@ def run(
     execution: Execution,
     *,
     stop: Callable[[], bool] = lambda: False,
-    memory: ProcessCache | None = None,
+    cache: ProcessCache | None = None,
 ) -> str:
     """Bring the run of a directory to its end, from wherever it stands; returns "done", "stopped" or "failed".
 
-    memory: of the process, where several runs follow each other in it.
+    cache: of the process, where several runs follow each other in it.
 
     `stop` is asked after each phase: when it says True the State is saved and "stopped" returned. An error is
     recorded with its traceback in the directory and returned as "failed". Running a finished run does nothing.
@@ -65,7 +62,7 @@ def run(
     try:
         config = run_directory.read_config(directory)
         with _computing(execution.threads):
-            ended = _Attempt(directory, number, config, execution, stop, memory or ProcessCache()).go()
+            ended = _Attempt(directory, number, config, execution, stop, cache or ProcessCache()).go()
         run_directory.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     except Exception as error:
         try:
@@ -91,125 +88,51 @@ class _Attempt:
     config: RunConfig
     execution: Execution
     stop: Callable[[], bool]
-    memory: ProcessCache
+    cache: ProcessCache
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
 
     def go(self) -> str:
         """Resume, cycle, probe, finish; returns "done" or "stopped"."""
-        device = torch.device(_device(self.execution.device))
         started = time.perf_counter()
-        dataset, seen = self.memory.images(self.config, self.execution, device)
+        device = torch.device(device_of(self.execution.device))
+        dataset, images = self.cache.images(self.config, self.execution, device)
+        resumed = resume(self.directory, self.config, device)
+        state, self.history = resumed.state, resumed.history
+        self._record(resumed.record | {"cycles_done": self._cycles_done()})
+        self._time("load", None, started)
+        if self._cycle(state, images, dataset) == "stopped":
+            return "stopped"
+        self._save(state)
+        accuracies = self._probe(state, images, dataset)
+        digest = {"metrics_sha256": self._report_progress()}
+        run_directory.finish(
+            self.directory, summary(self.history) | accuracies | self._write_final_files(state) | digest
+        )
+        return "done"
+
+    def _cycle(self, state: State, images: ImageViews, dataset: Dataset) -> str:
+        """Run the cycles that are left; save when it is time and when asked to stop. Returns "trained" or "stopped"."""
         labels = dataset.train_labels.numpy()
-        state = self._resume(device)
-        self._report("load", None, started)
         saved_at = time.monotonic()
-        for cycle in self._cycles(state, seen, dataset.train_labels.to(device)):
+        for cycle in self._phases(state, images, dataset.train_labels.to(images.images.device)):
             self._measure(cycle, labels)
-            self._give(cycle, state)
+            if cycle.phase == "trained":
+                copy_to_halted_runs(self.directory, self.config, state, cycle.index, self.history)
             stopping = self.stop()
             if stopping or time.monotonic() - saved_at >= self.execution.save_seconds:
                 self._save(state)
                 saved_at = time.monotonic()
             if stopping:
                 return "stopped"
-        self._save(state)
-        accuracies = self._probe(state, seen, dataset, device)
-        digest = {"metrics_sha256": self._report_progress()}
-        run_directory.finish(self.directory, summary(self.history) | accuracies | self._last_files(state) | digest)
-        return "done"
+        return "trained"
 
-    def _resume(self, device: torch.device) -> State:
-        """A fresh State, with the newest whole checkpoint put into it if there is one."""
-        c = self.config
-        trunk = NET_BUILDERS[c.net](batch_norm=c.batch_norm, sobel=c.sobel).to(device)
-        state = init_state(trunk, seed=c.seed, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
-        checkpoint = self._checkpoint()
-        if checkpoint:
-            tensors = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.tensors.items()}
-            load_state(state, tensors, cycle=checkpoint.cycle, phase=checkpoint.phase)
-            self.history = checkpoint.history
-        resumed = f"cycle {checkpoint.cycle} {checkpoint.phase}" if checkpoint else None
-        if checkpoint and checkpoint.given_by:
-            resumed = f"{resumed} of {checkpoint.given_by}"
-        facts = {
-            "device": _device_name(device),
-            "gpu": device.type == "cuda",
-            "kernels": kernels_of(trunk),
-            "resumed_from": resumed,
-            "complaints": self.complaints,
-        }
-        run_directory.update_attempt(self.directory, self.number, facts | {"cycles_done": self._cycles_done()})
-        return state
-
-    def _checkpoint(self) -> run_directory.Checkpoint | None:
-        """The newest that is whole; none where a dump of an earlier cycle is lost, for that is computed again."""
-        self.complaints = run_directory.put_aside_damaged_result(self.directory)
-        checkpoint, complaints = run_directory.load_checkpoint(self.directory)
-        self.complaints += complaints
-        if checkpoint is None:
-            return None
-        clustered = {row["cycle"] for row in checkpoint.history if row["reassign"]}
-        lost = feature_dumps.put_aside_damaged_features(self.directory, clustered & _dumped(self.config))
-        self.complaints += lost
-        return None if lost else checkpoint
-
-    def _last_files(self, state: State) -> dict[str, str]:
-        """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
-        if self.config.cycles == 0:
-            feature_dumps.write_first_clustering(
-                self.directory,
-                pseudo_labels=state.pseudo_labels.cpu().numpy(),
-                k=self.config.k,
-                inertia=self.history[0]["inertia"],
-            )
-            return {}
-        return {"trunk_sha256": feature_dumps.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
-
-    def _first(self, state: State, seen: ImageViews) -> dict[str, Any]:
-        """What is known of cycle 0 before it is computed: from this process, and from the IA run of this run."""
-        if state.phase != "fresh" or self.config.labels:
-            return {}
-        clusters = self._clusters_of_ia_run(seen)
-        if clusters is not None and 0 not in _dumped(self.config):
-            return {"first_clusters": clusters}
-        features = self.memory.first_features(self.config, state.trunk, seen)
-        return {"first_features": features, "first_clusters": clusters}
-
-    def _clusters_of_ia_run(self, seen: ImageViews) -> Clusters | None:
-        twin = reuse.ia_donor(self.config)
-        found = feature_dumps.read_first_clustering(self.directory.with_name(twin)) if twin else None
-        if found is None:
-            return None
-        run_directory.update_attempt(self.directory, self.number, {"first_clustering_from": twin})
-        labels = torch.from_numpy(found[0].astype(np.int64)).to(seen.images.device)
-        return Clusters(labels, None, found[1], 0)
-
-    def _give(self, cycle: Cycle, state: State) -> None:
-        """Save into the directories of runs that halt soon and have not begun: so far they are this one."""
-        if cycle.phase != "trained":
-            return
-        for name in reuse.halted_recipients(self.config, cycle.index):
-            twin = self.directory.with_name(name)
-            if twin.is_dir() and run_directory.state_of(twin).name == "new":
-                for dumped in _dumped(run_directory.read_config(twin)) & set(range(cycle.index + 1)):
-                    feature_dumps.copy_features(self.directory, twin, cycle=dumped, k=self.config.k)
-                run_directory.save_checkpoint(
-                    twin,
-                    cycle=state.cycle,
-                    phase=state.phase,
-                    history=self.history,
-                    tensors=_arrays(state_tensors(state)),
-                    given_by=self.directory.name,
-                )
-
-    def _cycles(self, state: State, seen: ImageViews, truth: torch.Tensor) -> Iterator[Cycle]:
+    def _phases(self, state: State, images: ImageViews, truth: torch.Tensor) -> Iterator[Cycle]:
         """The phases of deep_cluster, each timed."""
         c, started = self.config, time.perf_counter()
         phases = deep_cluster(
             state,
-            seen,
+            images,
             k=c.k,
             cycles=c.cycles,
             batch_size=c.batch_size,
@@ -222,14 +145,30 @@ class _Attempt:
             kmeans_init=c.kmeans_init,
             kmeans_iterations=c.kmeans_iterations,
             engine=self.execution.kmeans_backend,
-            **self._first(state, seen),
+            **self._first(state, images),
         )
         self._let_truth_in(state, truth)
         for cycle in phases:
-            self._report(cycle.phase, cycle.index, started)
+            self._time(cycle.phase, cycle.index, started)
             yield cycle
             self._let_truth_in(state, truth)
             started = time.perf_counter()
+
+    def _first(self, state: State, images: ImageViews) -> dict[str, Any]:
+        """What is known of cycle 0 before it is computed: from the IA run of this run, and from this process."""
+        if state.phase != "fresh" or self.config.labels:
+            return {}
+        found = clustering_of_ia_run(self.directory, self.config, images.images.device)
+        clusters = None
+        if found:
+            donor, clusters = found
+            self._record({"first_clustering_from": donor})
+            if 0 not in dumped_cycles(self.config):
+                return {"first_clusters": clusters}
+        return {
+            "first_features": self.cache.first_features(self.config, state.trunk, images),
+            "first_clusters": clusters,
+        }
 
     def _let_truth_in(self, state: State, truth: torch.Tensor) -> None:
         """The two experiments that train on the truth; deep_cluster itself has no way to.
@@ -248,7 +187,7 @@ class _Attempt:
         """Add what this phase shows to the row of its cycle; dump the features that were asked for."""
         if cycle.phase == "clustered":
             self.history.append(clustering_row(cycle, labels, self.config.k))
-            if cycle.index in _dumped(self.config):
+            if cycle.index in dumped_cycles(self.config):
                 feature_dumps.dump_features(
                     self.directory,
                     cycle=cycle.index,
@@ -262,9 +201,32 @@ class _Attempt:
             self.history[-1]["loss"] = cycle.loss
         self._report_progress()
 
+    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, float]:
+        started = time.perf_counter()
+        accuracies = probe_layers(state.trunk, self.config, images, dataset)
+        if accuracies:
+            self._time("probe", None, started)
+            self._record({"seconds": self.seconds})
+        return accuracies
+
+    def _write_final_files(self, state: State) -> dict[str, str]:
+        """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
+        if self.config.cycles == 0:
+            feature_dumps.write_first_clustering(
+                self.directory,
+                pseudo_labels=state.pseudo_labels.cpu().numpy(),
+                k=self.config.k,
+                inertia=self.history[0]["inertia"],
+            )
+            return {}
+        return {"trunk_sha256": feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))}
+
     def _report_progress(self) -> str:
         progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds}
         return metrics_csv.report_progress(self.directory, self.number, self.history, progress)
+
+    def _record(self, entries: dict[str, Any]) -> None:
+        run_directory.update_attempt(self.directory, self.number, entries)
 
     def _cycles_done(self) -> int:
         return sum(row.get("loss") is not None for row in self.history)
@@ -274,76 +236,12 @@ class _Attempt:
             self.directory,
             cycle=state.cycle,
             phase=state.phase,
-            tensors=_arrays(state_tensors(state)),
+            tensors=arrays_of(state_tensors(state)),
             history=self.history,
         )
 
-    def _probe(self, state: State, seen: ImageViews, dataset: Dataset, device: torch.device) -> dict[str, float]:
-        """The linear probe of every layer asked for; the first is the paper's and gives `accuracy` itself."""
-        c, started = self.config, time.perf_counter()
-        if not c.probe:
-            return {}
-        test = ImageViews(dataset.test_images.to(device), views_of(c))
-        pool = c.probe_average_pool
-        train_values = activations(state.trunk, seen, c.probe, average_pool=pool)
-        mirrored = activations(state.trunk, seen, c.probe, mirrored=True, average_pool=pool) if c.probe_flip else {}
-        test_values = activations(state.trunk, test, c.probe, average_pool=pool)
-        train_labels, test_labels = dataset.train_labels.to(device), dataset.test_labels.to(device)
-        accuracies: dict[str, float] = {}
-        for layer in c.probe:
-            probe = linear_probe(
-                train_values[layer],
-                train_labels,
-                test_values[layer],
-                test_labels,
-                classes=dataset.classes,
-                seed=c.seed,
-                train_mirrored=mirrored.get(layer),
-                epochs=c.probe_epochs,
-                lr=c.probe_lr,
-                momentum=c.probe_momentum,
-                weight_decay=c.probe_weight_decay,
-                batch_size=c.probe_batch_size,
-            )
-            if layer == c.probe[0]:
-                accuracies |= {
-                    "accuracy": probe.accuracy,
-                    "accuracy_best": probe.accuracy_best,
-                    "accuracy_batch_mean": probe.accuracy_batch_mean,
-                    "probe_loss": probe.loss,
-                }
-            accuracies[f"accuracy_{layer}"] = probe.accuracy
-        self._report("probe", None, started)
-        run_directory.update_attempt(self.directory, self.number, {"seconds": self.seconds})
-        return accuracies
-
-    def _report(self, stage: str, cycle: int | None, started: float) -> None:
+    def _time(self, stage: str, cycle: int | None, started: float) -> None:
         self.seconds.append({"stage": stage, "cycle": cycle, "seconds": round(time.perf_counter() - started, 3)})
-
-
-def _dumped(config: RunConfig) -> set[int]:
-    """The cycles whose features are written."""
-    end = 0 if config.labels else min(max(config.cycles, 1), config.halt_cycle or math.inf)
-    clustered = [cycle for cycle in range(int(end)) if cycle % config.reassign == 0]
-    if isinstance(config.features, int):
-        return {cycle for cycle in clustered if cycle % config.features == 0}
-    chosen = {"none": [], "first": clustered[:1], "first_last": [*clustered[:1], *clustered[-1:]], "every": clustered}
-    return set(chosen[config.features])
-
-
-def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
-
-
-def _device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    check_device(wanted)
-    return wanted
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 @contextmanager
@@ -359,18 +257,19 @@ def _computing(threads: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """The door for one run: python -m dc_hpc.experiment.run DIRECTORY --data ROOT."""
+    """The command for one run: python -m dc_hpc.experiment.run DIRECTORY --data ROOT."""
     parser = argparse.ArgumentParser(prog="python -m dc_hpc.experiment.run", description=run.__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="a run directory that submit made")
     parser.add_argument("--data", default=os.environ.get("DC_HPC_DATA", "data"), help="folder of the data sets")
     parser.add_argument("--device", default="auto", choices=DEVICES)
-    parser.add_argument("--engine", default="torch", choices=KMEANS_BACKENDS, help="k-means engine")
+    parser.add_argument("--kmeans-backend", default="torch", choices=KMEANS_BACKENDS, help="what computes k-means")
+    parser.add_argument("--engine", dest="kmeans_backend", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
     given = parser.parse_args()
     os.umask(0o077)
     try:
-        execution = Execution(given.data, given.device, given.threads, given.engine, given.save_seconds)
+        execution = Execution(given.data, given.device, given.threads, given.kmeans_backend, given.save_seconds)
         ended = run(given.directory, execution, stop=StopSignal())
     except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")

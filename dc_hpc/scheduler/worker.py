@@ -69,7 +69,7 @@ class TaskPayload:
         run = import_run()
         from dc_hpc.experiment.process_cache import ProcessCache
 
-        return partial(run, memory=ProcessCache(keep=len(self.directories) > 1))
+        return partial(run, cache=ProcessCache(keep=len(self.directories) > 1))
 
     def _leave(self) -> None:
         """Under SLURM: see that the task comes back where it should, and stay until it is killed.

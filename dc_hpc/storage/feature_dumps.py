@@ -51,7 +51,7 @@ def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
     dump_features(target, cycle=cycle, k=k, **read_features(source, cycle))
 
 
-def put_aside_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
+def quarantine_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
     """A line for each of these dumps that is not there or not whole; the bad ones are moved to quarantine/."""
     complaints = []
     for cycle in sorted(cycles):
@@ -60,7 +60,7 @@ def put_aside_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
         except FileNotFoundError:
             complaints.append(f"{features_path(directory, cycle)}: it is gone")
         except DamagedFile as error:
-            complaints.append(f"{error}; {run_directory.put_aside(error.path, directory)}")
+            complaints.append(f"{error}; {run_directory.quarantine_file(error.path, directory)}")
     return complaints
 
 

@@ -25,11 +25,11 @@ def damaged_files(directory: Path) -> Iterator[DamagedFile]:
             yield DamagedFile(error.filename, "it is gone")
 
 
-def put_aside(directory: Path, damaged: list[DamagedFile]) -> None:
+def quarantine_damaged(directory: Path, damaged: list[DamagedFile]) -> None:
     """Move damaged files to quarantine/, and with them the result, so that submit computes the run again."""
     paths = {error.path for error in damaged} | {directory / "result.json"}
     for path in sorted(path for path in paths if path.exists()):
-        run_directory.put_aside(path, directory)
+        run_directory.quarantine_file(path, directory)
 
 
 def _readers(directory: Path) -> Iterator[Callable[[], object]]:

@@ -12,15 +12,17 @@ from typing import Any
 
 from dc_hpc.storage import atomic_files, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
+from dc_hpc.storage.metrics import CYCLE_METRICS, names
 
-METRICS = (
-    "cycle", "reassign", "nmi_prev", "nmi_true", "ami_prev", "ami_true", "nmi_true_chance", "label_entropy",
-    "clusters_empty", "cluster_size_min", "cluster_size_median", "cluster_size_max", "inertia", "loss",
-)  # fmt: skip
+METRICS = names(CYCLE_METRICS)
+_REQUIRED = ("cycle", "reassign")
 
 
 def write_metrics(directory: Path, history: list[dict[str, Any]]) -> str:
-    """metrics.csv: one row a cycle, the columns of METRICS, empty where a cycle has no such number; its SHA-256."""
+    """metrics.csv: one row a cycle, the columns of METRICS, empty where a cycle has no such number; its SHA-256.
+
+    Raises ValueError: a row has a number that no metric declares.
+    """
     data = _metrics_bytes(history)
     atomic_files.replace_bytes(directory / "metrics.csv", data)
     return atomic_files.sha256_hex(data)
@@ -39,7 +41,10 @@ def report_progress(directory: Path, number: int, history: list[dict[str, Any]],
 
 
 def read_metrics(directory: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv as strings; DamagedFile when it is not the one that the run's records name."""
+    """The rows of metrics.csv as strings, by the names of METRICS; DamagedFile when the run's records name another.
+
+    A metric that is younger than the file is "" in every row.
+    """
     path = directory / "metrics.csv"
     data = _checked_metrics(directory, path)
     if data is None:
@@ -48,9 +53,12 @@ def read_metrics(directory: Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedFile(path, str(error)) from None
-    if any(tuple(row) != METRICS or None in row.values() for row in rows):
-        raise DamagedFile(path, "its columns are not those of a metrics.csv")
-    return rows
+    for row in rows:
+        unknown = [str(name) for name in row if name not in METRICS]
+        if unknown or None in row.values() or not set(_REQUIRED) <= set(row):
+            why = f"it has a column {unknown[0]}, which this version does not know" if unknown else "a cell is missing"
+            raise DamagedFile(path, why)
+    return [{name: row.get(name, "") for name in METRICS} for row in rows]
 
 
 def _checked_metrics(directory: Path, path: Path) -> bytes | None:
@@ -79,6 +87,9 @@ def _metrics_digests(directory: Path) -> set[str]:
 
 
 def _metrics_bytes(history: list[dict[str, Any]]) -> bytes:
+    undeclared = sorted({name for row in history for name in row} - set(METRICS))
+    if undeclared:
+        raise ValueError(f"metric {undeclared[0]} is not declared; add it to CYCLE_METRICS in storage/metrics.py")
     text = io.StringIO()
     writer = csv.DictWriter(text, METRICS, lineterminator="\n")
     writer.writeheader()

@@ -64,7 +64,7 @@ def create(outputs: Path, config: RunConfig) -> Path:
     content = {"format": FORMAT, "config": config.model_dump(mode="json")}
     path = directory / "config.json"
     if not atomic_files.write_sealed(path, content, once=True) and _is_damaged(read_config, directory):
-        put_aside(path, directory)
+        quarantine_file(path, directory)
         atomic_files.write_sealed(path, content, once=True)
     return directory
 
@@ -171,11 +171,11 @@ def save_checkpoint(
     phase: str,
     tensors: dict[str, np.ndarray],
     history: list[dict[str, Any]],
-    given_by: str = "",
+    copied_from: str = "",
 ) -> None:
     """Write the State after a phase, with the metrics so far; keep the last three.
 
-    given_by: the run that computed it, where that is another one.
+    copied_from: the run that computed it, where that is another one.
     """
     folder = directory / "checkpoints"
     atomic_files.make_directory(folder)
@@ -185,7 +185,7 @@ def save_checkpoint(
         "cycle": str(cycle),
         "phase": phase,
         "history": json.dumps(history),
-        **({"given_by": given_by} if given_by else {}),
+        **({"given_by": copied_from} if copied_from else {}),
     }
     # "clustered" sorts before "trained", so the order of names is the order of phases.
     atomic_files.write_digested(
@@ -203,7 +203,7 @@ class Checkpoint:
     phase: str
     tensors: dict[str, np.ndarray]
     history: list[dict[str, Any]]
-    given_by: str = ""
+    copied_from: str = ""
 
 
 def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -216,7 +216,7 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
         try:
             return read_checkpoint(path, directory.name), complaints
         except DamagedFile as error:
-            complaints.append(f"{error}; {put_aside(path, directory)}")
+            complaints.append(f"{error}; {quarantine_file(path, directory)}")
         except FileNotFoundError:
             continue  # another living attempt of this run tidied it away
     return None, complaints
@@ -240,12 +240,12 @@ def tidy(directory: Path) -> None:
         atomic_files.sweep(directory)
 
 
-def put_aside_damaged_result(directory: Path) -> list[str]:
+def quarantine_damaged_result(directory: Path) -> list[str]:
     """Move a result.json that is not whole to quarantine/, so that the run can be done; a line if there was one."""
     try:
         whole_result(directory)
     except DamagedFile as error:
-        return [f"{error}; {put_aside(error.path, directory)}"]
+        return [f"{error}; {quarantine_file(error.path, directory)}"]
     except FileNotFoundError:
         pass
     return []
@@ -287,7 +287,7 @@ def read_checkpoint(path: Path, name: str) -> Checkpoint:
     )
 
 
-def put_aside(path: Path, directory: Path) -> str:
+def quarantine_file(path: Path, directory: Path) -> str:
     """Move a bad file to quarantine/ beside it; says where it is now."""
     try:
         return f"moved to {atomic_files.quarantine(path).relative_to(directory)}"

@@ -12,8 +12,8 @@ from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 DOORS = [
     *[(run_directory, name) for name in ("start_attempt", "update_attempt", "load_checkpoint", "save_checkpoint", "finish",
-                                 "put_aside_damaged_result", "read_config", "state_of")],
-    *[(feature_dumps, name) for name in ("dump_features", "put_aside_damaged_features", "write_trunk")],
+                                 "quarantine_damaged_result", "read_config", "state_of")],
+    *[(feature_dumps, name) for name in ("dump_features", "quarantine_damaged_features", "write_trunk")],
     (metrics_csv, "report_progress"),
 ]  # fmt: skip
 

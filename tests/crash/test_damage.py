@@ -18,7 +18,7 @@ from dc_hpc.scheduler import submissions
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory, serialization
 from dc_hpc.storage.atomic_files import DamagedFile
-from dc_hpc.storage.integrity import damaged_files, put_aside
+from dc_hpc.storage.integrity import damaged_files, quarantine_damaged
 
 SETTINGS = {"cycles": 3, "features": "every"}
 
@@ -226,7 +226,7 @@ def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, 
             and "result.json" in run_directory.state_of(directory).reason
         )
     else:
-        put_aside(directory, damaged)
+        quarantine_damaged(directory, damaged)
     run_directory.create(tmp_path, small_config(digits_root, **changes))
     assert run(directory, Execution(str(digits_root))) == "done"
     assert good(directory) == _alone(digits_root, tmp_path, changes)

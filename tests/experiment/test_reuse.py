@@ -12,8 +12,7 @@ from support.small_runs import new_run, results, small_config
 
 from dc_hpc.config.grid import read_grid
 from dc_hpc.config.run_config import run_id
-from dc_hpc.experiment import process_cache as memory_room
-from dc_hpc.experiment import reuse
+from dc_hpc.experiment import process_cache, reuse
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.run import run
@@ -36,19 +35,19 @@ def alone(tmp_path, digits_root):
 
 
 def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_root, alone, monkeypatch):
-    passes, true_forward = [], memory_room.forward
-    monkeypatch.setattr(memory_room, "forward", lambda *args: passes.append(1) or true_forward(*args))
-    decomposed, true_components = [], memory_room.principal_components
-    monkeypatch.setattr(memory_room, "principal_components", lambda one: decomposed.append(1) or true_components(one))
+    passes, true_forward = [], process_cache.extract_features
+    monkeypatch.setattr(process_cache, "extract_features", lambda *args: passes.append(1) or true_forward(*args))
+    decomposed, true_components = [], process_cache.principal_components
+    monkeypatch.setattr(process_cache, "principal_components", lambda one: decomposed.append(1) or true_components(one))
     points = [
         {"k": k, "pca": pca, "seed": seed, "cycles": 0, "probe": ()}
         for seed in (1, 2)
         for k in (4, 6)
         for pca in (None, 8, 5)
     ]
-    memory, execution = ProcessCache(keep=True), Execution(str(digits_root))
+    cache, execution = ProcessCache(keep=True), Execution(str(digits_root))
     directories = [new_run(tmp_path, digits_root, **point) for point in points]
-    assert [run(one, execution, memory=memory) for one in directories] == ["done"] * 12
+    assert [run(one, execution, cache=cache) for one in directories] == ["done"] * 12
     assert (len(passes), len(decomposed)) == (2, 2)
     assert [results(one) for one in directories] == [alone(**point) for point in points]
 

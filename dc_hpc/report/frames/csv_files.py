@@ -60,12 +60,17 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
 
 
 def read_cycles_csv(path: Path) -> pd.DataFrame:
-    """The frame that `cycles_csv` made the file of; without a row where there is no file; InputError otherwise."""
+    """The frame that `cycles_csv` made the file of; without a row where there is no file; InputError otherwise.
+
+    A metric that is younger than the file is missing in every row.
+    """
     if not path.exists():
         return no_cycles()
-    expected = list(no_cycles().columns)
-    columns = _columns(path, expected, kind_in_cycles)
-    return pd.DataFrame({name: column(name, columns[name], kind_in_cycles) for name in expected})
+    columns = _columns(path, ("run_id", "cycle", "reassign"), kind_in_cycles)
+    younger = [None] * len(columns["run_id"])
+    return pd.DataFrame(
+        {name: column(name, columns.get(name, younger), kind_in_cycles) for name in no_cycles().columns}
+    )
 
 
 def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -> dict[str, list[Any]]:

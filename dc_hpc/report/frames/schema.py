@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import types
-import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,27 +10,33 @@ import numpy as np
 import pandas as pd
 
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.storage import metrics_csv
+from dc_hpc.storage import metrics
+from dc_hpc.storage.metrics import Metric
 
-SETTINGS = tuple(RunConfig.model_fields)
-RESULTS = (
-    "ia", "ia_ami", "ia_chance", "accuracy", "accuracy_best", "accuracy_batch_mean", "probe_loss",
-    "clusterings", "epochs", "nmi_true_last", "ami_true_last", "nmi_prev_last", "ami_prev_last",
-    "label_entropy_last", "clusters_empty_last", "loss_last",
-)  # fmt: skip
+SETTINGS = tuple(RunConfig.declared)
+RESULTS = metrics.names(metrics.RESULTS)
 STAGES = ("load", "clustered", "trained", "probe")
-ATTEMPTS = (
-    "cycles_done", "attempts", "seconds", *(f"seconds_{stage}" for stage in STAGES), "device", "host",
-    "commit", "dirty", "engine", "threads",
-)  # fmt: skip
-
-_INTEGERS = {
-    "clusterings", "epochs", "clusters_empty_last", "cycles_done", "attempts", "threads", "cycle",
-    "clusters_empty", "cluster_size_min", "cluster_size_max",
-}  # fmt: skip
-_FLAGS = {"dirty"}
-_TEXTS = {"run_id", "state", "state_reason", "trunk_sha256", "device", "host", "commit", "engine"}
-_FLOATS = {*RESULTS, *metrics_csv.METRICS, *ATTEMPTS} - _INTEGERS - _FLAGS - _TEXTS
+# What the records of a run's attempts add to its row.
+_ATTEMPT_COLUMNS = (
+    Metric("cycles_done", "int", "cycles", "cycles that trained"),
+    Metric("attempts", "int", "", "number of attempts"),
+    Metric("seconds", "float", "s", "time of all stages of all attempts"),
+    *(Metric(f"seconds_{stage}", "float", "s", f"time of all stages of the kind `{stage}`") for stage in STAGES),
+    Metric("device", "text", "", "processor of the last attempt"),
+    Metric("host", "text", "", "machine of the last attempt"),
+    Metric("commit", "text", "", "commit of the code of the last attempt"),
+    Metric("dirty", "flag", "", "whether that code was changed since its commit"),
+    Metric("engine", "text", "", "k-means backend of the last attempt"),
+    Metric("threads", "int", "", "CPU threads of the last attempt"),
+)
+_OTHER_COLUMNS = (
+    Metric("run_id", "text", "", "name of the run and of its directory"),
+    Metric("state", "text", "", "done, running, resumable, failed, new or damaged"),
+    Metric("state_reason", "text", "", "why, in one line"),
+    Metric("trunk_sha256", "text", "", "SHA-256 of the trained weights"),
+)
+ATTEMPTS = metrics.names(_ATTEMPT_COLUMNS)
+_DECLARED = {one.name: one for one in (*_OTHER_COLUMNS, *metrics.RESULTS, *metrics.CYCLE_METRICS, *_ATTEMPT_COLUMNS)}
 
 
 def setting_cell(name: str, value: Any) -> Any:
@@ -47,24 +51,12 @@ def setting_cell(name: str, value: Any) -> Any:
 @functools.cache
 def kind_of(name: str) -> str:
     """What a column holds: int, float, flag or text. Of a number that is not known beforehand: float."""
-    if name in RunConfig.model_fields:
-        leaves = _leaves(RunConfig.model_fields[name].annotation) - {type(None)}
+    if name in RunConfig.declared:
         kinds = {frozenset([bool]): "flag", frozenset([int]): "int", frozenset([float]): "float"}
-        return kinds.get(frozenset(leaves), "text")
-    for names, kind in ((_INTEGERS, "int"), (_FLAGS, "flag"), (_TEXTS, "text")):
-        if name in names:
-            return kind
-    return "float" if name in _FLOATS or name.startswith("accuracy_") else "unknown"
-
-
-def _leaves(annotation: Any) -> set[Any]:
-    """The types that an annotation allows, those of a union one by one."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _leaves(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return set().union(*(_leaves(part) for part in typing.get_args(annotation)))
-    return {origin or annotation}
+        return kinds.get(RunConfig.types_of(name), "text")
+    if name in _DECLARED:
+        return _DECLARED[name].dtype
+    return "float" if name.startswith("accuracy_") else "unknown"
 
 
 def column(name: str, values: list[Any], kind_of: Callable[[str], str] = kind_of) -> pd.Series:

@@ -14,33 +14,19 @@ from typing import Any
 
 import pandas as pd
 
+from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.frames.runs import records
-from dc_hpc.report.frames.schema import SETTINGS
 from dc_hpc.report.statistics import describe
 
 Row = dict[str, Any]
 
-# What neither moves the first clustering nor is a name for other settings.
-_AFTER_FIRST_CLUSTERING = (
-    "cycles", "last_cycle", "lr", "momentum", "weight_decay", "batch_size", "training_view", "halt_cycle",
-    "reassign", "epochs_per_cycle", "labels", "resume_leak",
-)  # fmt: skip
-ACCURACY = tuple(name for name in SETTINGS if name not in ("seed", "features"))
-ALIGNMENT = tuple(
-    name for name in ACCURACY if name not in _AFTER_FIRST_CLUSTERING and not name.startswith("probe")
-)  # fmt: skip
+# The settings that keep runs apart: of an accuracy all of them, of an Initial Alignment those that act before training.
+ACCURACY = tuple(name for name, one in RunConfig.declared.items() if one.keeps_apart)
+ALIGNMENT = tuple(name for name in ACCURACY if RunConfig.declared[name].affects not in ("training", "probe"))
 # Every caption names these.
 ALWAYS = ("dataset", "protocol", "sobel", "cycles")
 # Hidden where the settings shown already decide them: most follow from the data set and the protocol.
-_FOLLOWERS = (
-    "data_digest", "net", "resize", "crop", "mean", "std", "training_view", "last_cycle", "probe_flip",
-    "probe_average_pool", "kmeans_init",
-)  # fmt: skip
-_NONE_WORDS = {
-    "halt_cycle": "never", "resume_leak": "never", "pca": "off", "probe_average_pool": "off", "probe": "none",
-    "data_digest": "none",
-}  # fmt: skip
-_NONE_LAST = ("halt_cycle", "resume_leak")
+_FOLLOWERS = tuple(name for name, one in RunConfig.declared.items() if one.follows)
 _WORDS_LAST = {"random": 0, "fixed": 1, "off": 2}
 
 
@@ -117,7 +103,7 @@ def varying_settings(cells: Sequence[Cell], fields: Iterable[str]) -> list[str]:
 def order(name: str, value: Any) -> tuple:
     """A sorting key for a setting's values: numbers by size, never at the end, off before the numbers."""
     if value is None:
-        return (2,) if name in _NONE_LAST else (0,)
+        return (2,) if _none_word(name) == "never" else (0,)
     if isinstance(value, str):
         return (1, _WORDS_LAST.get(value, -1), value)
     return (1, value)
@@ -126,12 +112,17 @@ def order(name: str, value: Any) -> tuple:
 def shown(name: str, value: Any) -> str:
     """A setting in the words of a grid."""
     if value is None:
-        return _NONE_WORDS.get(name, "")
+        return _none_word(name)
     if isinstance(value, bool):
         return "on" if value else "off"
     if name == "data_digest":
         return value[:8]
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _none_word(name: str) -> str:
+    """The word for None of a setting, "" of another column."""
+    return RunConfig.declared[name].none_word if name in RunConfig.declared else ""
 
 
 def label(settings: Row, columns: Iterable[str]) -> str:

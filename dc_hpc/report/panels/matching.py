@@ -17,11 +17,9 @@ from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, fields
 from dc_hpc.report.panels.paper import Panel
 
 # Where runs may differ from the baseline and still belong to a panel, as a group of their own.
-_FREE = (
-    {"seed", "protocol", "features", "data_digest", "cycles"}
-    | {name for protocols in PROTOCOLS.values() for fields in protocols.values() for name in fields}
-    | {name for name in SETTINGS if name.startswith("probe")}
-)
+_FREE = RunConfig.free_in_panels() | {
+    name for protocols in PROTOCOLS.values() for fields in protocols.values() for name in fields
+}
 _LAYERS_FREE = ("k", "labels")
 _SETTINGS_NAMED = 3
 

@@ -1,0 +1,54 @@
+"""What a run takes from other runs, and what it copies to them: clusterings and whole cycles, computed once.
+
+`reuse` says which runs have something in common; here it is read from their directories and written into them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dc_hpc.algorithm.clustering import Clusters
+from dc_hpc.algorithm.deepcluster import State, state_tensors
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.experiment import reuse
+from dc_hpc.experiment.resume import dumped_cycles
+from dc_hpc.storage import feature_dumps, run_directory
+
+
+def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.device) -> tuple[str, Clusters] | None:
+    """The first clustering that the IA run of a run has left beside it, and the name of that run; None without one."""
+    donor = reuse.ia_donor(config)
+    found = feature_dumps.read_first_clustering(directory.with_name(donor)) if donor else None
+    if donor is None or found is None:
+        return None
+    labels = torch.from_numpy(found[0].astype(np.int64)).to(device)
+    return donor, Clusters(labels, None, found[1], 0)
+
+
+def copy_to_halted_runs(
+    directory: Path, config: RunConfig, state: State, cycle: int, history: list[dict[str, Any]]
+) -> None:
+    """Save a trained cycle into the directories of runs that halt soon and have not begun: so far they are this run."""
+    for name in reuse.halted_recipients(config, cycle):
+        recipient = directory.with_name(name)
+        if not recipient.is_dir() or run_directory.state_of(recipient).name != "new":
+            continue
+        for dumped in dumped_cycles(run_directory.read_config(recipient)) & set(range(cycle + 1)):
+            feature_dumps.copy_features(directory, recipient, cycle=dumped, k=config.k)
+        run_directory.save_checkpoint(
+            recipient,
+            cycle=state.cycle,
+            phase=state.phase,
+            history=history,
+            tensors=arrays_of(state_tensors(state)),
+            copied_from=directory.name,
+        )
+
+
+def arrays_of(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors as numpy arrays on the CPU, under the same names."""
+    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}

@@ -1,0 +1,53 @@
+"""The linear probe of a finished run: how well the layers of its trunk separate the true classes (section 3.2)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dc_hpc.algorithm.probe import activations, linear_probe
+from dc_hpc.algorithm.views import ImageViews
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.data.official import Dataset
+from dc_hpc.experiment.build import views_of
+
+
+def probe_layers(trunk: nn.Sequential, config: RunConfig, images: ImageViews, dataset: Dataset) -> dict[str, float]:
+    """The accuracies of every probed layer, in percent; those of the first, which the paper probes, as `accuracy` too.
+
+    images: the training images, on the device of the trunk. Empty where the run probes nothing.
+    """
+    if not config.probe:
+        return {}
+    device, pool = images.images.device, config.probe_average_pool
+    test_images = ImageViews(dataset.test_images.to(device), views_of(config))
+    train = activations(trunk, images, config.probe, average_pool=pool)
+    mirrored = {}
+    if config.probe_flip:
+        mirrored = activations(trunk, images, config.probe, mirrored=True, average_pool=pool)
+    test = activations(trunk, test_images, config.probe, average_pool=pool)
+    train_labels, test_labels = dataset.train_labels.to(device), dataset.test_labels.to(device)
+    accuracies: dict[str, float] = {}
+    for layer in config.probe:
+        probe = linear_probe(
+            train[layer],
+            train_labels,
+            test[layer],
+            test_labels,
+            classes=dataset.classes,
+            seed=config.seed,
+            train_mirrored=mirrored.get(layer),
+            epochs=config.probe_epochs,
+            lr=config.probe_lr,
+            momentum=config.probe_momentum,
+            weight_decay=config.probe_weight_decay,
+            batch_size=config.probe_batch_size,
+        )
+        if layer == config.probe[0]:
+            accuracies |= {
+                "accuracy": probe.accuracy,
+                "accuracy_best": probe.accuracy_best,
+                "accuracy_batch_mean": probe.accuracy_batch_mean,
+                "probe_loss": probe.loss,
+            }
+        accuracies[f"accuracy_{layer}"] = probe.accuracy
+    return accuracies

@@ -1,0 +1,67 @@
+"""Every number that a run leaves, declared once: its name, type, unit and meaning.
+
+The writer of metrics.csv, its reader, the columns of the report's tables and their types are derived from these
+declarations. A file that lacks a column, because it is older than the metric, reads as missing values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# flag: True or False. The unit of an agreement (NMI, AMI, a share) is "", it has no dimension.
+DType = Literal["int", "float", "flag", "text"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column: its name in files and tables, the type of its values, their unit and one line of meaning."""
+
+    name: str
+    dtype: DType
+    unit: str
+    meaning: str
+
+
+# The columns of metrics.csv, a row a cycle.
+CYCLE_METRICS = (
+    Metric("cycle", "int", "", "number of the cycle, from 0"),
+    Metric("reassign", "flag", "", "whether this cycle clustered, and did not keep the labels of the cycle before"),
+    Metric("nmi_prev", "float", "", "NMI with the pseudo-labels of the cycle before"),
+    Metric("nmi_true", "float", "", "NMI of the pseudo-labels with the true labels"),
+    Metric("ami_prev", "float", "", "AMI with the pseudo-labels of the cycle before"),
+    Metric("ami_true", "float", "", "AMI of the pseudo-labels with the true labels"),
+    Metric("nmi_true_chance", "float", "", "NMI with the true labels to expect of shuffled pseudo-labels"),
+    Metric("label_entropy", "float", "nats", "entropy of the true labels in a cluster, mean over the clusters"),
+    Metric("clusters_empty", "int", "clusters", "clusters without an image"),
+    Metric("cluster_size_min", "int", "images", "size of the smallest cluster that is not empty"),
+    Metric("cluster_size_median", "float", "images", "median size of the clusters that are not empty"),
+    Metric("cluster_size_max", "int", "images", "size of the largest cluster"),
+    Metric("inertia", "float", "", "sum of the squared distances of the clustered features to their centroids"),
+    Metric("loss", "float", "nats", "cross-entropy with the pseudo-labels, mean over the cycle's training"),
+)  # fmt: skip
+
+# The numbers of result.json. A run has accuracy_LAYER beside them for each probed layer, in percent.
+RESULTS = (
+    Metric("ia", "float", "", "Initial Alignment: NMI of the first clustering with the true labels (section 4.1.1)"),
+    Metric("ia_ami", "float", "", "AMI of the first clustering with the true labels"),
+    Metric("ia_chance", "float", "", "Initial Alignment to expect of shuffled pseudo-labels"),
+    Metric("accuracy", "float", "%", "test accuracy of the probe's last epoch, at the layer that the paper probes"),
+    Metric("accuracy_best", "float", "%", "test accuracy of the probe's best epoch, at the same layer"),
+    Metric("accuracy_batch_mean", "float", "%", "mean over test batches, as the authors compute their accuracy"),
+    Metric("probe_loss", "float", "nats", "training loss of the probe's last epoch, at the same layer"),
+    Metric("clusterings", "int", "", "number of clusterings"),
+    Metric("epochs", "int", "", "number of cycles that trained"),
+    Metric("nmi_true_last", "float", "", "nmi_true of the last clustering"),
+    Metric("ami_true_last", "float", "", "ami_true of the last clustering"),
+    Metric("nmi_prev_last", "float", "", "nmi_prev of the last clustering"),
+    Metric("ami_prev_last", "float", "", "ami_prev of the last clustering"),
+    Metric("label_entropy_last", "float", "nats", "label_entropy of the last clustering"),
+    Metric("clusters_empty_last", "int", "clusters", "clusters_empty of the last clustering"),
+    Metric("loss_last", "float", "nats", "loss of the last cycle that trained"),
+)  # fmt: skip
+
+
+def names(metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+    """Their names, in order."""
+    return tuple(one.name for one in metrics)
