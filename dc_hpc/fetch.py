@@ -18,14 +18,14 @@ def fetch(
     data: Annotated[Path, typer.Option(metavar="ROOT", envvar="DC_HPC_DATA", help="the data root")] = Path("data"),
 ) -> None:
     """Fetch data sets once, before submitting; files that are there and verify are left alone."""
-    from dc_hpc.data.custom import KNOWN
+    from dc_hpc.data.catalog import DATASETS
 
-    unknown = [name for name in names if name not in (*KNOWN, "all")]
+    unknown = [name for name in names if name not in (*DATASETS, "all")]
     if unknown:
         raise InputError(
-            f"data set {unknown[0]!r} cannot be fetched; allowed are {', '.join(KNOWN)}, all; own images need none"
+            f"data set {unknown[0]!r} cannot be fetched; allowed are {', '.join(DATASETS)}, all; own images need none"
         )
-    wanted = [name for name in KNOWN if name in names or "all" in names]
+    wanted = [name for name in DATASETS if name in names or "all" in names]
     failed = [name for name in wanted if not _fetched(name, data, alone=len(wanted) == 1)]
     if failed:
         raise InputError(f"{len(failed)} of {len(wanted)} not fetched: {', '.join(failed)}; see the lines above")
@@ -33,7 +33,7 @@ def fetch(
 
 def _fetched(name: str, root: Path, *, alone: bool) -> bool:
     """Fetch one set; of several, a failure is printed at once and does not keep the next from being tried."""
-    from dc_hpc.data.official import fetch as fetch_one
+    from dc_hpc.data.fetching import fetch as fetch_one
 
     try:
         fetch_one(name, root, report=typer.echo)

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from dc_hpc.data.official import fetch  # noqa: E402
+from dc_hpc.data.fetching import fetch  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 

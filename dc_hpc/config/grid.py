@@ -260,7 +260,8 @@ class _OwnDigests:
     """data set name -> content digest of a person's own images; None for the sets the package knows."""
 
     def __init__(self, data_root: Path):
-        self.data_root, self.known = data_root, dict.fromkeys(DATASETS)
+        self.data_root = data_root
+        self.known: dict[str, str | None] = dict.fromkeys(DATASETS)
 
     def __call__(self, name: str) -> str | None:
         if name not in self.known:

@@ -159,7 +159,8 @@ class RunConfig(DeclaredSettings):
 def _misfits(c: RunConfig) -> Iterator[str]:
     """What does not fit together among settings that are each allowed; each line begins with the setting."""
     net = NET_SPECS[c.net]
-    channels, images = DATASETS.get(c.dataset, (net.channels, None))
+    official = DATASETS.get(c.dataset)
+    channels = official.channels if official else net.channels
     layers = [layer for layer in net.layers if c.batch_norm or not layer.startswith("bn")]
     if channels != net.channels:
         yield (
@@ -173,8 +174,8 @@ def _misfits(c: RunConfig) -> Iterator[str]:
         yield f"crop {c.crop} does not fit {c.net}; allowed: {net.size}"
     if c.resize < c.crop:
         yield f"resize {c.resize} is smaller than crop {c.crop}"
-    if images is not None and c.k > images:
-        yield f"k {c.k} is larger than the {images} images of {c.dataset}"
+    if official and c.k > official.train_images:
+        yield f"k {c.k} is larger than the {official.train_images} images of {c.dataset}"
     if c.pca is not None and c.pca > net.features:
         yield f"pca {c.pca} is larger than the {net.features} features of {c.net}; allowed: 1 to {net.features}, or off"
     if c.net == "lenet5" and c.sobel != "off":

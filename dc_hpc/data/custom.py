@@ -28,7 +28,6 @@ from PIL import Image
 
 from dc_hpc.errors import InputError
 
-KNOWN = ("fmnist", "mnist", "svhn", "cifar10")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = (("train",), ("test",))

@@ -26,9 +26,11 @@ from PIL import Image
 from support import official_formats as true
 from typer.testing import CliRunner
 
-from dc_hpc.data import custom, official
+from dc_hpc.data import custom, fetching
+from dc_hpc.data.catalog import DATASETS
 from dc_hpc.data.custom import data_digest, find_custom_data, read_custom_data
-from dc_hpc.data.official import Dataset, fetch, load, verify
+from dc_hpc.data.fetching import fetch
+from dc_hpc.data.official import Dataset, load, verify
 from dc_hpc.errors import InputError
 from dc_hpc.fetch import app
 
@@ -51,7 +53,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for write in WRITERS.values():
         write(reference)
     true.count_as_official(monkeypatch, reference, WRITERS)
-    monkeypatch.setattr(official, "DEBIAN", tmp_path / "no-package")
+    true.without_system_package(monkeypatch)
     return reference
 
 
@@ -70,7 +72,7 @@ def assert_holds(dataset: Dataset, train: true.Split, test: true.Split) -> None:
 # ---- the known sets, against what was written
 
 
-@pytest.mark.parametrize("name", custom.KNOWN)
+@pytest.mark.parametrize("name", DATASETS)
 def test_known_set_pixel_by_pixel(small: Path, name: str) -> None:
     train, test = (GREY_TRAIN, GREY_TEST) if "mnist" in name else (TRAIN, TEST)
     dataset = load(name, small)
@@ -97,9 +99,9 @@ def test_old_processed_files_do_not_shadow_the_verified_ones(small: Path) -> Non
 def test_official_sums_are_those_of_torchvision() -> None:
     cifar10 = torchvision.datasets.CIFAR10
     batches = [*cifar10.train_list, *cifar10.test_list, [cifar10.meta["filename"], cifar10.meta["md5"]]]
-    assert official.OFFICIAL["cifar10"] == {f"{cifar10.base_folder}/{file}": md5 for file, md5 in batches}
+    assert true.official_form("cifar10").files == {f"{cifar10.base_folder}/{file}": md5 for file, md5 in batches}
     splits = [torchvision.datasets.SVHN.split_list[part] for part in ("train", "test")]
-    assert official.OFFICIAL["svhn"] == {f"SVHN/{file}": md5 for _, file, md5 in splits}
+    assert true.official_form("svhn").files == {f"SVHN/{file}": md5 for _, file, md5 in splits}
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "changed", "empty", "a folder"])
@@ -108,7 +110,7 @@ def test_damaged_known_set_names_the_file_and_the_command(small: Path, form: str
     name = form.removesuffix("-binary")
     if form == "cifar10-binary":
         shutil.rmtree(small / "cifar-10-batches-py")
-    for file in official.OFFICIAL[form]:
+    for file in true.official_form(form).files:
         path = small / file
         content = path.read_bytes()
         path.unlink()
@@ -143,7 +145,7 @@ def test_damaged_cifar10_archive(small: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_there_names_the_command(tmp_path: Path) -> None:
-    for name in custom.KNOWN:
+    for name in DATASETS:
         for look in (load, verify):
             with pytest.raises(InputError, match=f"is missing; run: python -m dc_hpc.fetch {name} --data {tmp_path}"):
                 look(name, tmp_path)
@@ -153,7 +155,7 @@ def test_nothing_there_names_the_command(tmp_path: Path) -> None:
 
 
 def test_verify_says_channels_and_training_images(small: Path, tmp_path: Path) -> None:
-    known = {name: verify(name, small) for name in custom.KNOWN}
+    known = {name: verify(name, small) for name in DATASETS}
     assert known == {"fmnist": (1, 60_000), "mnist": (1, 60_000), "svhn": (3, 73_257), "cifar10": (3, 50_000)}
     for archive in (False, True):
         true.write_cifar10_binary(tmp_path / f"data-{archive}", TRAIN, TEST, archive=archive)
@@ -171,9 +173,9 @@ def contents(root: Path) -> dict[str, tuple[str, int]]:
     return {str(path.relative_to(root)): (true.md5_of(path), path.stat().st_mtime_ns) for path in files}
 
 
-@pytest.mark.parametrize("name", custom.KNOWN)
+@pytest.mark.parametrize("name", DATASETS)
 def test_fetch_leaves_verified_files_alone(small: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "_download", lambda name, stage: pytest.fail("downloaded"))
+    monkeypatch.setattr(fetching, "_download", lambda name, stage: pytest.fail("downloaded"))
     before, said = contents(small), []
     fetch(name, small, report=said.append)
     assert contents(small) == before and len(said) == 1 and "is there and verified" in said[0]
@@ -190,7 +192,7 @@ def test_fetch_unpacks_what_was_put_there(small: Path, tmp_path: Path, name: str
     }[name]()
     short = name.removesuffix("-binary")
     fetch(short, root, report=lambda line: None)
-    assert {file: contents(root)[file][0] for file in official.OFFICIAL[name]} == official.OFFICIAL[name]
+    assert {file: contents(root)[file][0] for file in true.official_form(name).files} == true.official_form(name).files
     assert_holds(load(short, root), *((GREY_TRAIN, GREY_TEST) if "mnist" in name else (TRAIN, TEST)))
     assert not list(root.glob(".fetch-*"))
 
@@ -214,7 +216,7 @@ def test_interrupted_fetch_leaves_everything_as_it_was(
         (stage / "SVHN/train_32x32.mat").write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(official, "_download", half_a_download)
+    monkeypatch.setattr(fetching, "_download", half_a_download)
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else InputError):
         fetch("svhn", small, report=lambda line: None)
     assert contents(small) == before and not list(small.glob(".fetch-*"))
@@ -290,7 +292,7 @@ def point_torchvision_at(url: str, folder: Path | None, monkeypatch: pytest.Monk
         monkeypatch.setattr(sets.CIFAR10, "tgz_md5", true.md5_of(folder / "cifar-10-python.tar.gz"))
 
 
-@pytest.mark.parametrize("name", custom.KNOWN)
+@pytest.mark.parametrize("name", DATASETS)
 def test_torchvisions_download_over_http(
     small: Path, server: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture
 ) -> None:
@@ -304,7 +306,7 @@ def test_torchvisions_download_over_http(
     assert socket.getdefaulttimeout() is None
 
 
-@pytest.mark.parametrize("name", custom.KNOWN)
+@pytest.mark.parametrize("name", DATASETS)
 def test_server_with_other_files(small: Path, server: Path, tmp_path: Path, name: str) -> None:
     for path in server.iterdir():
         path.write_bytes(path.read_bytes()[:-5])
@@ -358,7 +360,7 @@ def test_names_and_help_need_no_torch() -> None:
 
 
 def test_real_fashion_mnist(tmp_path: Path) -> None:
-    assert official.DEBIAN.is_dir(), "apt-get install dataset-fashion-mnist"
+    assert DATASETS["fmnist"].package.is_dir(), "apt-get install dataset-fashion-mnist"
     said: list[str] = []
     fetch("fmnist", tmp_path, report=said.append)
     assert "fetched from /usr/share/datasets/fashion-mnist" in said[-1]

@@ -6,7 +6,7 @@ from dc_hpc.algorithm import ImageViews, agreement, deep_cluster, init_state, le
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
 from dc_hpc.data.official import load
-from dc_hpc.experiment.run import views_of
+from dc_hpc.experiment.build import views_of
 
 
 def test_the_initial_alignment_of_fashion_mnist_is_that_of_the_paper(fmnist_root):

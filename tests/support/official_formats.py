@@ -12,11 +12,14 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 from PIL import Image
+
+from dc_hpc.data.catalog import DATASETS, Form
 
 Split = tuple[np.ndarray, np.ndarray]  # images, labels
 
@@ -163,10 +166,13 @@ def count_as_official(monkeypatch, root: Path, forms: Iterable[str]) -> None:
     """Let the small files below `root` pass for the official ones: in our table of sums and in torchvision's."""
     import torchvision
 
-    from dc_hpc.data import official
-
-    sums = {form: {file: md5_of(root / file) for file in official.OFFICIAL[form]} for form in forms}
-    monkeypatch.setattr(official, "OFFICIAL", official.OFFICIAL | sums)
+    sums = {name: {file: md5_of(root / file) for file in official_form(name).files} for name in forms}
+    for name, dataset in DATASETS.items():
+        changed = tuple(
+            replace(form, files=sums[_form_name(name, form)]) if _form_name(name, form) in sums else form
+            for form in dataset.forms
+        )
+        monkeypatch.setitem(DATASETS, name, replace(dataset, forms=changed))
     if "svhn" in sums:
         split_list = {
             part: ["nowhere", f"{part}_32x32.mat", sums["svhn"][f"SVHN/{part}_32x32.mat"]] for part in ("train", "test")
@@ -178,3 +184,19 @@ def count_as_official(monkeypatch, root: Path, forms: Iterable[str]) -> None:
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "test_list", batches[5:6])
         meta = {"filename": "batches.meta", "key": "label_names", "md5": batches[6][1]}
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "meta", meta)
+
+
+def official_form(name: str) -> Form:
+    """The form of a data set's official files: `cifar10-binary` is the second one of CIFAR10."""
+    found = {_form_name(one, form): form for one, dataset in DATASETS.items() for form in dataset.forms}
+    return found[name]
+
+
+def without_system_package(monkeypatch) -> None:
+    """Let no package of the system have any of the data sets."""
+    for name, dataset in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, replace(dataset, package=None))
+
+
+def _form_name(name: str, form: Form) -> str:
+    return form.reader if form.reader.startswith(name) else name
