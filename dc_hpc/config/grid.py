@@ -34,6 +34,7 @@ from dc_hpc.errors import InputError
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
 SETTINGS = tuple(name for name, one in RunConfig.declared.items() if one.in_grids)
 LARGEST_GRID = 100_000
+Place = tuple[str | int, ...]  # keys and indices that lead to a value of the file
 
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
@@ -86,7 +87,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     blocks = _blocks(document, dict(overrides or {}))
     fixed = _fixed(document, overrides or {}, blocks)
     default = {"protocol": document.data["protocol"]}
-    settings = [default | fixed | point for block in blocks for point in _product(document, block)]
+    settings = [default | fixed | point for block in blocks for point in _product(block)]
     _refuse_duplicates(document, settings)
     digests = _OwnDigests(data_root)
     points = tuple(_point(document, base, one, digests) for one in settings)
@@ -108,13 +109,30 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {named}: {error}") from None
 
 
-def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Block:
+    """One block of a sweep: the values of each setting, and of the settings that are walked side by side."""
+
+    axes: dict[str, list[Any]]
+    zipped: dict[str, list[Any]]
+
+    def settings(self) -> set[str]:
+        """The settings that the block sweeps over."""
+        return set(self.axes) | set(self.zipped)
+
+    def size(self) -> int:
+        """The number of its points."""
+        side_by_side = len(next(iter(self.zipped.values()))) if self.zipped else 1
+        return side_by_side * math.prod(len(axis) for axis in self.axes.values())
+
+
+def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
     """The sweep blocks, overrides of swept keys put in."""
     sweep = document.data["sweep"]
     several = isinstance(sweep, list)
-    blocks = []
+    blocks: list[_Block] = []
     for index, block in enumerate(sweep if several else [sweep]):
-        where = ("sweep", index) if several else ("sweep",)
+        where: Place = ("sweep", index) if several else ("sweep",)
         if not isinstance(block, dict) or not block:
             raise _problem(document, where, "sweep must map settings to lists, for example {seed: 1..5}")
         _check_keys(document, where, (*SETTINGS, "zip"))
@@ -123,32 +141,29 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[dict[str, Any
             for key, values in block.items()
             if key != "zip"
         }
-        zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else None
-        blocks.append({"axes": axes, "zip": zipped})
+        zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else {}
+        blocks.append(_Block(axes, zipped))
         _check_size(document, blocks)
     if not blocks:
         raise _problem(document, ("sweep",), "sweep is empty; give at least one setting, for example {seed: 1..5}")
     # A list that no block sweeps over becomes one more axis of every block.
     for key, value in overrides.items():
-        if _sweeps(key, value) and not any(key in _swept(block) for block in blocks):
+        if _sweeps(key, value) and not any(key in block.settings() for block in blocks):
             axis = _axis(document, ("sweep", key), value)
-            for block in blocks:
-                block["axes"][key] = axis
+            for each in blocks:
+                each.axes[key] = axis
     _check_size(document, blocks)
     return blocks
 
 
-def _check_size(document: Document, blocks: list[dict[str, Any]]) -> None:
+def _check_size(document: Document, blocks: list[_Block]) -> None:
     """Refuse a grid that is too large, before any of its points is made."""
-    size = 0
-    for block in blocks:
-        zipped = len(next(iter(block["zip"].values()))) if block["zip"] else 1
-        size += zipped * math.prod(len(axis) for axis in block["axes"].values())
+    size = sum(block.size() for block in blocks)
     if size > LARGEST_GRID:
         raise InputError(f"{document.name}: {size} points; a grid has at most {LARGEST_GRID}, so split it")
 
 
-def _zipped(document: Document, where: tuple, lists: Any, overrides: dict[str, Any]) -> dict[str, list[Any]]:
+def _zipped(document: Document, where: Place, lists: Any, overrides: dict[str, Any]) -> dict[str, list[Any]]:
     if not isinstance(lists, dict) or len(lists) < 2:
         raise _problem(document, where, "zip pairs two settings or more, for example {k: [5, 20], seed: [1, 2]}")
     _check_keys(document, where, SETTINGS)
@@ -162,9 +177,9 @@ def _zipped(document: Document, where: tuple, lists: Any, overrides: dict[str, A
     return axes
 
 
-def _axis(document: Document, where: tuple, values: Any) -> list[Any]:
+def _axis(document: Document, where: Place, values: Any) -> list[Any]:
     """The values that one key takes: a list, a range, or a single value."""
-    key = where[-1]
+    key = str(where[-1])
     items = values if _sweeps(key, values) and isinstance(values, list) else [values]
     expanded: list[Any] = []
     for item in items:
@@ -178,7 +193,7 @@ def _axis(document: Document, where: tuple, values: Any) -> list[Any]:
     return expanded
 
 
-def _range(document: Document, where: tuple, item: Any) -> list[Any]:
+def _range(document: Document, where: Place, item: Any) -> list[Any]:
     match = _RANGE.fullmatch(item) if isinstance(item, str) else None
     if not match:
         return [item]
@@ -195,28 +210,23 @@ def _sweeps(key: str, value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and bool(_RANGE.fullmatch(value)))
 
 
-def _swept(block: dict[str, Any]) -> set[str]:
-    return set(block["axes"]) | set(block["zip"] or ())
-
-
-def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[_Block]) -> dict[str, Any]:
     fixed = document.data.get("fixed") or {}
     if not isinstance(fixed, dict):
         raise _problem(document, ("fixed",), "fixed must map settings to values, for example {cycles: 100}")
     if fixed:
         _check_keys(document, ("fixed",), SETTINGS)
-    swept = set().union(*(_swept(block) for block in blocks))
-    twice = [key for key in fixed if all(key in _swept(block) for block in blocks) and key not in overrides]
+    swept = set[str]().union(*(block.settings() for block in blocks))
+    twice = [key for key in fixed if all(key in block.settings() for block in blocks) and key not in overrides]
     if twice:
         raise _problem(document, ("fixed", twice[0]), f"{twice[0]} is both fixed and swept; keep one of them")
     return fixed | {key: value for key, value in overrides.items() if key not in swept}
 
 
-def _product(document: Document, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    axes = [[{key: value} for value in values] for key, values in block["axes"].items()]
-    if block["zip"]:
-        keys = list(block["zip"])
-        axes.append([dict(zip(keys, values)) for values in zip(*block["zip"].values())])
+def _product(block: _Block) -> Iterator[dict[str, Any]]:
+    axes = [[{key: value} for value in values] for key, values in block.axes.items()]
+    if block.zipped:
+        axes.append([dict(zip(block.zipped, values)) for values in zip(*block.zipped.values())])
     for parts in itertools.product(*axes):
         yield {key: value for part in parts for key, value in part.items()}
 
@@ -284,11 +294,11 @@ def _resources(document: Document) -> Resources:
         return Resources(**given)
     except ValidationError as error:
         problem = explain(error, tuple(Resources.model_fields))
-        raise _problem(document, ("resources", problem.key), str(problem)) from None
+        raise _problem(document, ("resources", problem.key or ""), str(problem)) from None
 
 
-def _check_keys(document: Document, where: tuple, allowed: tuple[str, ...]) -> None:
-    block = document.data
+def _check_keys(document: Document, where: Place, allowed: tuple[str, ...]) -> None:
+    block: Any = document.data
     for step in where:
         block = block[step]
     for key in block:
@@ -308,18 +318,20 @@ def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]
     return value
 
 
-def _problem(document: Document, where: tuple, message: str) -> InputError:
+def _problem(document: Document, where: Place, message: str) -> InputError:
     return InputError(f"{document.name}:{document.line(where)}: {message}")
 
 
 def _line_of_key(document: Document, key: str | None) -> str:
     """`:line` of a setting, wherever in the file it stands; nothing when it comes from a flag or the baseline."""
-    places = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
+    if key is None:
+        return ""
+    places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
     sweep = document.data.get("sweep")
     if isinstance(sweep, list):
         places += [("sweep", index, *tail) for index in range(len(sweep)) for tail in ((key,), ("zip", key))]
     for place in places:
-        block = document.data
+        block: Any = document.data
         for step in place[:-1]:
             block = block.get(step) if isinstance(block, dict) else block[step] if isinstance(step, int) else None
         if isinstance(block, dict) and key in block:

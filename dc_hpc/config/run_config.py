@@ -255,4 +255,4 @@ def _allowed(problem: Any) -> str:
         "string_type": "a word",
         "tuple_type": "a list",
     }
-    return kinds.get(problem["type"], problem["msg"].replace("Input should be ", ""))
+    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "")

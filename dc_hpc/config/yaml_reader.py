@@ -146,7 +146,7 @@ class _Reader:
     def document(self) -> Any:
         """The value of the only document; None for an empty text."""
         try:
-            self.loader = yaml.SafeLoader(self.text)
+            self.loader: Any = yaml.SafeLoader(self.text)  # its events have no types
         except yaml.reader.ReaderError as error:
             line = self.text.count("\n", 0, error.position) + 1
             self.refuse(line, "a control character, which is not allowed; retype the line in a text editor")
@@ -162,7 +162,7 @@ class _Reader:
             self.refuse(after.start_mark.line + 1, "a second document, one is allowed; delete from the `---`")
         return data
 
-    def _next(self) -> yaml.Event:
+    def _next(self) -> Any:
         try:
             event = self.loader.get_event()
         except yaml.MarkedYAMLError as error:
@@ -176,7 +176,7 @@ class _Reader:
             self.end = event.end_mark.index
         return event
 
-    def _value(self, event: yaml.Event, path: tuple[Key, ...]) -> Any:
+    def _value(self, event: Any, path: tuple[Key, ...]) -> Any:
         line = event.start_mark.line + 1
         self.values += 1
         if self.values > MAX_VALUES:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dc_hpc.errors import InputError
 
@@ -138,10 +138,10 @@ def _read_npz(path: Path) -> Arrays:
         raise InputError(
             f"{path}: train_images are (c, h, w) = {sizes[0]} and test_images {sizes[1]}; they must agree; resize one"
         )
-    given = [arrays[f"{part}_labels"].astype(np.int64) for part in ("train", "test")]
-    values = np.union1d(*given)
-    labels = [np.searchsorted(values, each).astype(np.int64) for each in given]
-    return Arrays(images["train"], labels[0], images["test"], labels[1], tuple(map(str, values)))
+    given = {part: arrays[f"{part}_labels"].astype(np.int64) for part in ("train", "test")}
+    values = np.union1d(given["train"], given["test"])
+    numbers = {part: np.searchsorted(values, each).astype(np.int64) for part, each in given.items()}
+    return Arrays(images["train"], numbers["train"], images["test"], numbers["test"], tuple(map(str, values)))
 
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -292,19 +292,21 @@ def _read_images(path: Path, names: list[str], read: Callable[[str], bytes]) -> 
         )
     classes = sorted({name.split("/")[1] for name in names})
     number = {kind: i for i, kind in enumerate(classes)}
-    arrays = []
+    images: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray] = {}
     for part in ("train", "test"):
         files = [name for name in names if name.startswith(f"{part}/")]
-        images = np.empty((len(files), channels, size[1], size[0]), np.uint8)
+        images[part] = np.empty((len(files), channels, size[1], size[0]), np.uint8)
         for i, name in enumerate(files):
-            images[i] = _pixels(path, name, read, channels)
-        arrays += [images, np.array([number[name.split("/")[1]] for name in files], np.int64)]
-    return Arrays(*arrays, classes=tuple(classes))
+            images[part][i] = _pixels(path, name, read, channels)
+        labels[part] = np.array([number[name.split("/")[1]] for name in files], np.int64)
+    return Arrays(images["train"], labels["train"], images["test"], labels["test"], tuple(classes))
 
 
 def _survey(path: Path, names: list[str], read: Callable[[str], bytes]) -> tuple[tuple[int, int], int]:
     """Look at every header before any pixel: return the one (width, height) and the channels, 1 or 3."""
-    first, channels = None, 1
+    first: tuple[int, int] | None = None
+    channels = 1
     for name in names:
         with _opened(path, name, read) as image:
             if image.mode not in GREY_MODES + COLOUR_MODES or "transparency" in image.info:
@@ -320,6 +322,7 @@ def _survey(path: Path, names: list[str], read: Callable[[str], bytes]) -> tuple
                     f"(for example: mogrify -resize '{first[0]}x{first[1]}!' FILE)"
                 )
             channels = 3 if image.mode in COLOUR_MODES else channels
+    assert first is not None, "a data set has at least one image"
     return first, channels
 
 
@@ -346,5 +349,5 @@ def _pixels(path: Path, name: str, read: Callable[[str], bytes], channels: int) 
 
 
 def _damaged(path: Path, name: str, error: Exception) -> str:
-    reason = "not a PNG or JPEG" if isinstance(error, Image.UnidentifiedImageError) else error
+    reason = "not a PNG or JPEG" if isinstance(error, UnidentifiedImageError) else error
     return f"{path}: {name} cannot be decoded ({reason}); allowed are PNG and JPEG images; replace it"

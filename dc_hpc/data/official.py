@@ -222,7 +222,7 @@ READERS: dict[str, Callable[[_Files], tuple[_Part, _Part]]] = {
 def _dataset(name: str, train: _Part, test: _Part, classes: int) -> Dataset:
     import torch
 
-    # The copies where needed ("C", "W") make one contiguous tensor of a transposed or read-only array.
-    images = [torch.from_numpy(np.require(part[0], np.uint8, "CW")) for part in (train, test)]
-    labels = [torch.from_numpy(np.require(part[1], np.int64, "CW")) for part in (train, test)]
+    # The copies where needed (C, W) make one contiguous tensor of a transposed or read-only array.
+    images = [torch.from_numpy(np.require(part[0], np.uint8, ["C", "W"])) for part in (train, test)]
+    labels = [torch.from_numpy(np.require(part[1], np.int64, ["C", "W"])) for part in (train, test)]
     return Dataset(name, images[0], labels[0], images[1], labels[1], classes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -19,11 +20,13 @@ from dc_hpc.experiment.build import views_of
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.reuse import first_pass
 
+_Made = TypeVar("_Made")
+
 
 class ProcessCache:
-    """Remembers the last of each kind; everything in it is only read.
+    """Keeps the last of each kind; everything in it is only read.
 
-    keep: whether another run may come that needs it; a process with one run remembers nothing for nobody.
+    keep: whether another run may need it; a process with one run keeps nothing.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -34,16 +37,17 @@ class ProcessCache:
         """The data set of a run, and its training images with their views on the device."""
         name = (config.dataset, config.data_digest, execution.data, len(config.mean))
         dataset = self._remember("data set", name, lambda: _load(config, execution))
-        views, name = views_of(config), (name, views_of(config), str(device))
-        seen = self._remember("views", name, lambda: ImageViews(dataset.train_images.to(device), views))
-        return dataset, seen
+        views = views_of(config)
+        viewed = (name, views, str(device))
+        images = self._remember("views", viewed, lambda: ImageViews(dataset.train_images.to(device), views))
+        return dataset, images
 
-    def first_features(self, config: RunConfig, trunk: nn.Sequential, seen: ImageViews) -> torch.Tensor:
+    def first_features(self, config: RunConfig, trunk: nn.Sequential, images: ImageViews) -> torch.Tensor:
         """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
-        name = (first_pass(config), str(seen.images.device))
+        name = (first_pass(config), str(images.images.device))
 
         def reduced() -> torch.Tensor:
-            features = self._remember("features", name, lambda: extract_features(trunk, seen))
+            features: torch.Tensor = self._remember("features", name, lambda: extract_features(trunk, images))
             if config.pca is None:
                 return reduce_features(features, pca=None)
             components = self._remember("components", name, lambda: principal_components(features))
@@ -51,10 +55,10 @@ class ProcessCache:
 
         return self._remember("reduced", (name, config.pca), reduced)
 
-    def _remember(self, kind: str, name: Any, make: Any) -> Any:
+    def _remember(self, kind: str, name: Any, make: Callable[[], _Made]) -> _Made:
         known = self._known.get(kind)
         if known is not None and known[0] == name:
-            return known[1]
+            return cast(_Made, known[1])
         self._known.pop(kind, None)  # before the new one is made: two of a kind may not fit
         made = make()
         if self.keep:

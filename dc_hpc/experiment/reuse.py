@@ -19,10 +19,11 @@ def first_pass(config: RunConfig) -> tuple[Any, ...]:
 
 
 def ordered(configs: dict[str, RunConfig]) -> list[str]:
-    """The runs so that those that share come one after the other, and a giver before those it gives to."""
-    place = {family: number for number, family in enumerate(dict.fromkeys(map(first_pass, configs.values())))}
+    """The runs in an order in which those that share a first pass are neighbours, and a donor comes before its
+    recipients."""
+    place = {group: number for number, group in enumerate(dict.fromkeys(map(first_pass, configs.values())))}
 
-    def rank(name: str) -> tuple:
+    def rank(name: str) -> tuple[int, bool, bool, int]:
         one = configs[name]
         return place[first_pass(one)], one.cycles > 0, one.halt_cycle is not None, -(one.halt_cycle or 0)
 
@@ -48,7 +49,7 @@ def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
         yield run_id(_with(config, halt_cycle=halt, resume_leak=leak))
 
 
-def saved(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
+def reuse_savings(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
     """(first forward passes, whole cycles) that the runs of these tasks need not compute, each task by itself."""
     clustering = [[one for one in pack if not one.labels] for pack in packs]
     passes = sum(len(runs) - len(set(map(first_pass, runs))) for runs in clustering)
@@ -56,19 +57,18 @@ def saved(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:
 
 
 def copied_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
-    """Halted run -> the whole cycles that another run of its task gives it."""
-    given: dict[str, int] = {}
+    """Halted run -> the number of whole cycles that it copies from another run of its task."""
+    copied: dict[str, int] = {}
     for pack in packs:
         longest: dict[str, int] = {}
         for one in pack:
             if not one.labels:
                 longest[_unhalted(one)] = max(longest.get(_unhalted(one), 0), _last_clustering(one))
-        given |= {
-            run_id(one): one.halt_cycle - 1
-            for one in pack
-            if not one.labels and _may_receive(one) and one.halt_cycle < longest[_unhalted(one)]
-        }
-    return given
+        for one in pack:
+            halt = one.halt_cycle
+            if halt is not None and not one.labels and _may_receive(one) and halt < longest[_unhalted(one)]:
+                copied[run_id(one)] = halt - 1
+    return copied
 
 
 def _last_clustering(config: RunConfig) -> int:

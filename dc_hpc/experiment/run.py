@@ -188,6 +188,7 @@ class _Attempt:
         if cycle.phase == "clustered":
             self.history.append(clustering_row(cycle, labels, self.config.k))
             if cycle.index in dumped_cycles(self.config):
+                assert cycle.features is not None, "a clustering without features is taken only where none are written"
                 feature_dumps.dump_features(
                     self.directory,
                     cycle=cycle.index,
@@ -212,6 +213,7 @@ class _Attempt:
     def _write_final_files(self, state: State) -> dict[str, str]:
         """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
         if self.config.cycles == 0:
+            assert state.pseudo_labels is not None, "an IA run ends with its clustering"
             feature_dumps.write_first_clustering(
                 self.directory,
                 pseudo_labels=state.pseudo_labels.cpu().numpy(),
@@ -258,7 +260,9 @@ def _computing(threads: int) -> Iterator[None]:
 
 def main() -> None:
     """The command for one run: python -m dc_hpc.experiment.run DIRECTORY --data ROOT."""
-    parser = argparse.ArgumentParser(prog="python -m dc_hpc.experiment.run", description=run.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m dc_hpc.experiment.run", description="Bring the run of a directory to its end."
+    )
     parser.add_argument("directory", type=Path, help="a run directory that submit made")
     parser.add_argument("--data", default=os.environ.get("DC_HPC_DATA", "data"), help="folder of the data sets")
     parser.add_argument("--device", default="auto", choices=DEVICES)

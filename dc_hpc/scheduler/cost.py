@@ -31,7 +31,7 @@ def runs_bill(grids: Sequence[Grid], seen: Overview, missing: Sequence[str], out
 
 def sharing_bill(packs: Sequence[Sequence[RunConfig]]) -> str:
     """What runs of the same task will give each other; "" where they have nothing in common."""
-    passes, cycles = reuse.saved(packs)
+    passes, cycles = reuse.reuse_savings(packs)
     if not passes and not cycles:
         return ""
     runs = [one for pack in packs for one in pack]

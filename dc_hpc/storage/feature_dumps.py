@@ -53,15 +53,15 @@ def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
 
 def quarantine_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
     """A line for each of these dumps that is not there or not whole; the bad ones are moved to quarantine/."""
-    complaints = []
+    warnings = []
     for cycle in sorted(cycles):
         try:
             read_features(directory, cycle)
         except FileNotFoundError:
-            complaints.append(f"{features_path(directory, cycle)}: it is gone")
+            warnings.append(f"{features_path(directory, cycle)}: it is gone")
         except DamagedFile as error:
-            complaints.append(f"{error}; {run_directory.quarantine_file(error.path, directory)}")
-    return complaints
+            warnings.append(f"{error}; {run_directory.quarantine_file(error.path, directory)}")
+    return warnings
 
 
 def write_first_clustering(directory: Path, *, pseudo_labels: np.ndarray, k: int, inertia: float) -> None:

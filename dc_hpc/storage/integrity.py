@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
@@ -33,19 +34,19 @@ def quarantine_damaged(directory: Path, damaged: list[DamagedFile]) -> None:
 
 
 def _readers(directory: Path) -> Iterator[Callable[[], object]]:
-    yield lambda: run_directory.read_config(directory)
+    yield partial(run_directory.read_config, directory)
     if (directory / "result.json").exists():
-        yield lambda: run_directory.read_result(directory)
+        yield partial(run_directory.read_result, directory)
         if _trained(directory):
-            yield lambda: feature_dumps.read_trunk(directory)
-    yield lambda: metrics_csv.read_metrics(directory)
+            yield partial(feature_dumps.read_trunk, directory)
+    yield partial(metrics_csv.read_metrics, directory)
     for path in sorted((directory / "attempts").glob("*.json")):
-        yield lambda path=path: run_directory.read_attempt(path)
+        yield partial(run_directory.read_attempt, path)
     for path in sorted((directory / "features").glob("c*.h5")):
         cycle = re.fullmatch(r"c(\d+)", path.stem)
-        yield lambda cycle=cycle: feature_dumps.read_features(directory, int(cycle[1]) if cycle else -1)
+        yield partial(feature_dumps.read_features, directory, int(cycle[1]) if cycle else -1)
     for path in sorted([*directory.glob("first-*.safetensors"), *(directory / "checkpoints").glob("c*.safetensors")]):
-        yield lambda path=path: atomic_files.read_digested(path)
+        yield partial(atomic_files.read_digested, path)
 
 
 def _trained(directory: Path) -> bool:

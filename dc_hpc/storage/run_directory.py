@@ -146,16 +146,16 @@ def attempts(directory: Path) -> list[dict[str, Any]]:
 
 def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """`attempts`, and a line for each record that is damaged."""
-    records, complaints = [], []
+    records, warnings = [], []
     for number in range(1, _last_attempt(directory) + 1):
         path = _attempt_path(directory, number)
         try:
             records.append(read_attempt(path) | {"renewed": path.stat().st_mtime})
         except DamagedFile as error:
-            complaints.append(f"{path.relative_to(directory)}: {error.why}")
+            warnings.append(f"{path.relative_to(directory)}: {error.why}")
         except FileNotFoundError:
             continue
-    return records, complaints
+    return records, warnings
 
 
 def is_on_this_host(directory: Path) -> bool:
@@ -211,15 +211,15 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
 
     A bad one is moved to quarantine/; with none left the run starts from its beginning.
     """
-    complaints = []
+    warnings: list[str] = []
     for path in reversed(_checkpoints(directory)):
         try:
-            return read_checkpoint(path, directory.name), complaints
+            return read_checkpoint(path, directory.name), warnings
         except DamagedFile as error:
-            complaints.append(f"{error}; {quarantine_file(path, directory)}")
+            warnings.append(f"{error}; {quarantine_file(path, directory)}")
         except FileNotFoundError:
             continue  # another living attempt of this run tidied it away
-    return None, complaints
+    return None, warnings
 
 
 def finish(directory: Path, result: dict[str, Any]) -> None:
@@ -328,11 +328,18 @@ def _new_record(directory: Path, number: int) -> dict[str, Any]:
 
 def read_attempt(path: Path) -> dict[str, Any]:
     """The record of an attempt; DamagedFile unless it has what every record has and is of this run and number."""
-    own = {"run_id": path.parents[1].name, "attempt": int(path.stem)}
+    own: dict[str, Any] = {"run_id": path.parents[1].name, "attempt": int(path.stem)}
     record = own | {"ended": None, "cycles_done": 0, "seconds": []} | atomic_files.read_sealed(path)
-    kinds = {"host": str, "pid": int, "started": int | float, "ended": str | None, "cycles_done": int, "seconds": list}
+    kinds: dict[str, Any] = {
+        "host": str,
+        "pid": int,
+        "started": int | float,
+        "ended": str | None,
+        "cycles_done": int,
+        "seconds": list,
+    }
     wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
-    wrong += [name for name, value in own.items() if record[name] != value]
+    wrong += [name for name in own if record[name] != own[name]]
     if wrong or not all(isinstance(one, dict) for one in record["seconds"]):
         raise DamagedFile(path, f"its {(wrong or ['seconds'])[0]} is not what an attempt has")
     return record

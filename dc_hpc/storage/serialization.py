@@ -49,7 +49,7 @@ def hdf5_bytes(datasets: Mapping[str, np.ndarray], attributes: Mapping[str, str 
         for name, value in sorted(attributes.items()):
             file.attrs.create(name, _attribute(value))
         file.flush()
-        return file.id.get_file_image()
+        return bytes(file.id.get_file_image())
 
 
 def _attribute(value: str | float) -> np.ndarray:

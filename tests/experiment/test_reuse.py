@@ -68,7 +68,7 @@ def test_halted_runs_go_on_from_their_never_halted_twin(tmp_path, digits_root, a
     }
     assert begun == {1: None, None: None, 2: f"cycle 0 trained of {never}", 4: f"cycle 2 trained of {never}"}
     configs = [run_directory.read_config(one) for one in directories.values()]
-    assert reuse.saved([configs]) == (4, 1 + 3 + 3) and reuse.saved([configs[:3]]) == (2, 1)
+    assert reuse.reuse_savings([configs]) == (4, 1 + 3 + 3) and reuse.reuse_savings([configs[:3]]) == (2, 1)
 
 
 def test_the_longest_of_halted_runs_gives_too(tmp_path, digits_root, alone):
@@ -164,8 +164,8 @@ def test_the_bill_counts_what_is_saved(tmp_path, digits_root):
     """Figure 5b in one task: all but the last clustered cycle of each halted run comes from the never-halted one."""
     grid = read_grid(REPOSITORY / "jobs" / "svhn_halt.yaml", data_root=tmp_path)
     order = [grid.runs[name] for name in reuse.ordered(grid.runs)]
-    assert reuse.saved([order]) == (4, 9 + 29 + 49)
-    assert reuse.saved([[one] for one in order]) == (0, 0)
+    assert reuse.reuse_savings([order]) == (4, 9 + 29 + 49)
+    assert reuse.reuse_savings([[one] for one in order]) == (0, 0)
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 0}\nsweep: {k: [4, 6], seed: [1, 2]}\n"
     )

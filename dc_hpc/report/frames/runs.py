@@ -123,9 +123,9 @@ def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
         row |= {name: setting_cell(name, getattr(config, name)) for name in SETTINGS}
         state = run_directory.state_of(directory)
         row |= {"state": state.name, "state_reason": state.reason or None, "cycles_done": state.cycles_done}
-        attempts, complaints = run_directory.look_at_attempts(directory)
-        if complaints and not state.reason:  # where and when a run ran is lost, what it found is not
-            row["state_reason"] = "; ".join(complaints)
+        attempts, warnings = run_directory.look_at_attempts(directory)
+        if warnings and not state.reason:  # where and when a run ran is lost, what it found is not
+            row["state_reason"] = "; ".join(warnings)
         stages = list(_stages(attempts))
         row |= _attempt_cells(attempts, stages)
         if (directory / "result.json").exists():
