@@ -5,9 +5,10 @@
 # make cluster   of the long ones those on a real SLURM; CI runs them too
 # make crash  300 kills, 10,000 damages, an error at every call, and what make fuzz does; an hour
 # make fuzz   of these, a hundred thousand hostile grids and site profiles
-# make teeth  plant bugs one by one and see that the tests catch each
+# make mutants   put known bugs into the code, one by one, and see that the tests catch each
 # make lock   pin every package that CI installs, with hashes; make audit looks for known holes in them
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
+# make lint   ruff check, ruff format and mypy; CI runs them, too
 # make bench  how fast each stage is on this machine, against its peers; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -20,7 +21,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow gpu cluster crash fuzz teeth lock audit bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit bench lint clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -28,7 +29,7 @@ help:
 env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "dc_hpc needs Python 3.10 or newer; set PYTHON=python3.x"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dc_hpc needs Python 3.11 or newer; set PYTHON=python3.x"; exit 2; }
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
 	  || { [ -n "$(APT)" ] && $(APT) update -qq && $(APT) install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); } \
 	  || { echo "python3 has no venv module; install it, for example: sudo apt-get install python3-venv"; exit 2; }
@@ -64,7 +65,7 @@ cluster: data
 fuzz: env
 	$(BIN)/python -m pytest -m fuzz tests/config/test_fuzz.py
 
-teeth: data
+mutants: data
 	$(BIN)/python tests/mutants/run_mutants.py
 
 slurm-up:
@@ -91,6 +92,8 @@ audit: env
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis

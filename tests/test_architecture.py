@@ -1,15 +1,10 @@
-"""The architecture: imports run downwards and never in a circle, heavy libraries have their places, one module writes."""
+"""The architecture: imports run downwards and in no circle, and heavy libraries have their places."""
 
 import ast
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from support.small_runs import children_seconds, new_run
+from support.package import MODULES, PACKAGE
 
-PACKAGE = Path(__file__).parents[1] / "dc_hpc"
 # A folder imports from folders of a lower floor, and from itself; folders of one floor know nothing of each other.
 FLOORS = {
     "errors": 0,
@@ -31,31 +26,23 @@ COMMAND_FLOOR, TOP_FLOOR = 6, 7  # __main__ joins the commands
 TORCH = {
     "dc_hpc.algorithm.",
     "dc_hpc.benchmark.",
-    "dc_hpc.data.official",  # loads tensors; in functions, so that a login node can verify files without torch
-    "dc_hpc.experiment.device",
+    "dc_hpc.data.official",  # in functions, so that a login node can verify files without torch
+    "dc_hpc.experiment.build",
+    "dc_hpc.experiment.device",  # in functions, too
+    "dc_hpc.experiment.donors",
     "dc_hpc.experiment.measure",
-    "dc_hpc.experiment.process_cache",
-    "dc_hpc.experiment.run",
-    "dc_hpc.experiment.resume",
     "dc_hpc.experiment.probing",
+    "dc_hpc.experiment.process_cache",
+    "dc_hpc.experiment.resume",
+    "dc_hpc.experiment.run",
 }
-FAISS = {"dc_hpc.algorithm.kmeans.", "dc_hpc.benchmark.peers"}
+TORCHVISION = {"dc_hpc.benchmark.", "dc_hpc.data."}
+FAISS = {"dc_hpc.algorithm.kmeans.", "dc_hpc.benchmark."}
 NUMBA = {"dc_hpc.algorithm.backends."}
 
 
-def modules():
-    return sorted(path for path in PACKAGE.rglob("*.py"))
-
-
-def name_of(path):
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {name_of(path): path for path in modules()}
-
-
 def imports(path):
-    """The modules that a file imports, anywhere in it; of the package itself in full. Imports for types do not count."""
+    """The modules that a file imports, of the package in full. Imports for type checkers do not count."""
     tree = ast.parse(path.read_text())
     for_types = {
         id(inside)
@@ -110,13 +97,12 @@ def test_no_imports_in_a_circle():
 
 
 @pytest.mark.parametrize(
-    ("library", "allowed"), [("torch", TORCH), ("torchvision", TORCH), ("faiss", FAISS), ("numba", NUMBA)]
+    ("library", "allowed"), [("torch", TORCH), ("torchvision", TORCHVISION), ("faiss", FAISS), ("numba", NUMBA)]
 )
 def test_a_heavy_library_has_its_places(library, allowed):
     users = {mine for mine, path in MODULES.items() if library in {name.split(".")[0] for name in imports(path)}}
     assert {user for user in users if not any(_stands_for(place, user) for place in allowed)} == set()
-    if library != "torchvision":
-        assert users, f"nothing imports {library}: does this test still look in the right place?"
+    assert users, f"nothing imports {library}: does this test still look in the right place?"
 
 
 def _stands_for(place, module):
@@ -162,264 +148,13 @@ def test_the_package_itself_imports_nothing():
     assert (PACKAGE / "__init__.py").read_text() == ""
 
 
-LOGIN_NODE = ["dc_hpc.__main__", "dc_hpc.bench", "dc_hpc.select", "dc_hpc.submit", "dc_hpc.aggregate", "dc_hpc.fetch",
-              "dc_hpc.scheduler.launch", "dc_hpc.scheduler.progress", "dc_hpc.scheduler.site",
-              "dc_hpc.storage.run_directory", "dc_hpc.config.grid",
-              "dc_hpc.data.official", "dc_hpc.report.frames.runs"]  # fmt: skip
-
-
-@pytest.mark.parametrize("module", LOGIN_NODE)
-def test_no_torch_on_a_login_node(module):
-    code = f"import {module}, sys; assert not {{'torch', 'sklearn'}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["submit", "--help"],
-        ["aggregate", "--help"],
-        ["fetch", "--help"],
-        ["select", "--help"],
-        ["bench", "--help"],
-        ["submit", "--grid", "jobs/fmnist_k.yaml", "--dry-run"],
-    ],
-    ids=" ".join,
-)
-def test_answers_come_at_once_and_without_torch(arguments, tmp_path):
-    """A second on a warm and idle machine; two seconds of computing here, whatever else has the cores meanwhile."""
-    command, rest = arguments[0], arguments[1:]
-    code = (
-        "import runpy, sys; sys.argv[0] = 'x'\n"
-        f"try: runpy.run_module('dc_hpc.{command}', run_name='__main__')\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "assert 'torch' not in sys.modules"
-    )
-    seconds = []
-    for _ in range(3):
-        started = children_seconds()
-        subprocess.run(
-            [sys.executable, "-c", code, *rest, *(["--outputs", tmp_path] if rest[0] == "--grid" else [])],
-            check=True,
-            capture_output=True,
-            cwd=PACKAGE.parent,
-            timeout=60,
-        )
-        seconds.append(children_seconds() - started)
-    assert min(seconds) < 2
-
-
-# Methods and functions that write a file, by their last name; `memory` is what they may write into instead.
-WRITERS = set(
-    """write_text write_bytes touch mkdir symlink_to hardlink_to savefig imsave save_file save savez savetxt
-    savez_compressed tofile open_memmap memmap dump to_csv to_json to_html to_pickle to_parquet to_hdf to_excel to_latex
-    to_markdown to_feather NamedTemporaryFile TemporaryFile TemporaryDirectory mkstemp mkdtemp FileHandler
-    urlretrieve""".split()
-)
-SYSTEM_CALLS = {
-    "write",
-    "pwrite",
-    "writev",
-    "fdopen",
-    "rename",
-    "renames",
-    "replace",
-    "link",
-    "symlink",
-    "mkdir",
-    "makedirs",
-    "mknod",
-    "mkfifo",
-    "truncate",
-    "ftruncate",
-    "sendfile",
-    "copy_file_range",
-}
-COPIES = {"copy", "copy2", "copyfile", "copyfileobj", "copytree", "move", "make_archive", "unpack_archive"}
-OPENERS = {"open", "File", "ZipFile", "TarFile", "GzipFile"}
-READS_ONLY = {"os.O_RDONLY", "os.O_NONBLOCK", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY", "flags"}
-
-
-def writing_calls(source):
-    """(line, name, call) of everything in a module that writes files; in-memory files are none."""
-    tree = ast.parse(source)
-    memory = set(re.findall(r"(\w+) = (?:.*, )?io\.(?:BytesIO|StringIO)\(", source))
-    return [
-        (node.lineno, ast.unparse(node.func).rpartition(".")[2], ast.unparse(node))
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and _writes(node, memory)
-    ]
-
-
-def _writes(call, memory):
-    owner, _, name = ast.unparse(call.func).rpartition(".")
-    if owner in ("atomic_files", "file_stages"):
-        return False
-    if any(isinstance(argument, ast.Name) and argument.id in memory for argument in call.args[:2]):
-        return False
-    if name in OPENERS:
-        return _opens_for_writing(call, owner)
-    paths = name in ("replace", "rename") and owner != "os" and len(call.args) == 1 and not call.keywords
-    return (
-        name in WRITERS
-        and (owner != "" or "Temp" in name)
-        or (owner == "os" and name in SYSTEM_CALLS)
-        or (owner == "shutil" and name in COPIES)
-        or (paths and owner != "")
-    )
-
-
-def _opens_for_writing(call, owner):
-    """An open() whose mode or flags are not plainly those of reading. WorkerProcess.open and Image.open are no files' own."""
-    if owner == "os":
-        return bool({part.strip() for part in ast.unparse(call.args[1]).split("|")} - READS_ONLY)
-    modes = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
-    modes += call.args[0 if isinstance(call.func, ast.Attribute) and not owner.islower() else 1 :][:1]
-    modes += call.args[:1] if isinstance(call.func, ast.Attribute) and len(call.args) == 1 else []
-    for mode in modes:
-        text = mode.value if isinstance(mode, ast.Constant) else ""
-        if isinstance(text, str) and re.fullmatch(r"[rwaxbtUgz+:|*-]{1,5}", text) and set(text) & set("wax+"):
-            return True
-    return False
-
-
-# fetch writes into a folder of its own in the data root, verifies, then moves it into place: torchvision, gzip and tar
-# cannot write otherwise. The benchmark works in temporary folders and asks the kernel to forget a peak of memory.
-# Compiled kernels are kept in the user's cache, far from outputs, and by a room that nothing of experiment is known to.
-# The streams of a local job lead to /dev/null.
-# What is not ours is apart too: submitit writes its own pickles and logs below outputs/slurm.
-MAY_WRITE = {
-    "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
-    "dc_hpc.data.official": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
-    "dc_hpc.scheduler.launch": {"open"},
-    "dc_hpc.benchmark.stages": {"TemporaryDirectory"},
-    "dc_hpc.benchmark.startup": {"TemporaryDirectory"},
-    "dc_hpc.benchmark.authors": {"TemporaryDirectory"},
-    "dc_hpc.benchmark.scaling_point": {"TemporaryDirectory", "open", "write"},
-}
-
-
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_one_room_writes(path):
-    """Everything that ends up in outputs/ is written by experiment/files.py."""
-    mine = name_of(path)
-    found = writing_calls(path.read_text())
-    if mine == "dc_hpc.storage.atomic_files":
-        assert len(found) > 5
-    else:
-        allowed = MAY_WRITE.get(mine, set())
-        assert [one for one in found if one[1] not in allowed] == []
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "open(path, 'w')",
-        "open(path, mode='a+')",
-        "path.open('wb')",
-        "gzip.open(path, 'wb')",
-        "io.open(path, 'x')",
-        "h5py.File(path, 'w')",
-        "h5py.File(path, mode='a')",
-        "zipfile.ZipFile(path, 'w')",
-        "os.open(path, os.O_WRONLY)",
-        "os.open(path, os.O_RDWR | os.O_CREAT, 0o600)",
-        "os.open(path, some_flags)",
-        "path.write_text('x')",
-        "(folder / 'a').write_bytes(b'')",
-        "frame.to_csv(path)",
-        "figure.savefig(path)",
-        "figure.savefig(folder / 'a.png')",
-        "np.save(path, array)",
-        "numpy.savez_compressed(path, a=array)",
-        "array.tofile(path)",
-        "torch.save(state, path)",
-        "pickle.dump(state, stream)",
-        "json.dump(data, stream)",
-        "shutil.copy(one, other)",
-        "shutil.move(one, other)",
-        "os.replace(one, other)",
-        "os.rename(one, other)",
-        "os.link(one, other)",
-        "os.mkdir(path)",
-        "os.makedirs(path)",
-        "os.write(handle, b'')",
-        "path.mkdir()",
-        "path.touch()",
-        "path.rename(other)",
-        "path.replace(other)",
-        "path.symlink_to(other)",
-        "tempfile.NamedTemporaryFile()",
-        "safetensors.numpy.save_file(tensors, path)",
-        "logging.FileHandler(path)",
-        "urllib.request.urlretrieve(url, path)",
-    ],
-)
-def test_a_planted_writer_is_seen(line):
-    assert len(writing_calls(f"def work(path, other):\n    {line}\n")) == 1
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "open(path)",
-        "open(path, 'rb')",
-        "path.open('rb')",
-        "text.replace('a', 'b')",
-        "replace(config, k=5)",
-        "memory = io.BytesIO(); torch.save(state, memory); figure.savefig(memory)",
-        "atomic_files.write_text(path, 'x')",
-        "os.open(path, os.O_RDONLY | os.O_CLOEXEC)",
-        "Image.open(stream)",
-        "h5py.File.in_memory()",
-        "pickle.dumps(state)",
-    ],
-)
-def test_a_reader_is_none(line):
-    assert writing_calls(line) == []
-
-
-WATCHED = """
-import os, sys, traceback
-from pathlib import Path
-place, data = Path(sys.argv[1]), sys.argv[2]
-WRITES = {"os.rename", "os.mkdir", "os.link", "os.symlink", "os.truncate", "shutil.copyfile", "shutil.move"}
-def watch(event, arguments):
-    opened = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    path = str(arguments[0]) if opened or event in WRITES else "/"
-    if not path.startswith("/") or path.startswith(str(place.parents[1])):  # torch has caches of its own elsewhere
-        rooms = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe(1))]
-        if any("dc_hpc" in room for room in rooms):
-            mine = next(room for room in rooms if "dc_hpc" in room)
-            print("WRITES", Path(mine).name, event, *arguments[:2])
-sys.addaudithook(watch)
-from dc_hpc.experiment.execution import Execution
-from dc_hpc.experiment.run import run
-assert run(place, Execution(data, save_seconds=0)) == "done"
-"""
-
-
-def test_a_true_run_writes_nowhere_else(digits_root, tmp_path):
-    """Seen from below, by the interpreter's own audit: every file opened for writing was opened by that room."""
-    directory = new_run(tmp_path / "outputs", digits_root, cycles=2)
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, directory, digits_root],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-        check=True,
-    )
-    rooms = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("WRITES")}
-    assert rooms == {"atomic_files.py"}, done.stdout
-
-
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_public_functions_say_what_they_do(path):
-    for node in ast.parse(path.read_text()).body:
+@pytest.mark.parametrize("mine", MODULES)
+def test_public_functions_say_what_they_do(mine):
+    for node in ast.parse(MODULES[mine].read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{name_of(path)}.{node.name} has no docstring"
+            assert ast.get_docstring(node), f"{mine}.{node.name} has no docstring"
 
 
 def test_no_junk_drawers():
-    names = {path.stem for path in modules()}
+    names = {path.stem for path in MODULES.values()}
     assert not names & {"utils", "util", "misc", "common", "helpers", "helper"}
