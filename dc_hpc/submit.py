@@ -156,7 +156,7 @@ def send_to_slurm(
         copied = provenance.snapshot(outputs)
         site = launch.with_code(site, copied)
         print(f"the runs use the copy of the code in {copied}")
-    facts, made = provenance.code_facts(), []
+    facts, made = provenance.code_record(), []
     for name, resources, directories in work:
         arrays = launch.submit_slurm(
             directories, execution, site=site, resources=resources, name=name, outputs=outputs, code=facts

@@ -236,7 +236,7 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
     for one in settings:
         point = json.dumps(one, sort_keys=True)
         if point in seen:
-            raise InputError(f"{document.name}: the point {short(point, 300)} stands twice; remove one of them")
+            raise InputError(f"{document.name}: the point {short(point, 300)} is there twice; remove one of them")
         seen.add(point)
 
 
@@ -323,7 +323,7 @@ def _problem(document: Document, where: Place, message: str) -> InputError:
 
 
 def _line_of_key(document: Document, key: str | None) -> str:
-    """`:line` of a setting, wherever in the file it stands; nothing when it comes from a flag or the baseline."""
+    """`:line` of a setting, wherever it is in the file; nothing when it comes from a flag or the baseline."""
     if key is None:
         return ""
     places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]

@@ -78,7 +78,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Document:
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """The document in `text`; `name` stands before the line number in messages. Raises InputError."""
+    """The document in `text`; messages begin with `name`. Raises InputError."""
     _check_size(len(text), name)
     reader = _Reader(text, name)
     data = reader.document()
@@ -96,7 +96,7 @@ def parse_scalar(text: str) -> Any:
     if isinstance(data, dict) or (isinstance(data, list) and not text.lstrip().startswith("[")):
         reader.refuse(1, "must be one value or a list like [5, 20]; put other text in quotes")
     if text[reader.end :].strip():
-        reader.refuse(1, "a comment or marker stands beside it; remove it, or put the whole text in quotes")
+        reader.refuse(1, "there is a comment or marker beside it; remove it, or put the whole text in quotes")
     return data
 
 
@@ -213,7 +213,7 @@ class _Reader:
             here = (*path, key)
             if key in items:
                 first = self.lines[here]
-                self.refuse(line, f"key {shown(key)} stands here again, first on line {first}; remove one")
+                self.refuse(line, f"key {shown(key)} is here again, first on line {first}; remove one")
             self.lines[here] = line
             items[key] = self._value(self._next(), here)
         return items

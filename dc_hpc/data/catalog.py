@@ -34,7 +34,7 @@ class OfficialDataset:
 
     title: its name in tables and figures. channels: of an image, 1 or 3. train_images: their number. forms: the first
     is the one that torchvision downloads. torchvision: its class there. by_hand: what a person can do where nothing
-    can be downloaded; {root} stands for the data root. package: a folder where a package of the system puts the
+    can be downloaded; {root} is the data root. package: a folder where a package of the system puts the
     compressed files.
     """
 

@@ -43,11 +43,11 @@ def commit() -> dict[str, Any]:
     return {"commit": head.strip(), "dirty": bool(changes.strip())}
 
 
-def code_facts() -> dict[str, Any]:
+def code_record() -> dict[str, Any]:
     """What a submission records of the code: commit, dirty, the diff of a dirty checkout, package versions."""
-    facts = commit()
-    diff = _git("diff", "HEAD") if facts["dirty"] else ""
-    return facts | {"diff": (diff or "")[:_LARGEST_DIFF], "versions": versions()}
+    record = commit()
+    diff = _git("diff", "HEAD") if record["dirty"] else ""
+    return record | {"diff": (diff or "")[:_LARGEST_DIFF], "versions": versions()}
 
 
 def snapshot(outputs: Path) -> Path:

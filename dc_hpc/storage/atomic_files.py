@@ -147,24 +147,12 @@ def read_json(path: AnyPath) -> Any:
 
 
 def read_sealed(path: AnyPath) -> dict[str, Any]:
-    """The data of a file of `write_sealed`; DamagedFile where they are not the very ones.
-
-    A file with no digest is from before there were any and is believed. A digest whose name was damaged is known by
-    its look, for no other text at the top of these files has it, but those that say whose digest they are.
-    """
+    """The data of a file of `write_sealed`; DamagedFile where they are not the very ones."""
     data = read_json(path)
     if not isinstance(data, dict):
         raise DamagedFile(path, "not a JSON object")
-    digests = [
-        name
-        for name, value in data.items()
-        if name == _SEAL
-        or not name.endswith(f"_{_SEAL}")
-        and isinstance(value, str)
-        and re.fullmatch("[0-9a-f]{64}", value)
-    ]
     content = {name: value for name, value in data.items() if name != _SEAL}
-    if digests and (digests != [_SEAL] or data[_SEAL] != _content_digest(content)):
+    if data.get(_SEAL) != _content_digest(content):
         raise DamagedFile(path, "its content does not match the digest in it")
     return content
 
@@ -175,7 +163,7 @@ def _content_digest(data: dict[str, Any]) -> str:
 
 
 def strict_json(content: bytes) -> Any:
-    """JSON without its traps: ValueError for a key that stands twice, for NaN and for infinities."""
+    """JSON without its traps: ValueError for a key that is there twice, for NaN and for infinities."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):

@@ -38,10 +38,15 @@ def features_path(directory: Path, cycle: int) -> Path:
 def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
     """`features` and `pseudo_labels` of a dumped cycle; DamagedFile when they are not whole or of another run."""
     path = features_path(directory, cycle)
-    found, facts = serialization.read_hdf5(path, _SCHEMA)
-    if (facts.get("format"), facts.get("run_id"), facts.get("cycle")) != (run_directory.FORMAT, directory.name, cycle):
+    found, attributes = serialization.read_hdf5(path, _SCHEMA)
+    if (attributes.get("format"), attributes.get("run_id"), attributes.get("cycle")) != (
+        run_directory.FORMAT,
+        directory.name,
+        cycle,
+    ):
         raise DamagedFile(
-            path, f"holds cycle {facts.get('cycle')} of {facts.get('run_id')}, format {facts.get('format')}"
+            path,
+            f"holds cycle {attributes.get('cycle')} of {attributes.get('run_id')}, format {attributes.get('format')}",
         )
     return found
 

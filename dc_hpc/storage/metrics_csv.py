@@ -28,7 +28,7 @@ def write_metrics(directory: Path, history: list[dict[str, Any]]) -> str:
     return atomic_files.sha256_hex(data)
 
 
-def report_progress(directory: Path, number: int, history: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+def report_progress(directory: Path, number: int, history: list[dict[str, Any]], entries: dict[str, Any]) -> str:
     """Renew metrics.csv and the record of the attempt that writes it; the SHA-256 of metrics.csv.
 
     The record says beforehand what metrics.csv is and will be: so damage can be told from a kill between the two.
@@ -36,7 +36,7 @@ def report_progress(directory: Path, number: int, history: list[dict[str, Any]],
     path, digests = directory / "metrics.csv", [atomic_files.sha256_hex(_metrics_bytes(history))]
     if path.is_file():
         digests.append(atomic_files.sha256_hex(path.read_bytes()))
-    run_directory.update_attempt(directory, number, facts | {"metrics_sha256": digests})
+    run_directory.update_attempt(directory, number, entries | {"metrics_sha256": digests})
     return write_metrics(directory, history)
 
 

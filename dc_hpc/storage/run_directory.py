@@ -110,33 +110,33 @@ def state_of(directory: Path) -> RunState:
     return RunState("resumable", cycles_done)
 
 
-def start_attempt(directory: Path, facts: dict[str, Any]) -> int:
+def start_attempt(directory: Path, entries: dict[str, Any]) -> int:
     """Claim the next attempt number by writing its record, and return it."""
     atomic_files.make_directory(directory / "attempts")
     number = _last_attempt(directory) + 1
     while not atomic_files.write_sealed(
-        _attempt_path(directory, number), _new_record(directory, number) | facts, once=True
+        _attempt_path(directory, number), _new_record(directory, number) | entries, once=True
     ):
         number += 1
     return number
 
 
-def update_attempt(directory: Path, number: int, facts: dict[str, Any]) -> None:
+def update_attempt(directory: Path, number: int, entries: dict[str, Any]) -> None:
     """Renew the record of a living attempt. One that is damaged begins anew: a run never dies of its record."""
     path = _attempt_path(directory, number)
     try:
         record = read_attempt(path)
     except (DamagedFile, FileNotFoundError):
         record = _new_record(directory, number)
-    atomic_files.write_sealed(path, record | facts)
+    atomic_files.write_sealed(path, record | entries)
 
 
 def fail_attempt(directory: Path, number: int, error: BaseException, traceback: str) -> None:
     """Record that an attempt ended with an error, and keep its traceback beside it."""
     atomic_files.write_text(_attempt_path(directory, number).with_suffix(".error"), traceback)
     first_line = (str(error).splitlines() or [""])[0]
-    facts = {"ended": "failed", "error": f"{type(error).__name__}: {first_line}"}
-    update_attempt(directory, number, facts | {"finished": time.time()})
+    entries = {"ended": "failed", "error": f"{type(error).__name__}: {first_line}"}
+    update_attempt(directory, number, entries | {"finished": time.time()})
 
 
 def attempts(directory: Path) -> list[dict[str, Any]]:

@@ -149,8 +149,3 @@ def parse_safetensors(data: bytes, path: AnyPath) -> tuple[dict[str, np.ndarray]
         return dict(sorted(tensors.items())), dict(header.get("__metadata__") or {})
     except (SafetensorError, *_PARSER_ERRORS) as error:
         raise DamagedFile(path, f"not a safetensors file ({error})") from None
-
-
-def read_safetensors(path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and metadata of a file; DamagedFile on any error."""
-    return parse_safetensors(read_bytes(path, MAX_ARRAY_BYTES), path)

@@ -93,9 +93,9 @@ def check_grid(place: Path, content: bytes) -> None:
     assert os.listdir(place) == ["grid.yaml"]
 
 
-# What no line of the file can be blamed for: it is missing, or stands between the points.
+# What no line of the file can be blamed for: it is missing, or lies between the points.
 NO_LINE = re.compile(
-    r"is missing|stands twice|points; a grid has at most|larger than|does not fit|is smaller|needs|"
+    r"is missing|is there twice|points; a grid has at most|larger than|does not fit|is smaller|needs|"
     r"leave halt_cycle out|not in|not \d"
 )
 

@@ -324,10 +324,10 @@ def test_no_source_says_what_to_do_in_one_line(small: Path, unreachable: None, t
     assert "on a machine with internet" in message
 
 
-# ---- the door
+# ---- the command
 
 
-def test_door_fetches_all_and_goes_on_after_a_failure(small: Path, unreachable: None) -> None:
+def test_command_fetches_all_and_goes_on_after_a_failure(small: Path, unreachable: None) -> None:
     shutil.rmtree(small / "MNIST")
     (small / "SVHN/test_32x32.mat").unlink()
     run = CliRunner().invoke(app, ["all"], env={"DC_HPC_DATA": str(small)})
@@ -337,7 +337,7 @@ def test_door_fetches_all_and_goes_on_after_a_failure(small: Path, unreachable: 
     assert run.stderr.count("\n") == 2 and "svhn could not be fetched: put train_32x32.mat" in run.stderr
 
 
-def test_door_with_names(small: Path, unreachable: None) -> None:
+def test_command_with_names(small: Path, unreachable: None) -> None:
     run = CliRunner().invoke(app, ["svhn", "fmnist", "--data", str(small)])
     assert run.exit_code == 0 and run.stdout.count("verified") == 2
     shutil.rmtree(small / "SVHN")
@@ -625,7 +625,7 @@ def test_zip_that_points_outside(tmp_path: Path, name: str) -> None:
         read_custom_data(tmp_path / "own.zip")
 
 
-def test_zip_with_link_twins_password_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_with_a_link_a_name_twice_a_password_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "own.zip"
     good = {"train/a/1.png": PNG, "test/a/1.png": PNG}
     true.write_zip(path, good)

@@ -52,7 +52,7 @@ def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_roo
     assert [results(one) for one in directories] == [alone(**point) for point in points]
 
 
-def test_halted_runs_go_on_from_their_never_halted_twin(tmp_path, digits_root, alone):
+def test_halted_runs_go_on_from_the_run_that_never_halts(tmp_path, digits_root, alone):
     changes = [{"halt_cycle": halt, "cycles": 6} for halt in (1, 2, 4, None)]
     changes.append({"halt_cycle": 4, "resume_leak": 5, "cycles": 6})
     directories = {run_id(small_config(digits_root, **one)): new_run(tmp_path, digits_root, **one) for one in changes}
@@ -81,7 +81,7 @@ def test_the_longest_of_halted_runs_gives_too(tmp_path, digits_root, alone):
     assert [results(one) for one in directories] == [alone(**long), alone(**short)]
 
 
-def test_a_twin_that_has_begun_is_left_alone(tmp_path, digits_root, alone):
+def test_a_recipient_that_has_begun_is_left_alone(tmp_path, digits_root, alone):
     halted = new_run(tmp_path, digits_root, cycles=6, halt_cycle=4)
     assert run(halted, Execution(str(digits_root), save_seconds=0), stop=lambda: True) == "stopped"
     before = results(halted)
@@ -118,7 +118,7 @@ def test_a_damaged_clustering_is_computed_again(tmp_path, digits_root, alone):
 
 
 class InStep(TaskPayload):
-    """No desk asks for its next run before the other has ended the like: an idle desk would help it out."""
+    """No worker asks for its next run before the other has ended the like: an idle worker would help it out."""
 
     def run_function(self):
         return partial(_in_step, super().run_function())
@@ -133,8 +133,8 @@ def _in_step(run, directory, execution, stop):
     return outcome
 
 
-def test_two_desks_do_two_families(tmp_path, digits_root, alone):
-    """Each seed stays at one desk, so its second k needs no pass of its own; a crash would cost one run only."""
+def test_two_workers_do_two_reuse_groups(tmp_path, digits_root, alone):
+    """Each seed stays with one worker, so its second k needs no pass of its own; a crash costs one run only."""
     points = [{"k": k, "seed": seed} for seed in (1, 2) for k in (4, 6)]
     directories = [new_run(tmp_path, digits_root, **point) for point in points]
     InStep(tuple(map(str, directories)), Execution(str(digits_root)), parallel_runs=2)()
@@ -146,21 +146,21 @@ def test_two_desks_do_two_families(tmp_path, digits_root, alone):
 
 
 @given(st.data())
-def test_ordering_loses_nothing_and_puts_givers_first(digits_root, data):
+def test_ordering_loses_nothing_and_puts_donors_first(digits_root, data):
     points = st.tuples(st.integers(1, 3), st.sampled_from([2, 4]), st.sampled_from([None, 1, 2, 4]))
     chosen = data.draw(st.lists(points, min_size=1, unique=True))
     configs = [small_config(digits_root, seed=seed, k=k, halt_cycle=halt, cycles=6) for seed, k, halt in chosen]
     named = {run_id(one): one for one in configs}
     order = reuse.ordered(named)
     assert sorted(order) == sorted(named)
-    families = [reuse.first_pass(named[name]) for name in order]
-    assert sum(one != other for one, other in zip(families, families[1:])) == len(set(families)) - 1
+    groups = [reuse.first_pass(named[name]) for name in order]
+    assert sum(one != other for one, other in zip(groups, groups[1:])) == len(set(groups)) - 1
     for place, name in enumerate(order):
-        given = {twin for cycle in range(6) for twin in reuse.halted_recipients(named[name], cycle)}
-        assert not given & set(order[:place])
+        recipients = {one for cycle in range(6) for one in reuse.halted_recipients(named[name], cycle)}
+        assert not recipients & set(order[:place])
 
 
-def test_the_bill_counts_what_is_saved(tmp_path, digits_root):
+def test_the_cost_estimate_counts_what_is_reused(tmp_path, digits_root):
     """Figure 5b in one task: all but the last clustered cycle of each halted run comes from the never-halted one."""
     grid = read_grid(REPOSITORY / "jobs" / "svhn_halt.yaml", data_root=tmp_path)
     order = [grid.runs[name] for name in reuse.ordered(grid.runs)]

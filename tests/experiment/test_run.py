@@ -13,7 +13,7 @@ from support.small_runs import new_run, results, small_config
 
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
-from dc_hpc.storage import metrics_csv, run_directory, serialization
+from dc_hpc.storage import feature_dumps, metrics_csv, run_directory, serialization
 
 LONG = {"cycles": 7, "features": "every"}
 
@@ -68,8 +68,8 @@ def test_the_numbers_of_a_config_reach_the_algorithm_under_their_names(digits_ro
     directory = new_run(tmp_path, digits_root, k=7, pca=5, cycles=0, probe=())
     finish(directory, digits_root)
     schema = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
-    dumped, facts = serialization.read_hdf5(directory / "features" / "c0000.h5", schema)
-    assert dumped["features"].shape[1] == 5 and len(set(dumped["pseudo_labels"].tolist())) == 7 == facts["k"]
+    dumped, attributes = serialization.read_hdf5(directory / "features" / "c0000.h5", schema)
+    assert dumped["features"].shape[1] == 5 and len(set(dumped["pseudo_labels"].tolist())) == 7 == attributes["k"]
 
 
 def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path):
@@ -128,7 +128,7 @@ def test_shuffled_labels_change_the_numbers_and_not_the_pseudo_labels(digits_roo
         first, _ = serialization.read_hdf5(runs[digits_root] / name, read)
         second, _ = serialization.read_hdf5(runs[shuffled] / name, read)
         assert np.array_equal(first["pseudo_labels"], second["pseudo_labels"])
-    weights = [serialization.read_safetensors(runs[root] / "trunk.safetensors")[0] for root in runs]
+    weights = [feature_dumps.read_trunk(runs[root]) for root in runs]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert one["result.json"] != other["result.json"]
 

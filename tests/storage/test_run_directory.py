@@ -47,15 +47,15 @@ def test_the_states_of_a_run(directory):
 
 
 @pytest.mark.parametrize(
-    "facts, expected",
+    "record, expected",
     [
         ({"pid": 2**22 + 1}, "resumable"),  # no such process
         ({"process_start": "1"}, "resumable"),  # the number was given to another process
         ({"host": "node17"}, "running"),  # elsewhere, and its file was just written
     ],
 )
-def test_a_run_lives_only_while_its_own_process_does(directory, facts, expected):
-    run_directory.start_attempt(directory, facts)
+def test_a_run_lives_only_while_its_own_process_does(directory, record, expected):
+    run_directory.start_attempt(directory, record)
     assert run_directory.state_of(directory).name == expected
 
 
@@ -91,8 +91,8 @@ def test_attempts_that_start_together_get_numbers_of_their_own(directory):
 
 def test_a_checkpoint_comes_back_as_it_was(directory):
     save(directory, 3, "clustered", 0.5)
-    checkpoint, complaints = run_directory.load_checkpoint(directory)
-    assert (checkpoint.cycle, checkpoint.phase, checkpoint.history, complaints) == (3, "clustered", [ROW], [])
+    checkpoint, warnings = run_directory.load_checkpoint(directory)
+    assert (checkpoint.cycle, checkpoint.phase, checkpoint.history, warnings) == (3, "clustered", [ROW], [])
     assert np.array_equal(checkpoint.tensors["trunk.w"], np.full(3, 0.5, np.float32))
     assert checkpoint.tensors["pseudo_labels"].dtype == np.int32
 
@@ -115,9 +115,9 @@ def test_bad_checkpoints_are_put_aside_one_by_one(directory, tmp_path, digits_ro
     foreign = next((other / "checkpoints").iterdir())
     middle.unlink()
     (directory / "checkpoints" / foreign.name).write_bytes(foreign.read_bytes())
-    checkpoint, complaints = run_directory.load_checkpoint(directory)
-    assert checkpoint.cycle == 0 and len(complaints) == 2
-    assert "belongs to digits-k6-seed9-" in complaints[1] and all("quarantine" in line for line in complaints)
+    checkpoint, warnings = run_directory.load_checkpoint(directory)
+    assert checkpoint.cycle == 0 and len(warnings) == 2
+    assert "belongs to digits-k6-seed9-" in warnings[1] and all("quarantine" in line for line in warnings)
     assert len(list((directory / "checkpoints").glob("c*"))) == 1
 
 
@@ -126,8 +126,8 @@ def test_with_no_checkpoint_left_a_run_starts_from_its_beginning(directory):
     save(directory, 0, "trained")
     path = next((directory / "checkpoints").iterdir())
     path.write_bytes(b"")
-    checkpoint, complaints = run_directory.load_checkpoint(directory)
-    assert checkpoint is None and len(complaints) == 1
+    checkpoint, warnings = run_directory.load_checkpoint(directory)
+    assert checkpoint is None and len(warnings) == 1
 
 
 def test_metrics_have_one_row_a_cycle_and_read_back(directory):
