@@ -22,6 +22,8 @@ from dc_hpc.storage import run_directory
 
 _MIXED_NAMED = 3
 _UNKNOWN = "none recorded"
+# column -> what people call it. Runs that differ in one of these should not be compared.
+_NEVER_MIXED = {"commit": "commit", "engine": "k-means backend", "protocol": "protocol"}
 
 
 @dataclass
@@ -115,10 +117,10 @@ def mixed(panel: Panel, rows: PanelRows) -> list[str]:
     for cell in cells:
         where = label(cell.settings, [name for name in varying if name in cell.settings]) or "all"
         where = where if "cycles" in cell.settings else f"IA, {where}"
-        for name in ("commit", "engine", "protocol"):
+        for name, noun in _NEVER_MIXED.items():
             values = sorted({str(row.get(name) or _UNKNOWN)[:12] for row in cell.rows if row["state"] == "done"})
             if len(values) > 1:
-                lines.append(f"{where}: runs of {len(values)} {name}s ({', '.join(values)})")
+                lines.append(f"{where}: runs of {len(values)} {noun}s ({', '.join(values)})")
     lines = list(dict.fromkeys(lines))
     more = len(lines) - _MIXED_NAMED
     return lines[:_MIXED_NAMED] + ([f"and {more} more"] if more > 0 else [])

@@ -1,4 +1,4 @@
-"""Choosing by Initial Alignment: seeds that span its range (section 4.1.2), values that promise most (section 4.3)."""
+"""Selects by Initial Alignment: seeds that span its range (section 4.1.2), values that promise most (section 4.3)."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
     }
 
 
-def rank(grid: Grid, by: str, wanted: dict[Any, list[RunConfig]], outputs: Path) -> list[Value]:
-    """The values of `by`, the highest median IA above chance first."""
+def rank(grid: Grid, by: str, runs_by_value: dict[Any, list[RunConfig]], outputs: Path) -> list[Value]:
+    """The values of `by`, the highest median IA above chance first. runs_by_value: of `ia_runs`."""
     ranked = []
-    for value, runs in wanted.items():
+    for value, runs in runs_by_value.items():
         corrected = _results(outputs, runs, "ia_ami")
         if not corrected:
             raise InputError(f"no IA run of {by} {word(value)} is done; run this command without --read")
@@ -124,7 +124,7 @@ def saving(grid: Grid, by: str, ranked: list[Value], keep: int) -> str:
 
 
 def regret(by: str, ranked: list[Value], keep: int) -> str:
-    """How much median accuracy the dropped values would have given, where all accuracies are known."""
+    """How much median accuracy is lost with the dropped values, where all accuracies are known."""
     unknown = [word(one.value) for one in ranked if not one.accuracies]
     if unknown:
         return f"regret of trusting IA: not measured (no accuracy yet for {by} {', '.join(unknown)})"
@@ -137,7 +137,7 @@ def regret(by: str, ranked: list[Value], keep: int) -> str:
 
 
 def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
-    """The YAML of a grid with other lists; what made it an IA grid is left out, so that it asks for full runs."""
+    """The YAML of a grid with other lists, without the settings of an IA grid, so that it asks for full runs."""
     content = dict(read_yaml(grid.path).data)
     sweep = content["sweep"]
     if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
@@ -175,12 +175,13 @@ def _varying(points: tuple[RunConfig, ...]) -> list[str]:
 def _result(outputs: Path, config: RunConfig, name: str) -> float | None:
     directory = run_directory.runs_folder(outputs) / run_id(config)
     try:
-        return run_directory.read_result(directory).get(name)
+        result: float | None = run_directory.read_result(directory).get(name)
     except FileNotFoundError:
         return None
     except atomic_files.DamagedFile as error:
         print(f"left out: {error}")
         return None
+    return result
 
 
 def _results(outputs: Path, runs: list[RunConfig], name: str) -> list[float]:
@@ -192,10 +193,8 @@ def _hours(outputs: Path, config: RunConfig) -> float | None:
     directory = run_directory.runs_folder(outputs) / run_id(config)
     if not (directory / "result.json").exists():
         return None
-    return (
-        sum(stage["seconds"] for attempt in run_directory.attempts(directory) for stage in attempt.get("seconds", []))
-        / 3600
-    )
+    attempts = run_directory.attempts(directory)
+    return sum(float(stage["seconds"]) for attempt in attempts for stage in attempt.get("seconds", [])) / 3600
 
 
 def _plain(value: Any) -> Any:

@@ -42,7 +42,13 @@ def settings_table(rows: Sequence[Row]) -> Table:
 
 def provenance_table(rows: Sequence[Row]) -> Table:
     """What the done runs were made with: commit, whether it was changed, k-means backend, device, threads."""
-    heads = {"commit": "commit", "dirty": "changed", "engine": "engine", "device": "device", "threads": "threads"}
+    heads = {
+        "commit": "commit",
+        "dirty": "changed",
+        "engine": "k-means backend",
+        "device": "device",
+        "threads": "threads",
+    }
     cells = split([row for row in rows if row["state"] == "done"], tuple(heads))
     lines = [
         [

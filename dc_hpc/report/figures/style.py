@@ -46,7 +46,8 @@ def style() -> Iterator[None]:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]  its keys are typed as literals
+        settings: Any = matplotlib.rcParams  # its keys are typed as literals
+        settings.update(_STYLE)
         yield
 
 
