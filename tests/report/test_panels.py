@@ -37,11 +37,8 @@ class BestPanel(Panel):
 
     def tables(self, rows):
         best = [(cell.settings["k"], max(cell.values("accuracy").values())) for cell in rows.cells("accuracy")]
-        return [
-            table_of(
-                self.name, self.title, [[Item("k", k, "k", f"{k}"), Item("best", a, "%", f"{a}")] for k, a in best]
-            )
-        ]
+        lines = [[Item("k", k, "k", f"{k}"), Item("best", accuracy, "%", f"{accuracy}")] for k, accuracy in best]
+        return [table_of(self.name, self.title, lines)]
 
     def figure(self, rows, sources):
         figure = Figure()
@@ -91,8 +88,8 @@ def questions_about_the_kind(source: str) -> list[str]:
 
 def test_no_code_asks_for_the_kind_of_a_panel():
     assert len(KINDS) == 8
-    for planted in ("if panel.kind == 'search': pass", "isinstance(panel, SearchPanel | BothPanel)"):
-        assert len(questions_about_the_kind(planted)) == 1
+    for source in ("if panel.kind == 'search': pass", "isinstance(panel, SearchPanel | BothPanel)"):
+        assert len(questions_about_the_kind(source)) == 1
     for path in [*(PACKAGE / "report").rglob("*.py"), PACKAGE / "aggregate.py"]:
         assert questions_about_the_kind(path.read_text()) == [], path.name
 
