@@ -42,7 +42,6 @@ _NONE_WORDS = {
 }  # fmt: skip
 _NONE_LAST = ("halt_cycle", "resume_leak")
 _WORDS_LAST = {"random": 0, "fixed": 1, "off": 2}
-_DATASET_TITLES = {"fmnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "cifar10": "CIFAR10"}
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,9 @@ def label(settings: Row, columns: Iterable[str]) -> str:
     """Settings in one line: `svhn, protocol code, sobel random, 100 cycles`."""
     patterns = {"dataset": "{}", "cycles": "{} cycles", "halt_cycle": "halted {}"}
     return ", ".join(patterns.get(name, name + " {}").format(shown(name, settings[name])) for name in columns)
+
+
+_DATASET_TITLES = {"fmnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "cifar10": "CIFAR10"}
 
 
 def dataset_title(dataset: str) -> str:
