@@ -1,4 +1,4 @@
-"""A person's Markdown text with the report's tables in it, renewed when the tables are."""
+"""Renews the report's tables in a person's Markdown text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def check(document: Path) -> None:
-    """InputError unless this is a text with places for tables."""
+    """Raise InputError unless the document is a text with places for tables."""
     _places(document)
 
 

@@ -1,4 +1,4 @@
-"""Choosing by Initial Alignment: seeds that span its range (section 4.1.2), values that promise most (section 4.3)."""
+"""Selects by Initial Alignment: seeds that span its range (section 4.1.2), values that promise most (section 4.3)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ from dc_hpc.storage import atomic_files, run_directory
 
 # Settings of an Initial Alignment run that its full run does not have.
 _ONLY_IA = {"cycles": 0, "probe": (), "features": "none"}
-_AFTER_THE_FIRST_CLUSTERING = (
-    "cycles", "last_cycle", "halt_cycle", "reassign", "epochs_per_cycle", "resume_leak", "labels", "lr", "momentum",
-    "weight_decay", "batch_size", "training_view", "probe", "probe_flip", "probe_average_pool", "probe_epochs",
-    "probe_lr", "probe_momentum", "probe_weight_decay", "probe_batch_size",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def spread_evenly(alignments: dict[int, float], count: int) -> list[int]:
 def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
     """value -> the IA-only runs of seeds 1..seeds with that value of `by` and all else as in the grid."""
     varying = _varying(grid.points)
-    if by in _AFTER_THE_FIRST_CLUSTERING:
+    if by in RunConfig.affecting("training", "probe"):
         raise InputError(f"--by {by}: IA is measured at the first clustering, which {by} cannot change")
     if by not in varying or set(varying) - {by, "seed"}:
         raise InputError(
@@ -82,10 +77,10 @@ def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
     }
 
 
-def rank(grid: Grid, by: str, wanted: dict[Any, list[RunConfig]], outputs: Path) -> list[Value]:
-    """The values of `by`, the highest median IA above chance first."""
+def rank(grid: Grid, by: str, runs_by_value: dict[Any, list[RunConfig]], outputs: Path) -> list[Value]:
+    """The values of `by`, the highest median IA above chance first. runs_by_value: of `ia_runs`."""
     ranked = []
-    for value, runs in wanted.items():
+    for value, runs in runs_by_value.items():
         corrected = _results(outputs, runs, "ia_ami")
         if not corrected:
             raise InputError(f"no IA run of {by} {word(value)} is done; run this command without --read")
@@ -124,7 +119,7 @@ def saving(grid: Grid, by: str, ranked: list[Value], keep: int) -> str:
 
 
 def regret(by: str, ranked: list[Value], keep: int) -> str:
-    """How much median accuracy the dropped values would have given, where all accuracies are known."""
+    """How much median accuracy is lost with the dropped values, where all accuracies are known."""
     unknown = [word(one.value) for one in ranked if not one.accuracies]
     if unknown:
         return f"regret of trusting IA: not measured (no accuracy yet for {by} {', '.join(unknown)})"
@@ -137,7 +132,7 @@ def regret(by: str, ranked: list[Value], keep: int) -> str:
 
 
 def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
-    """The YAML of a grid with other lists; what made it an IA grid is left out, so that it asks for full runs."""
+    """The YAML of a grid with other lists, without the settings of an IA grid, so that it asks for full runs."""
     content = dict(read_yaml(grid.path).data)
     sweep = content["sweep"]
     if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
@@ -166,21 +161,21 @@ def _varying(points: tuple[RunConfig, ...]) -> list[str]:
     first = points[0]
     return [
         name
-        for name in RunConfig.model_fields
-        if name not in ("protocol", "features", "data_digest")
-        and any(getattr(point, name) != getattr(first, name) for point in points)
+        for name, one in RunConfig.declared.items()
+        if one.identity and one.in_grids and any(getattr(point, name) != getattr(first, name) for point in points)
     ]
 
 
 def _result(outputs: Path, config: RunConfig, name: str) -> float | None:
     directory = run_directory.runs_folder(outputs) / run_id(config)
     try:
-        return run_directory.read_result(directory).get(name)
+        result: float | None = run_directory.read_result(directory).get(name)
     except FileNotFoundError:
         return None
     except atomic_files.DamagedFile as error:
         print(f"left out: {error}")
         return None
+    return result
 
 
 def _results(outputs: Path, runs: list[RunConfig], name: str) -> list[float]:
@@ -192,10 +187,8 @@ def _hours(outputs: Path, config: RunConfig) -> float | None:
     directory = run_directory.runs_folder(outputs) / run_id(config)
     if not (directory / "result.json").exists():
         return None
-    return (
-        sum(stage["seconds"] for attempt in run_directory.attempts(directory) for stage in attempt.get("seconds", []))
-        / 3600
-    )
+    attempts = run_directory.attempts(directory)
+    return sum(float(stage["seconds"]) for attempt in attempts for stage in attempt.get("seconds", [])) / 3600
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,15 @@
-"""Statistics of few runs: quantiles, intervals, Spearman's rho. Numbers in, numbers out."""
+"""Computes statistics of few runs: quantiles, intervals, Spearman's rho.
+
+The intervals of Student and Wilson and Spearman's rho are computed here: scipy's differ in the last bits, which the
+committed tables hold, and scipy warns where all values are equal. The interval of the median stays a bootstrap, because
+the exact one of `scipy.stats.quantile_test` needs six runs, and the paper has five seeds.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata, t
@@ -27,8 +32,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def describe(values: Sequence[float]) -> dict[str, float | None]:
-    """n, median, q25, q75, iqr, min, max, mean, sd (of a sample); low, high: interval of the median."""
+def describe(values: Sequence[float]) -> dict[str, Any]:
+    """n, median, q25, q75, iqr, min, max, mean, sd (of a sample); low, high: interval of the median.
+
+    n is an integer; the others are floats, or None where there are too few values.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.size == 0:
         return dict.fromkeys(_QUANTITIES) | {"n": 0}
@@ -121,7 +129,7 @@ def share_interval(hits: int, n: int) -> Interval | None:
     z, share = _NORMAL, hits / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    # none and all of n: the ends are exact, and float arithmetic would miss them by a hair
+    # Of none and of all n the ends are exact; float arithmetic would miss them in the last bits.
     return Interval(0.0 if hits == 0 else centre - reach, 1.0 if hits == n else centre + reach)
 
 
@@ -129,10 +137,10 @@ def regression(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | 
     """(slope, intercept) of the least-squares line; None where x is constant or n < 2."""
     if len(set(x)) < 2:
         return None
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred))
-    return slope, float(y.mean() - slope * x.mean())
+    places, heights = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    centred = places - places.mean()
+    slope = float(centred @ heights / (centred @ centred))
+    return slope, float(heights.mean() - slope * places.mean())
 
 
 def _ranks(rows: np.ndarray) -> np.ndarray:

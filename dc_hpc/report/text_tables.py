@@ -1,4 +1,4 @@
-"""A table with two faces: all numbers for a program (CSV), few and rounded for a person (Markdown, LaTeX)."""
+"""Writes a table in two forms: all numbers for a program (CSV), few and rounded for a person (Markdown, LaTeX)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LATEX = {
     ">": r"\textgreater{}",
 }  # fmt: skip
 
-# The columns that a narrow table does without.
+# The columns that a narrow table leaves out first.
 _LEAST = ("quartiles", "range", "IA range")
 
 
@@ -36,8 +36,9 @@ class Table:
 
 
 class Item(NamedTuple):
-    """One cell of a table: `value` under `name` for programs, `text` under `head` for people; either may be
-    left out.
+    """One cell of a table: `value` under `name` for programs, `text` under `head` for people.
+
+    Without a name programs do not get it; without a head people do not.
     """
 
     name: str | None
@@ -47,9 +48,7 @@ class Item(NamedTuple):
 
 
 def table_of(name: str, caption: str, rows: Sequence[Sequence[Item]]) -> Table:
-    """A table of rows of items, all of them with the same names and heads. People see no column that is
-    empty.
-    """
+    """A table of rows of items, all with the same names and heads. People see no column that is empty."""
     first = rows[0] if rows else []
     filled = [i for i, item in enumerate(first) if item.head is not None and any(row[i].text for row in rows)]
     return Table(
@@ -70,13 +69,14 @@ def csv_of(table: Table) -> str:
 def markdown_of(table: Table, *, most: int | None = None, width: int | None = None) -> str:
     """A padded pipe table that reads well as plain text, too.
 
-    most: lines to show. width: columns are left out until it fits, and the caption is folded.
+    most: lines to show. width: the number of characters a line may have; columns are left out until the table fits, and
+    the caption is folded.
     """
     lines = list(table.lines[:most])
     heads, kept = _fitting(table.heads, lines, width)
     cells = [[_markdown(cell) for cell in row] for row in [heads, *([line[i] for i in kept] for line in lines)]]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(heads))]
-    right = [all(_numeric(row[i]) for row in cells[1:]) for i in range(len(heads))]
+    right = [all(is_number(row[i]) for row in cells[1:]) for i in range(len(heads))]
     text = [_padded(cells[0], widths, right)]
     text.append("|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right)) + "|")
     text += [_padded(row, widths, right) for row in cells[1:]]
@@ -88,7 +88,7 @@ def markdown_of(table: Table, *, most: int | None = None, width: int | None = No
 
 def latex_of(table: Table) -> str:
     """A booktabs table to \\input into a paper."""
-    right = [all(_numeric(line[i]) for line in table.lines) for i in range(len(table.heads))]
+    right = [all(is_number(line[i]) for line in table.lines) for i in range(len(table.heads))]
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
@@ -115,8 +115,13 @@ def span(low: float | None, high: float | None, digits: int) -> str:
     return "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
+def is_number(text: str) -> bool:
+    """Whether a cell holds a plain number or nothing, so that its column is set to the right."""
+    return text == "" or text.lstrip("-").replace(".", "", 1).isdigit()
+
+
 def _fitting(heads: Sequence[str], lines: Sequence[Sequence[str]], width: int | None) -> tuple[list[str], list[int]]:
-    """The heads and places of the columns that fit; spreads are left out first, then from the right."""
+    """The heads and places of the columns that fit; ranges are left out first, then columns from the right."""
     kept = list(range(len(heads)))
     widths = [
         max(3, len(head), *(len(_markdown(line[i])) for line in lines)) if lines else max(3, len(head))
@@ -131,10 +136,6 @@ def _fitting(heads: Sequence[str], lines: Sequence[Sequence[str]], width: int | 
 
 def _padded(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     return "| " + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right)) + " |"
-
-
-def _numeric(text: str) -> bool:
-    return text == "" or text.lstrip("-").replace(".", "", 1).isdigit()
 
 
 def _markdown(text: str) -> str:

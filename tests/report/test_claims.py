@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.recorded_runs import config_of, frame, row_of
+from support.recorded_runs import config_of, frame, row_of, selected
 
 from dc_hpc.report.claims import catalog as claims_module
 from dc_hpc.report.claims.catalog import CLAIMS, COLUMNS, claims, count_verdicts
 from dc_hpc.report.claims.rules import VERDICTS, Measured, Window, above, below, judge
-from dc_hpc.report.panels.findings import claims_table
+from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.statistics import Interval
 from dc_hpc.report.text_tables import csv_of, markdown_of
 
 
+def claims_on(runs):
+    return claims(selected(runs))
+
+
 def verdicts(rows, name: str, figure: str) -> list[dict]:
-    found = claims(frame(rows))
+    found = claims_on(frame(rows))
     return found[(found.claim == name) & (found.figure == figure)].to_dict("records")
 
 
@@ -279,24 +283,24 @@ def test_a_verdict_of_the_last_epoch_only_is_seen():
         assert (one["best_epoch_value"] is None) == (expected is None)
     (one,) = verdicts(rising, "k_accuracy", "fig_4a")
     assert one["best_epoch_value"] == pytest.approx(1.0) and one["best_epoch_low"] == pytest.approx(1.0)
-    assert "by the best epoch contradicted: 1.00 (1.00 to 1.00)" in markdown_of(claims_table(claims(frame(rising))))
+    assert "by the best epoch contradicted: 1.00 (1.00 to 1.00)" in markdown_of(claims_table(claims_on(frame(rising))))
     same = [row | {"accuracy_best": row["accuracy"]} for row in rows]
-    assert "by the best epoch" not in markdown_of(claims_table(claims(frame(same))))
+    assert "by the best epoch" not in markdown_of(claims_table(claims_on(frame(same))))
 
 
 def test_the_ia_has_no_epochs():
-    found = claims(frame([row_of(config_of("fmnist", seed=seed, cycles=0), ia=0.39) for seed in range(9)]))
+    found = claims_on(frame([row_of(config_of("fmnist", seed=seed, cycles=0), ia=0.39) for seed in range(9)]))
     assert set(found[found.claim == "ia_range"].best_epoch) == {None}
 
 
 def test_the_papers_settings_are_counted_apart():
     rows = [*k_rows("svhn", (10, 50, 100, 500), 1), *k_rows("svhn", (10, 50, 100, 500), -1, cycles=2)]
-    found = claims(frame(rows))
+    found = claims_on(frame(rows))
     paper, other = (Counter(found[found.unlike_paper.ne("") == unlike].verdict) for unlike in (False, True))
     assert other["supported"] and other["contradicted"] and paper["not run"] > paper["undecided"] > 0
     apart = [", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name]) for counts in (paper, other)]
     assert count_verdicts(found) == "at the paper's settings {}; at other settings {}".format(*apart)
-    assert "at other settings" not in count_verdicts(claims(frame([])))
+    assert "at other settings" not in count_verdicts(claims_on(frame([])))
 
 
 # Groups, and nothing at all.
@@ -315,7 +319,7 @@ def test_protocols_are_judged_one_by_one_and_the_papers_settings_come_first():
 
 
 def test_no_run_gives_each_claim_one_row():
-    found = claims(frame([]))
+    found = claims_on(frame([]))
     assert tuple(found.columns) == COLUMNS and len(found) == len(CLAIMS)
     assert set(found.verdict) == {"not run"}
 
@@ -325,7 +329,7 @@ def test_failed_and_damaged_runs_are_no_evidence():
         row | {"state": state}
         for row, state in zip(k_rows("svhn", (10, 50, 100, 500), 1), ["failed", "damaged", "new", "running"] * 5)
     ]
-    assert set(claims(frame(rows)).verdict) == {"not run"}
+    assert set(claims_on(frame(rows)).verdict) == {"not run"}
 
 
 def test_the_rule_is_written_down():
@@ -337,9 +341,9 @@ def test_the_rule_is_written_down():
 
 def test_equal_runs_give_equal_claims_whatever_their_order():
     rows = [*k_rows("svhn", (10, 50, 100, 500), 1), *relation_rows("cifar10", 1, 2)]
-    assert csv_of(claims_table(claims(frame(rows)))) == csv_of(claims_table(claims(frame(rows[::-1]))))
+    assert csv_of(claims_table(claims_on(frame(rows)))) == csv_of(claims_table(claims_on(frame(rows[::-1]))))
 
 
 def test_the_table_of_claims_reads_well():
-    text = markdown_of(claims_table(claims(frame(k_rows("svhn", (10, 50, 100, 500), 1)))))
+    text = markdown_of(claims_table(claims_on(frame(k_rows("svhn", (10, 50, 100, 500), 1)))))
     assert "supported" in text and "accuracy rises with k" in text and "svhn, code, sobel random" in text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.recorded_runs import (
-    FACTS,
+    ATTEMPT,
     config_of,
     frame,
     record,
@@ -201,7 +201,7 @@ def test_a_new_result_gets_a_column_without_a_change_here(tmp_path):
 def test_the_seconds_of_all_attempts_count(tmp_path):
     config = config_of("fmnist", seed=2, cycles=2)
     record_interrupted(tmp_path, config, cycles_done=1)
-    record(tmp_path, config, accuracy=80.0, facts={"commit": "b" * 40, "host": "node2"})
+    record(tmp_path, config, accuracy=80.0, attempt={"commit": "b" * 40, "host": "node2"})
     row = records(load_runs(tmp_path))[0]
     assert (row["attempts"], row["commit"], row["host"]) == (2, "b" * 40, "node2")
     assert row["seconds"] == (0.5 + 1.25 + 2.0 + 3.0) + (0.5 + 2 * 1.25 + 2 * 2.0 + 3.0)
@@ -211,7 +211,7 @@ def test_the_seconds_of_all_attempts_count(tmp_path):
 
 def test_a_running_run_is_running(tmp_path):
     directory = run_directory.create(tmp_path, config_of("fmnist", seed=2, cycles=2))
-    run_directory.start_attempt(directory, FACTS | {"cycles_done": 1})
+    run_directory.start_attempt(directory, ATTEMPT | {"cycles_done": 1})
     row = records(load_runs(tmp_path))[0]
     assert (row["state"], row["cycles_done"], row["accuracy"]) == ("running", 1, None)
 
@@ -220,7 +220,7 @@ def test_a_table_cannot_say_what_runs_now(tmp_path):
     """What was running when it was written is resumable, and stays so when the table is written again."""
     path = tmp_path / "runs.csv"
     directory = run_directory.create(tmp_path, config_of("fmnist", seed=2, cycles=2))
-    run_directory.start_attempt(directory, FACTS | {"cycles_done": 1})
+    run_directory.start_attempt(directory, ATTEMPT | {"cycles_done": 1})
     path.write_text(runs_csv(load_runs(tmp_path)))
     again, _ = read_tables([path])
     (row,) = records(again)

@@ -1,4 +1,4 @@
-"""The page: one file, well formed, escaped, and alive in a browser."""
+"""The page is one file, well formed and escaped, and its scripts work in a browser."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from pathlib import Path
 import pytest
 import typer
 from PIL import Image
-from support.recorded_runs import HOSTILE, JOBS, config_of, frame, record_figure_4, row_of
+from support.recorded_runs import HOSTILE, JOBS, config_of, findings_of, frame, record_figure_4, row_of
 
 from dc_hpc import aggregate as command
-from dc_hpc.report.claims.catalog import claims
-from dc_hpc.report.frames.runs import records
 from dc_hpc.report.page import page
-from dc_hpc.report.panels.findings import find, panels_of
 
 NOWHERE = Path("/nonexistent")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -92,8 +89,7 @@ def test_what_the_page_quotes_is_escaped(report):
             row_of(config_of("fmnist", seed=2), accuracy=80.0, device=HOSTILE, commit=HOSTILE, seconds=9.0),
         ]
     )
-    rows = records(hostile)
-    made = page(rows, find(panels_of([]), rows, jobs=NOWHERE, data=NOWHERE), claims(hostile), outputs=Path(HOSTILE))
+    made = page(findings_of(hostile), outputs=Path(HOSTILE))
     assert HOSTILE not in made and Tags(made).open == []
 
 
@@ -104,13 +100,7 @@ def test_mixed_commits_are_flagged_on_the_page():
             for seed, commit in ((1, "a"), (2, "b"))
         ]
     )
-    rows = records(runs)
-    made = page(
-        rows,
-        find(panels_of(["fig_4"]), rows, jobs=NOWHERE, data=NOWHERE),
-        claims(runs),
-        outputs=Path("outputs"),
-    )
+    made = page(findings_of(runs, "fig_4"), outputs=Path("outputs"))
     assert "runs of 2 commits (aaaaaaaaaaaa, bbbbbbbbbbbb)" in made
     assert "The done runs are of 2 commits." in made and "Code changed since its commit made 1 run." in made
 
@@ -153,13 +143,13 @@ function column() {
   var at = head.parentNode.cellIndex;
   return Array.from(head.closest("table").tBodies[0].rows).map(row => row.cells[at].textContent).join(" ");
 }
-var seen = [column()];
-head.click(); seen.push(column());
-head.click(); seen.push(column());
+var found = [column()];
+head.click(); found.push(column());
+head.click(); found.push(column());
 document.getElementById("theme").click();
-seen.push(document.documentElement.getAttribute("data-theme"));
-seen.push(document.documentElement.scrollWidth <= window.innerWidth ? "fits" : "too wide");
-document.body.textContent = seen.join("|");
+found.push(document.documentElement.getAttribute("data-theme"));
+found.push(document.documentElement.scrollWidth <= window.innerWidth ? "fits" : "too wide");
+document.body.textContent = found.join("|");
 </script>
 """
 

@@ -1,4 +1,4 @@
-"""Every table of the paper from recorded runs: the right ones, all of them, none pooled with others."""
+"""Every table of the paper from recorded runs: it has the right runs, all of them, and pools none with others."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import io
 from pathlib import Path
 
 import pytest
-from support.recorded_runs import config_of, frame, grid_rows, row_of
+from support.recorded_runs import config_of, findings_of, frame, grid_rows, row_of, rows_of, tables_of
 
-from dc_hpc.report.frames.runs import records
-from dc_hpc.report.panels.findings import find, mixed, panels_of, settings_table
-from dc_hpc.report.panels.matching import GridState, absent_rows, command, grid_states, missing_text, select_runs
+from dc_hpc.report.findings import mixed, panels_of
+from dc_hpc.report.grid_states import GridState, absent_rows, command, grid_states, missing_text
+from dc_hpc.report.panels.accuracy import AccuracyPanel
+from dc_hpc.report.panels.alignment import AlignmentPanel
+from dc_hpc.report.panels.both import BothPanel
+from dc_hpc.report.panels.curves import CurvesPanel
+from dc_hpc.report.panels.features import FeaturesPanel
+from dc_hpc.report.panels.layers import LayersPanel
+from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows, probed_rows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
-from dc_hpc.report.panels.tables import tables_of
+from dc_hpc.report.panels.relation import RelationPanel
+from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.text_tables import csv_of, latex_of, markdown_of
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +29,17 @@ NOWHERE = Path("/nonexistent")
 DEMONSTRATIONS = {"fmnist_demo"}
 
 
-def rows_of(*rows):
-    return records(frame(list(rows)))
+# The column of each kind's first table that counts the runs; the tables of the other kinds do not count all.
+COUNTED = {RelationPanel: "pairs", BothPanel: "accuracy_n", AccuracyPanel: "n", AlignmentPanel: "n", CurvesPanel: "n"}
+
+
+def runs_of(panel, rows):
+    """The runs that match a panel: by their IA, by any probe, or by their accuracy."""
+    if isinstance(panel, AlignmentPanel | FeaturesPanel):
+        return alignment_rows(panel, rows)
+    if isinstance(panel, LayersPanel):
+        return probed_rows(panel, rows, free=("k", "labels"))
+    return [row for row in accuracy_rows(panel, rows) if row["accuracy"] is not None]
 
 
 def lines_of(table) -> list[dict[str, str]]:
@@ -49,18 +65,17 @@ def test_every_grid_belongs_to_a_panel_and_is_there():
 def test_every_run_of_its_grids_is_in_the_panel(name):
     panel = PANELS[name]
     rows = rows_of(*grid_rows(*panel.grids))
-    if panel.kind == "curves":  # they show what clustering becomes where it is never halted
+    if isinstance(panel, CurvesPanel):  # curves show the runs that are never halted
         rows = [row for row in rows if row["halt_cycle"] is None]
-    ids = {row["run_id"] for row in rows}
-    wanted = select_runs(panel, rows)
-    if panel.kind in ("relation", "both"):  # the grids of IA alone count for IA, not for accuracy
-        wanted += [row for row in rows if row["cycles"] == 0]
-    assert {row["run_id"] for row in wanted} == ids
+    matching = runs_of(panel, rows)
+    ids = {row["run_id"] for row in matching}
+    if isinstance(panel, RelationPanel | BothPanel):  # the grids of IA alone count for IA, not for accuracy
+        ids |= {row["run_id"] for row in rows if row["cycles"] == 0}
+    assert ids == {row["run_id"] for row in rows}
     table = tables_of(panel, rows)[0]
-    runs = len([row for row in select_runs(panel, rows) if row["accuracy"] is not None or panel.kind == "alignment"])
-    counted = {"relation": "pairs", "both": "accuracy_n"}.get(panel.kind, "n")
-    if panel.kind in ("relation", "both", "accuracy", "alignment", "curves"):
-        assert sum(int(line[counted]) for line in lines_of(table)) == runs
+    counted = COUNTED.get(type(panel))
+    if counted:
+        assert sum(int(line[counted]) for line in lines_of(table)) == len(matching)
     assert latex_of(table).count("\\\\") == len(table.lines) + 1
     assert max(map(len, markdown_of(table, width=110).splitlines())) <= 110
 
@@ -69,8 +84,8 @@ def test_what_a_panel_fixes_is_named():
     for name in ("fig_5b", "leak_svhn", "nmi_svhn_k500", "fig_4c"):
         panel = PANELS[name]
         caption = tables_of(panel, rows_of(*grid_rows(*panel.grids)))[0].caption
-        words = caption.replace("batch_size", "batch size")
-        assert all(f"{key.replace('_', ' ')} {value}" in words for key, value in panel.fixed.items()), caption
+        settings = caption.replace("batch_size", "batch size")
+        assert all(f"{key.replace('_', ' ')} {value}" in settings for key, value in panel.fixed.items()), caption
 
 
 def test_the_search_of_table_1_finds_the_best_setting():
@@ -148,7 +163,7 @@ def test_a_copy_of_ones_own_is_never_pooled_and_is_named():
     assert "svhn-derived" in table.caption and table.heads[0] == "dataset"
 
 
-def test_the_seeds_of_another_figure_do_not_shift_one_value():
+def test_the_seeds_of_another_figure_do_not_move_one_value():
     rows = [row_of(config_of("fmnist", k=k, seed=seed), accuracy=80.0) for k in (5, 20) for seed in (2, 22)]
     rows.append(row_of(config_of("fmnist", k=5, seed=61), accuracy=10.0))  # of Figure 3
     assert [line["n"] for line in lines_of(tables_of(PANELS["fig_4a"], rows_of(*rows))[0])] == ["2", "2"]
@@ -162,7 +177,7 @@ def test_halting_never_is_last_and_its_own_word():
     assert [line["halt_cycle"] for line in lines_of(table)] == ["1", "10", "30", "never"]
 
 
-def test_the_appendix_stands_beside_the_papers_numbers():
+def test_the_appendix_has_the_papers_numbers_beside_ours():
     rows = [row_of(config_of("cifar10_alexnet", seed=42, pca=pca), accuracy=60.0) for pca in (32, 256)]
     assert [line["paper"] for line in lines_of(tables_of(PANELS["table_a2"], rows_of(*rows))[0])] == [
         "64.97",
@@ -205,7 +220,7 @@ def test_ia_alone_gives_a_partial_table():
         assert lines_of(table)[0]["ia_n"] == "3" and lines_of(table)[0]["accuracy_n"] == "0"
 
 
-def test_leaked_runs_stand_beside_clean_ones_and_in_no_other_figure():
+def test_leaked_runs_are_beside_clean_ones_and_in_no_other_figure():
     rows = [
         row_of(config_of("fmnist", seed=61, halt_cycle=1, resume_leak=leak), accuracy=accuracy)
         for leak, accuracy in ((None, 80.0), (2, 90.0))
@@ -240,7 +255,7 @@ def test_a_random_net_is_never_taken_for_a_clustered_one():
     assert lines_of(tables_of(PANELS["fig_3a"], rows)[0])[0]["accuracy_n"] == "0"
 
 
-def test_the_three_filters_stand_side_by_side():
+def test_the_three_filters_are_side_by_side():
     rows = [
         row_of(config_of("svhn", seed=seed, cycles=0, probe=(), sobel=sobel), ia=ia)
         for seed in (1, 2, 3)
@@ -291,8 +306,8 @@ def test_what_a_grid_lacks_is_named_with_its_command(tmp_path):
     relative = GridState("svhn_k", Path("jobs/svhn_k.yaml"), {}, {})
     assert command(relative, Path("outputs")) == "python -m dc_hpc.submit --grid jobs/svhn_k.yaml"
     assert command(relative, Path("my runs")).endswith("--outputs 'my runs'")
-    finding = find([PANELS["fig_4b"]], rows, jobs=JOBS, data=NOWHERE)[0]
-    assert [line["missing"] for line in lines_of(finding.tables[0])] == ["23 56 87"] * 3
+    (found,) = findings_of(frame(rows), "fig_4b", jobs=JOBS).panels
+    assert [line["missing"] for line in lines_of(found.tables[0])] == ["23 56 87"] * 3
 
 
 def test_an_absent_run_makes_no_cell_of_its_own():
@@ -306,9 +321,9 @@ def test_an_absent_run_makes_no_cell_of_its_own():
 
 def test_grids_that_are_absent_or_unreadable_are_tolerated(tmp_path):
     rows = rows_of(row_of(config_of("svhn", k=10, seed=12), accuracy=40.0))
-    assert find([PANELS["fig_4b"]], rows, jobs=tmp_path, data=NOWHERE)[0].grids == []
+    assert findings_of(frame(rows), "fig_4b", jobs=tmp_path).panels[0].grids == []
     (tmp_path / "svhn_k.yaml").write_text("base: svhn\nprotocol: cod\nsweep: {seed: [1]}\n")
-    state = find([PANELS["fig_4b"]], rows, jobs=tmp_path, data=NOWHERE)[0].grids[0]
+    state = findings_of(frame(rows), "fig_4b", jobs=tmp_path).panels[0].grids[0]
     assert "did you mean" in state.problem or "allowed: text, code" in state.problem
 
 
@@ -328,5 +343,5 @@ def test_cells_that_mix_commits_are_flagged():
         row_of(config_of("svhn", k=k, seed=seed), accuracy=40.0, commit=commit * 40, engine="torch")
         for k, seed, commit in ((10, 12, "a"), (10, 45, "b"), (50, 12, "a"), (50, 45, "a"))
     ]
-    lines = mixed(PANELS["fig_4b"], rows_of(*rows))
+    lines = mixed(PANELS["fig_4b"], PANELS["fig_4b"].select(rows_of(*rows)))
     assert lines == ["k 10: runs of 2 commits (aaaaaaaaaaaa, bbbbbbbbbbbb)"]

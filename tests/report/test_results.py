@@ -1,4 +1,4 @@
-"""docs/RESULTS.md and docs/results: what is committed comes out of the committed runs.csv and nothing else."""
+"""docs/RESULTS.md and docs/results come out of the committed runs.csv and nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from dc_hpc import aggregate as command
+from dc_hpc.report import output_files
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -24,7 +25,7 @@ def again(tmp_path_factory) -> Path:
     assert emptied != text
     (outputs / "RESULTS.md").write_text(emptied, "utf-8")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
-        patch.setattr(command, "_draw", lambda *arguments, **more: 0)
+        patch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
         command.aggregate(
             outputs=outputs,
             jobs=ROOT / "jobs",
@@ -52,8 +53,8 @@ def test_the_document_shows_figures_that_are_there():
     assert shown and all((ROOT / "docs" / path).is_file() for path in shown)
 
 
-def test_a_changed_run_would_be_seen(again, tmp_path):
-    """The negative control: one IA another, and the tables differ."""
+def test_a_changed_run_changes_a_table(again, tmp_path):
+    """The negative control: with one other IA the tables differ."""
     tables = tmp_path / "tables"
     shutil.copytree(RESULTS / "tables", tables)
     head, *lines = (tables / "runs.csv").read_text("utf-8").splitlines(keepends=True)
@@ -66,7 +67,7 @@ def test_a_changed_run_would_be_seen(again, tmp_path):
             break
     (tables / "runs.csv").write_text("".join([head, *lines]), "utf-8", newline="")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit):
-        patch.setattr(command, "_draw", lambda *arguments, **more: 0)
+        patch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
         command.aggregate(
             outputs=tmp_path / "again",
             jobs=ROOT / "jobs",

@@ -1,4 +1,4 @@
-"""Trees of small run directories, written through the store as a run writes them, but without a net."""
+"""Makes small run directories, written through the storage layer as a run writes them, but without a net."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import pandas as pd
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
 from dc_hpc.config.grid import read_grid
 from dc_hpc.config.run_config import RunConfig, make_config, run_id
-from dc_hpc.report.frames.runs import frame_of
+from dc_hpc.report.findings import Findings, collect, panels_of, select_all
+from dc_hpc.report.frames.runs import frame_of, no_cycles, records
 from dc_hpc.report.frames.schema import SETTINGS, setting_cell
+from dc_hpc.report.panels.panel import Panel, PanelRows
+from dc_hpc.report.text_tables import Table
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
-# What a page that does not escape would run.
+# A page that does not escape would run this.
 HOSTILE = '<script>document.title="taken"</script>&"\''
 JOBS = Path(__file__).parents[2] / "jobs"
-FACTS = {
+ATTEMPT = {
     "host": "node1", "pid": 1, "process_start": "0", "started": 0.0, "device": "cpu-1", "commit": "a" * 40,
     "dirty": False, "execution": {"engine": "torch", "threads": 1},
 }  # fmt: skip
@@ -38,12 +41,15 @@ def record(
     accuracy: float | None = None,
     layers: dict[str, float] | None = None,
     cycles: int | None = None,
-    facts: dict[str, Any] | None = None,
+    attempt: dict[str, Any] | None = None,
     features: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Path:
-    """A run that is done: one attempt, metrics, result. accuracy in percent, of the first probed layer."""
+    """A done run: one attempt, metrics, result.
+
+    accuracy: in percent, of the first probed layer. attempt: fields of the attempt that differ from ATTEMPT.
+    """
     directory = run_directory.create(outputs, config)
-    number = run_directory.start_attempt(directory, FACTS | (facts or {}))
+    number = run_directory.start_attempt(directory, ATTEMPT | (attempt or {}))
     rows = _history(config, ia, config.cycles if cycles is None else cycles)
     digest = {"metrics_sha256": metrics_csv.write_metrics(directory, rows)}
     if features is not None:
@@ -56,15 +62,15 @@ def record(
 def record_failed(outputs: Path, config: RunConfig, error: Exception) -> Path:
     """A run whose only attempt ended with an error."""
     directory = run_directory.create(outputs, config)
-    number = run_directory.start_attempt(directory, FACTS)
+    number = run_directory.start_attempt(directory, ATTEMPT)
     run_directory.fail_attempt(directory, number, error, f"Traceback (most recent call last):\n{error!r}\n")
     return directory
 
 
 def record_interrupted(outputs: Path, config: RunConfig, *, cycles_done: int) -> Path:
-    """A run that was stopped on its way."""
+    """A run that was stopped before its end."""
     directory = run_directory.create(outputs, config)
-    number = run_directory.start_attempt(directory, FACTS)
+    number = run_directory.start_attempt(directory, ATTEMPT)
     rows = _history(config, 0.1, cycles_done)
     metrics_csv.write_metrics(directory, rows)
     run_directory.update_attempt(
@@ -74,7 +80,7 @@ def record_interrupted(outputs: Path, config: RunConfig, *, cycles_done: int) ->
 
 
 def spoil(directory: Path, name: str, text: str = "{") -> None:
-    """Put other content into a file of a run directory."""
+    """Overwrite a file of a run directory."""
     (directory / name).write_text(text, encoding="utf-8")
 
 
@@ -159,7 +165,7 @@ def row_of(
     layers: dict[str, float] | None = None,
     **cells: Any,
 ) -> dict[str, Any]:
-    """The row that `load_runs` gives a run, without a directory."""
+    """The row that `load_runs` has for a run, made without a directory."""
     settings = {name: setting_cell(name, getattr(config, name)) for name in SETTINGS}
     row = (
         {"run_id": run_id(config), "state": state}
@@ -181,8 +187,28 @@ def row_of(
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of `row_of` as `load_runs` and `tables.records` give them."""
+    """Rows of `row_of` as the frame of `load_runs`."""
     return frame_of(rows)
+
+
+def rows_of(*rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of `row_of` as the report gets them: plain values, None for what is missing."""
+    return records(frame(list(rows)))
+
+
+def tables_of(panel: Panel, rows: list[dict[str, Any]], absent: list[dict[str, Any]] | None = None) -> list[Table]:
+    """The tables of a panel that have rows."""
+    return [table for table in panel.tables(panel.select([*rows, *(absent or [])])) if table.rows]
+
+
+def selected(runs: pd.DataFrame) -> dict[str, PanelRows]:
+    """The rows of each panel of the paper, without grids."""
+    return select_all(records(runs), {})
+
+
+def findings_of(runs: pd.DataFrame, *only: str, jobs: Path = Path("/nonexistent")) -> Findings:
+    """The findings of the named panels, of all where none is named, without cycles."""
+    return collect(runs, no_cycles(), panels_of(only), jobs=jobs, data=Path("/nonexistent"))
 
 
 def grid_rows(*names: str) -> list[dict[str, Any]]:

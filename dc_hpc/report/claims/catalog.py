@@ -1,4 +1,4 @@
-"""The paper's claims in words, put to the runs.
+"""Puts the paper's claims to the runs.
 
 THE RULE. A claim puts one statistic into a window (above 0, between 30 and 50, ...). The statistic has a 95 %
 interval over runs or, where a seed was run at several values, over seeds as blocks: of a mean, Student's; of a
@@ -10,8 +10,8 @@ or a difference of two, the percentile bootstrap, 10,000 resamples, fixed seed. 
     undecided      the interval crosses an end of the window, or there is none: n < 3, and n < 5 for medians and rho
     not run        there is nothing to measure
 
-Each data set, protocol, Sobel filter and whatever else differs is judged by itself. Where the paper gives a
-word and no number, the window is ours and stands in `rule`: "no relation" is a rho within .3 of 0; "about 1
+Each data set, protocol, Sobel filter and other difference in settings is judged by itself. Where the paper has a
+word and no number, the window is ours, and the column `rule` has it: "no relation" is a rho within .3 of 0; "about 1
 point" lies between 0 and 2; "about 40 points" between 30 and 50; "the same" is within 2 points of accuracy or
 .01 of IA; a range of IA holds when at least three quarters of the seeds lie in it. A row whose settings are
 not the paper's (`unlike_paper`) says something about those settings and nothing about the paper.
@@ -22,7 +22,7 @@ Accuracy is that of the probe's last epoch. The paper does not say whether it to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -48,11 +48,10 @@ from dc_hpc.report.claims.rules import (
     spread,
     trend,
 )
-from dc_hpc.report.frames.runs import records
 from dc_hpc.report.frames.schema import setting_cell
-from dc_hpc.report.panels.grouping import Cell, Row, group_columns, label, setting, shown
-from dc_hpc.report.panels.matching import alignment_rows, select_runs, setting_groups
-from dc_hpc.report.panels.paper import PANELS, Panel
+from dc_hpc.report.panels.grouping import Cell, group_columns, label, setting, shown
+from dc_hpc.report.panels.panel import Panel, PanelRows
+from dc_hpc.report.panels.paper import PANELS
 
 COLUMNS = (
     "claim", "figure", "dataset", "protocol", "sobel", "setting", "words", "statistic", "value", "low",
@@ -62,8 +61,10 @@ COLUMNS = (
 
 
 class Claim(NamedTuple):
-    """One claim about one panel. value: the number that decides which settings must agree; statistic: its
-    name.
+    """One claim about one panel.
+
+    words: the claim as a person would say it. statistic: what `measure` measures. window: where the claim says that it
+    lies. value: the number that the claim is about, `accuracy` or `ia`; it decides which settings must agree.
     """
 
     name: str
@@ -137,18 +138,18 @@ CLAIMS: tuple[Claim, ...] = (
 )  # fmt: skip
 
 
-def claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every claim put to every setting of `load_runs` that it can be put to: COLUMNS, a row each.
+def claims(selected: Mapping[str, PanelRows]) -> pd.DataFrame:
+    """The verdict on every claim for every setting that was run: a frame with the columns COLUMNS.
 
-    A claim that no run speaks of has one row, `not run`. See the module for the rule.
+    selected: the rows of each panel, by its name. A claim without runs has one row, `not run`. The module's docstring
+    has the rule.
     """
-    rows = records(runs)
-    found = [line for claim in CLAIMS for line in _put(claim, rows)]
+    found = [line for claim in CLAIMS for line in _put(claim, selected[claim.panel])]
     return pd.DataFrame({name: pd.Series([line.get(name) for line in found], dtype=object) for name in COLUMNS})
 
 
 def count_verdicts(found: pd.DataFrame) -> str:
-    """How many claims have each verdict, at the paper's settings and, apart, at others; in words."""
+    """How many claims have each verdict, at the paper's settings and, separately, at others; in words."""
     paper = found["unlike_paper"] == ""
     parts = [f"at the paper's settings {_counted(found[paper])}"]
     if not paper.all():
@@ -170,19 +171,13 @@ def rule_text(window: Window) -> str:
     return f"between {window.low:g} and {window.high:g}"
 
 
-def _put(claim: Claim, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _put(claim: Claim, rows: PanelRows) -> Iterator[dict[str, Any]]:
     """The rows of one claim: those at the paper's settings first."""
     panel = PANELS[claim.panel]
-    found = alignment_rows(panel, rows) if claim.value == "ia" else select_runs(panel, rows)
-    groups = [group for group in setting_groups(panel, found, claim.value) if group.values(claim.value)]
+    groups = [group for group, _ in rows.comparisons(claim.value) if group.values(claim.value)]
     if not groups:
-        yield _line(
-            claim,
-            panel,
-            Cell({"dataset": BASELINES[panel.base]["dataset"]}, []),
-            (),
-            Measured(lacks="no run"),
-        )
+        nothing = Cell({"dataset": BASELINES[panel.base]["dataset"]}, [])
+        yield _line(claim, panel, nothing, (), Measured(lacks="no run"))
         return
     columns = group_columns(groups)
     for group in sorted(groups, key=lambda group: bool(_unlike_paper(panel, group))):
@@ -225,7 +220,7 @@ def _by_the_best_epoch(group: Cell) -> Cell:
 
 
 def _unlike_paper(panel: Panel, group: Cell) -> str:
-    """In what a setting is neither protocol's: `cycles 2 (the paper: 100)`."""
+    """The settings of a group that neither protocol has: `cycles 2 (the paper: 100)`."""
     neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
     expected = neutral | BASELINES[panel.base] | dict(panel.fixed)
     own = {name for fields in PROTOCOLS[panel.base].values() for name in fields} | {
@@ -236,7 +231,7 @@ def _unlike_paper(panel: Panel, group: Cell) -> str:
     if group.settings.get("protocol") == "mixed":
         wrong.append("protocol mixed")
     for name, value in group.settings.items():
-        wanted = setting({name: setting_cell(name, expected[name])}, name) if name in expected else value
-        if name not in own and name != "protocol" and value != wanted:
-            wrong.append(f"{name} {shown(name, value)} (the paper: {shown(name, wanted)})")
+        paper = setting({name: setting_cell(name, expected[name])}, name) if name in expected else value
+        if name not in own and name != "protocol" and value != paper:
+            wrong.append(f"{name} {shown(name, value)} (the paper: {shown(name, paper)})")
     return "; ".join(wrong)

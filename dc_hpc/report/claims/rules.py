@@ -1,4 +1,4 @@
-"""How a claim is measured and judged: one statistic, its interval, the window that the claim puts it in."""
+"""Measures and judges a claim: one statistic, its interval, and the window in which the claim says that it lies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dc_hpc.report.panels.comparisons import pairs
 from dc_hpc.report.panels.grouping import Cell, order, setting
 from dc_hpc.report.statistics import (
     FEWEST,
@@ -43,8 +42,9 @@ def below(bound: float) -> Window:
 
 
 class Measured(NamedTuple):
-    """A statistic of n runs (of n seeds, where a seed is a block) with its 95 % interval; or why there is
-    none.
+    """A statistic of n runs (or n seeds, where a seed is a block) with its 95 % interval.
+
+    lacks: why there is no statistic; empty where there is one.
     """
 
     value: float | None = None
@@ -62,9 +62,11 @@ class Judged:
 
 
 def judge(measured: Measured, window: Window) -> Judged:
-    """supported: the whole interval lies in the window. contradicted: none of it does. undecided: it crosses
-    an end of
-    the window, or n is too small for one. not run: there is nothing to measure."""
+    """The verdict on a statistic.
+
+    supported: the whole interval lies in the window. contradicted: none of it does. undecided: it crosses an end of the
+    window, or n is too small for an interval. not run: there is nothing to measure.
+    """
     if measured.lacks:
         return Judged("not run", measured.lacks)
     if measured.n < FEWEST or measured.interval is None:
@@ -82,7 +84,7 @@ Measure = Callable[[Cell], Measured]
 
 def relation(group: Cell) -> Measured:
     """Spearman's rho of IA and accuracy over runs."""
-    found = pairs(group)
+    found = group.pairs()
     if not found:
         return Measured(lacks="no run with IA and accuracy")
     ia, accuracy = [x for _, x, _ in found], [y for _, _, y in found]

@@ -1,17 +1,15 @@
-"""A distribution for each value of an axis: accuracies (Figure 4, Table A.2) and alignments (Figures B.1,
-B.2)."""
+"""Draws a distribution for each value of an axis: accuracies (Figure 4, Table A.2) and IA (Figures B.1, B.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dc_hpc.report.figures.style import AXIS_NAMES, GREY, PALETTE, RED, canvas, drawable, name_of, wrapped
-from dc_hpc.report.panels.comparisons import axis_groups
-from dc_hpc.report.panels.grouping import Cell, Row, group_columns, order, shown
-from dc_hpc.report.panels.paper import Panel
+from dc_hpc.report.figures.style import AXIS_NAMES, GREY, PALETTE, RED, canvas, drawable, name_of, set_ticks, wrapped
+from dc_hpc.report.panels.grouping import Cell, group_columns, order, shown
+from dc_hpc.report.panels.panel import Comparison, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +19,9 @@ _BINS = 20
 _BOX_FROM = 5  # of fewer runs a box hides more than it shows
 
 
-def boxes(panel: Panel, rows: Sequence[Row]) -> Figure | None:
+def boxes(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
     """Accuracy over the values of the axis (Figure 4): every run a dot; a box from five runs on."""
-    groups = drawable(axis_groups(panel, rows, "accuracy"), "accuracy")
+    groups = drawable(comparisons, "accuracy")
     if not groups:
         return None
     figure, axes = canvas(len(groups), share_y=True)
@@ -74,16 +72,16 @@ def _strip(ax: Axes, place: float, values: list[float], colour: str) -> None:
 
 
 def _ticks(ax: Axes, name: str, cells: Sequence[Cell]) -> None:
-    words = [f"{shown(name, cell.settings[name])}\nn={len(cell.values('accuracy'))}" for cell in cells]
-    ax.set_xticks(range(len(cells)), words)
+    labels = [f"{shown(name, cell.settings[name])}\nn={len(cell.values('accuracy'))}" for cell in cells]
+    ax.set_xticks(range(len(cells)), labels)
     ax.set_xlim(-0.6, len(cells) - 0.4)
     ax.grid(False, axis="x")
     ax.set_xlabel(AXIS_NAMES.get(name, name))
 
 
-def histograms(panel: Panel, rows: Sequence[Row]) -> Figure | None:
+def histograms(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
     """Distributions of IA (Figures B.1, B.2): a row a setting, a column a value, the median in red."""
-    groups = drawable(axis_groups(panel, rows, "ia"), "ia")
+    groups = drawable(comparisons, "ia")
     if not groups:
         return None
     name = panel.axis[0]
@@ -109,23 +107,23 @@ def histograms(panel: Panel, rows: Sequence[Row]) -> Figure | None:
 
 
 def histogram(ax: Axes, cell: Cell, every: Sequence[float]) -> None:
-    """The IA of a cell, its median in red, chance where it is near. every: what the bins are to hold."""
+    """The IA of a cell, its median in red, chance where it is near. every: the numbers that the bins must hold."""
     values = list(cell.values("ia").values())
     chance = list(cell.values("ia_chance").values())
     spread = max(every) - min(every)
-    bins = np.linspace(min(every), max(every), _BINS + 1) if spread > 0 else 1
+    bins: Any = np.linspace(min(every), max(every), _BINS + 1) if spread > 0 else 1
     ax.hist(values, bins=bins, color=PALETTE[5], edgecolor="white", linewidth=0.5)
     middle = float(np.median(values))
     ax.axvline(middle, color=RED, linewidth=1.8)
-    words = f"median {middle:.3f}, n = {len(values)}"
+    title = f"median {middle:.3f}, n = {len(values)}"
     if chance:
         level = float(np.median(chance))
-        words += f" (chance {level:.3f})"
+        title += f" (chance {level:.3f})"
         if level > min(every) - spread:  # further away it would only squeeze the distribution
             ax.axvline(level, color=GREY, linewidth=1.2, linestyle=":")
-    ax.yaxis.get_major_locator().set_params(integer=True)
-    ax.xaxis.get_major_locator().set_params(nbins=5)
+    set_ticks(ax.yaxis, integer=True)
+    set_ticks(ax.xaxis, nbins=5)
     ax.grid(False, axis="x")
     ax.set_xlabel("IA (NMI)")
     ax.set_ylabel("runs")
-    ax.set_title(words)
+    ax.set_title(title)

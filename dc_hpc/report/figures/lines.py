@@ -1,4 +1,4 @@
-"""Lines: accuracy over halting positions (Figure 5, Table A.1) and over layers; agreement over the cycles."""
+"""Draws lines: accuracy over halting positions (Figure 5, Table A.1) and over layers; agreement over the cycles."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from dc_hpc.report.figures.style import (
     canvas,
     drawable,
     parted,
+    set_ticks,
     wrapped,
 )
-from dc_hpc.report.panels.comparisons import TRAINING, axis_groups, layer_cells, layers_of
-from dc_hpc.report.panels.grouping import Cell, Row, order, shown
-from dc_hpc.report.panels.matching import select_runs, setting_groups
-from dc_hpc.report.panels.paper import Panel
+from dc_hpc.report.panels.grouping import Cell, order, shown
+from dc_hpc.report.panels.panel import Comparison, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def halting(panel: Panel, rows: Sequence[Row]) -> Figure | None:
-    """Accuracy against the cycle after which clustering halts (Figure 5), `never` at the right end; leaked
-    apart.
+def halting(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
+    """Accuracy against the cycle after which clustering halts (Figure 5), `never` at the right end.
+
+    Runs with leaked labels are a dashed line of their own.
     """
-    groups = drawable(axis_groups(panel, rows, "accuracy"), "accuracy")
+    groups = drawable(comparisons, "accuracy")
     if not groups:
         return None
     halts = sorted(
@@ -48,8 +48,8 @@ def halting(panel: Panel, rows: Sequence[Row]) -> Figure | None:
         for leaked in (False, True):
             series = [cell for cell in cells if (cell.settings.get("resume_leak") is not None) == leaked]
             plain = "clean" if len(panel.axis) > 1 else "ours" if panel.paper else ""
-            words = [name, "labels leaked" if leaked else plain]
-            _line(ax, halts, series, index, ", ".join(word for word in words if word), leaked)
+            parts = [name, "labels leaked" if leaked else plain]
+            _line(ax, halts, series, index, ", ".join(part for part in parts if part), leaked)
     for halt, printed in panel.paper.items():
         if halt in halts:
             ax.plot(halts.index(halt), printed, "x", color=RED, markersize=8, markeredgewidth=2, zorder=5)
@@ -84,39 +84,39 @@ def _line(ax: Axes, halts: list[Any], series: Sequence[Cell], index: int, name: 
         linestyle="--" if leaked else "-",
         marker=MARKERS[index % len(MARKERS)],
         markersize=6,
-        label=", ".join(word for word in (name, n) if word),
+        label=", ".join(part for part in (name, n) if part),
     )
     for place in places:
         if len(found[place]) > 1:
             ax.scatter([place] * len(found[place]), found[place], s=14, color=colour, alpha=0.5, linewidth=0)
 
 
-def layers(panel: Panel, rows: Sequence[Row]) -> Figure | None:
-    """Accuracy by probed layer: the random floor, what clustering adds, the supervised ceiling."""
-    cells = [cell for cell in layer_cells(panel, rows) if any(cell.values(f"accuracy_{x}") for x in layers_of([cell]))]
-    cells = cells[: 2 * MOST_GROUPS]
-    names = layers_of(cells)
-    if not names:
+def layer_profiles(cells: Sequence[Cell], layers: Sequence[str], training: tuple[str, str, str]) -> Figure | None:
+    """Accuracy by probed layer: the random floor, what clustering adds, the supervised ceiling.
+
+    training: the cells' values of the setting `training` for a random, a clustered and a supervised net.
+    """
+    if not layers:
         return None
     figure, axes = canvas(1, width=6.2, height=4.2)
     title, own = parted(cells, skip=("training", "cycles"))
-    looks = {TRAINING[0]: (GREY, ":"), TRAINING[1]: (None, "-"), TRAINING[2]: ("#222222", "--")}
+    looks = dict(zip(training, ((GREY, ":"), (None, "-"), ("#222222", "--"))))
     for index, (cell, name) in enumerate(zip(cells, own)):
         colour, dashes = looks[cell.settings["training"]]
         found = {
             place: list(values.values())
-            for place, layer in enumerate(names)
+            for place, layer in enumerate(layers)
             if (values := cell.values(f"accuracy_{layer}"))
         }
         counts = sorted({len(values) for values in found.values()})
-        words = [
+        parts = [
             cell.settings["training"],
             f"{cell.settings['cycles']} cycles",
             name,
             f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
         ]
-        _profile(axes[0][0], found, colour or PALETTE[index % len(PALETTE)], dashes, index, words)
-    axes[0][0].set_xticks(range(len(names)), names)
+        _profile(axes[0][0], found, colour or PALETTE[index % len(PALETTE)], dashes, index, parts)
+    axes[0][0].set_xticks(range(len(layers)), layers)
     axes[0][0].set_xlabel("probed layer")
     axes[0][0].set_ylabel("accuracy (%)")
     axes[0][0].set_title(title)
@@ -124,7 +124,7 @@ def layers(panel: Panel, rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _profile(ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, index: int, words: list[str]) -> None:
+def _profile(ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, index: int, parts: list[str]) -> None:
     ax.plot(
         list(found),
         [float(np.median(values)) for values in found.values()],
@@ -133,15 +133,14 @@ def _profile(ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, 
         linewidth=1.8,
         marker=MARKERS[index % len(MARKERS)],
         markersize=6,
-        label=", ".join(word for word in words if word),
+        label=", ".join(part for part in parts if part),
     )
     for place, values in found.items():
         ax.scatter([place] * len(values), values, s=12, color=colour, alpha=0.45, linewidth=0)
 
 
-def curves(panel: Panel, rows: Sequence[Row], cycles: pd.DataFrame) -> Figure | None:
+def curves(panel: Panel, groups: Sequence[Cell], cycles: pd.DataFrame) -> Figure | None:
     """Section 3.2's two agreements over the cycles: median of the runs, band between their quartiles."""
-    groups = setting_groups(panel, select_runs(panel, rows), "accuracy")
     found = []
     for group in groups:
         runs = {row["run_id"] for row in group.rows if row["state"] == "done"}
@@ -154,9 +153,9 @@ def curves(panel: Panel, rows: Sequence[Row], cycles: pd.DataFrame) -> Figure | 
     figure, axes = canvas(2, width=5, height=3.9)
     title, own = parted([group for group, _ in found], also=panel.fixed)
     for index, ((_, table), name) in enumerate(zip(found, own)):
-        words = ", ".join(word for word in (name, f"n = {table['run_id'].nunique()}") if word)
-        _band(axes[0][0], table, "nmi_true", PALETTE[index], words)
-        _band(axes[0][1], table, "nmi_prev", PALETTE[index], words)
+        legend = ", ".join(part for part in (name, f"n = {table['run_id'].nunique()}") if part)
+        _band(axes[0][0], table, "nmi_true", PALETTE[index], legend)
+        _band(axes[0][1], table, "nmi_prev", PALETTE[index], legend)
         chance = table.groupby("cycle")["nmi_true_chance"].median()
         axes[0][0].plot(
             chance.index.to_numpy(int),
@@ -170,14 +169,14 @@ def curves(panel: Panel, rows: Sequence[Row], cycles: pd.DataFrame) -> Figure | 
     for ax in axes[0]:
         ax.set_xlabel("cycle")
         ax.set_ylabel("NMI")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        set_ticks(ax.xaxis, integer=True)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center")
     return figure
 
 
 def _band(ax: Axes, table: pd.DataFrame, name: str, colour: str, label: str) -> None:
     known = table[table[name].notna()]
-    quartiles = known.groupby("cycle")[name].quantile([0.25, 0.5, 0.75]).unstack()
+    quartiles = known.groupby("cycle")[name].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     if quartiles.empty:
         return
     x = quartiles.index.to_numpy(int)

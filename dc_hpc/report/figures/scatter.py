@@ -1,17 +1,16 @@
-"""Initial Alignment against accuracy: Figures 3, 6, A.1 and B.3."""
+"""Draws Initial Alignment against accuracy: Figures 3, 6, A.1 and B.3."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dc_hpc.report.figures.distributions import histogram
-from dc_hpc.report.figures.style import MARKERS, MOST_GROUPS, PALETTE, canvas, name_of, wrapped
-from dc_hpc.report.panels.comparisons import both_cells, pairs, relation_cells
-from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
-from dc_hpc.report.panels.paper import Panel
+from dc_hpc.report.figures.style import MARKERS, MOST_GROUPS, PALETTE, canvas, name_of, set_ticks, wrapped
+from dc_hpc.report.panels.grouping import Cell, group_columns, shown
+from dc_hpc.report.panels.panel import Panel
 from dc_hpc.report.statistics import FEWEST, describe, regression, spearman, spearman_interval
 
 if TYPE_CHECKING:
@@ -19,17 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def relation(panel: Panel, rows: Sequence[Row]) -> Figure | None:
-    """IA against accuracy with the regression line; beside it, where IA was sampled, how it is distributed.
+def relation(settings: Sequence[tuple[Cell, Cell]]) -> Figure | None:
+    """IA against accuracy with the regression line; beside it, where IA was sampled, the distribution of IA.
 
-    Figure A.1 has both. Settings without a run that has an accuracy show their distribution alone.
+    settings: of each setting the runs with an accuracy, and all runs with the same IA. Figure A.1 has both. Settings
+    without a run that has an accuracy show their distribution alone.
     """
-    known = [(group, every) for group, every in relation_cells(panel, rows) if every.values("ia")]
-    paired = [(group, every) for group, every in known if pairs(group)]
+    known = [(group, every) for group, every in settings if every.values("ia")]
+    paired = [(group, every) for group, every in known if group.pairs()]
     found = (paired or known)[:MOST_GROUPS]
     if not found:
         return None
-    sampled = not paired or any(len(every.values("ia")) >= 2 * len(pairs(group)) for group, every in found)
+    sampled = not paired or any(len(every.values("ia")) >= 2 * len(group.pairs()) for group, every in found)
     figure, axes = canvas(sampled + bool(paired), len(found))
     columns = group_columns([group if group.rows else every for group, every in found])
     for (group, every), row in zip(found, axes):
@@ -38,7 +38,7 @@ def relation(panel: Panel, rows: Sequence[Row]) -> Figure | None:
             histogram(row[0], every, list(every.values("ia").values()))
             row[0].set_title(f"{wrapped(name)}\n{row[0].get_title(loc='left')}")
         if paired:
-            _scatter(row[-1], pairs(group), "" if sampled else name)
+            _scatter(row[-1], group.pairs(), "" if sampled else name)
     return figure
 
 
@@ -50,21 +50,25 @@ def _scatter(axes: Axes, found: list[tuple[int, float, float]], title: str) -> N
         ends = np.array([min(ia), max(ia)])
         axes.plot(ends, line[0] * ends + line[1], color=PALETTE[1], linewidth=1.6)
     rho, interval = spearman(ia, accuracy), spearman_interval(ia, accuracy)
-    words = f"n = {len(found)}"
+    result = f"n = {len(found)}"
     if rho is not None:
-        words = f"Spearman's rho {rho:.2f}" + (f" ({interval.low:.2f} to {interval.high:.2f})" if interval else "")
-        words += f", n = {len(found)}"
-    axes.set_title(wrapped(", ".join(part for part in (title, words) if part)))
+        ends_of_rho = f" ({interval.low:.2f} to {interval.high:.2f})" if interval else ""
+        result = f"Spearman's rho {rho:.2f}{ends_of_rho}, {result}"
+    axes.set_title(wrapped(", ".join(part for part in (title, result) if part)))
     axes.set_xlabel("IA (NMI)")
     axes.set_ylabel("accuracy (%)")
     axes.margins(0.08)
-    axes.xaxis.get_major_locator().set_params(nbins=6)
+    set_ticks(axes.xaxis, nbins=6)
 
 
-def both(panel: Panel, rows: Sequence[Row]) -> Figure | None:
-    """Median IA against accuracy, a value of the axis each (Figures 6 and B.3); bars are quartiles."""
-    found = [(acc, ia) for acc, ia in both_cells(panel, rows) if acc.values("accuracy") and ia.values("ia")]
-    name, groups = panel.axis[0], {}
+def both(panel: Panel, pairs: Sequence[tuple[Cell, Cell]]) -> Figure | None:
+    """Median IA against accuracy, a cross for each value of the axis (Figures 6 and B.3); bars are quartiles.
+
+    pairs: (accuracy cell, IA cell) of each value of the axis and each setting.
+    """
+    found = [(acc, ia) for acc, ia in pairs if acc.values("accuracy") and ia.values("ia")]
+    name = panel.axis[0]
+    groups: dict[tuple[tuple[str, Any], ...], list[tuple[Cell, Cell]]] = {}
     for acc, ia in found:
         key = tuple((field, value) for field, value in acc.settings.items() if field != name)
         groups.setdefault(key, []).append((acc, ia))

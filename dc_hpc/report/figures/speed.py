@@ -1,12 +1,15 @@
-"""The figures of a benchmark: each stage against its peers and its limit, and how time and memory grow.
+"""Draws the figures of a benchmark: each stage against its peers and its limit, and how time and memory grow.
 
-They take the plain rows that `bench --json` writes.
+The figures take the plain rows that `bench --json` writes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dc_hpc.report.figures.style import GREY, MARKERS, PALETTE, canvas, wrapped
 
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
 _NAMES = {"n": "images or points n", "k": "clusters k", "runs": "runs of one task"}
 
 
-def speed(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
-    """How many times as fast as each peer (left), and which share of what the machine can do (right); a line for
-    each stage and peer, a marker for each network. facts: lines that say on what machine.
+def speed(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Figure:
+    """How many times as fast as each peer (left), and which share of what the machine can do (right).
+
+    A line for each stage and peer, a marker for each network. environment: lines that say on what machine.
     """
     pairs = list(dict.fromkeys((row["name"], row["peer"]) for row in rows))
     networks = list(dict.fromkeys(row["network"] for row in rows))
@@ -27,9 +31,9 @@ def speed(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
     places = {pair: len(pairs) - 1 - index for index, pair in enumerate(pairs)}
     for index, network in enumerate(networks):
         mine = [row for row in rows if row["network"] == network]
-        _dots(axes[0][0], mine, "ratio", places, index, network, apart=len(networks))
+        _dots(axes[0][0], mine, "ratio", places, index, network, of=len(networks))
         shares = list({row["name"]: row for row in reversed(mine)}.values())
-        _dots(axes[0][1], shares, "share", _first_of(places), index, network, apart=len(networks))
+        _dots(axes[0][1], shares, "share", _first_of(places), index, network, of=len(networks))
     names = [name if peer is None else f"{name}  vs {peer}" for name, peer in pairs]
     axes[0][0].set_yticks(list(places.values()), names)
     _against_peers(axes[0][0])
@@ -38,12 +42,12 @@ def speed(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
     axes[0][1].set_xlim(-2, 102)
     if len(networks) > 1:
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(networks))
-    figure.supxlabel("\n".join(wrapped(line, 150) for line in facts), fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped(line, 150) for line in environment), fontsize=7.5, color=GREY)
     return figure
 
 
 def _first_of(places: Mapping[tuple[str, str | None], int]) -> dict[tuple[str, str | None], int]:
-    """The share is the stage's own: it stands in the line of the stage's first peer, whoever that is."""
+    """The line of each stage's first peer: the share is the stage's own and is drawn there only."""
     first: dict[str, int] = {}
     for (name, _), place in places.items():
         first.setdefault(name, place)
@@ -58,11 +62,11 @@ def _dots(
     index: int,
     network: str,
     *,
-    apart: int,
+    of: int,
 ) -> None:
     found = [row for row in rows if row[value] is not None]
     scale = 100 if value == "share" else 1
-    lift = 0.5 * ((apart - 1) / 2 - index) / max(apart, 1)
+    lift = 0.5 * ((of - 1) / 2 - index) / max(of, 1)
     ax.plot(
         [scale * row[value] for row in found],
         [places[row["name"], row["peer"]] + lift for row in found],
@@ -90,10 +94,11 @@ def _against_peers(ax: Axes) -> None:
     ax.set_title("How many times as fast as its peer each stage is ...")
 
 
-def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
+def growth(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Figure:
     """Time (above) and memory (below) of each stage against n, k and the runs of a task, both axes logarithmic.
 
-    rows: of `bench --growth --json`. The legend gives the exponent of time and, in brackets, that of the work.
+    rows: of `bench --scaling --json`. environment: lines that say on what machine. The legend has the exponent of the
+    time and, in brackets, that of the work.
     """
     variables = list(dict.fromkeys(row["variable"] for row in rows))
     stages = list(dict.fromkeys(row["name"] for row in rows))
@@ -125,7 +130,7 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
             title_fontsize=8.5,
             alignment="left",
         )
-    figure.supxlabel("\n".join(wrapped(line, 160) for line in facts), fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped(line, 160) for line in environment), fontsize=7.5, color=GREY)
     return figure
 
 
@@ -142,16 +147,12 @@ def _look(index: int) -> dict[str, Any]:
 
 def _with_exponents(row: Mapping[str, Any]) -> str:
     if row["exponent"] is None:
-        return row["name"]
+        return str(row["name"])
     return f"{row['name']} {row['exponent']:.2f} ({round(row['work_exponent'], 2) + 0.0:.2f})"
 
 
 def _whole_decades(ax: Axes, values: Sequence[int]) -> None:
-    """Both axes logarithmic: ticks at the sizes that were measured, and the other axis from one power of ten to
-    another, however little a stage grows.
-    """
-    import math
-
+    """Make both axes logarithmic, with ticks at the measured sizes and the other axis between whole powers of ten."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     ax.set(xscale="log", yscale="log")
@@ -160,6 +161,6 @@ def _whole_decades(ax: Axes, values: Sequence[int]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    drawn = [float(value) for line in ax.lines for value in line.get_ydata()]
+    drawn = [float(value) for line in ax.lines for value in np.asarray(line.get_ydata())]
     if drawn:
         ax.set_ylim(10 ** math.floor(math.log10(min(drawn))), 10 ** math.ceil(math.log10(max(drawn) * 1.01)))

@@ -1,4 +1,4 @@
-"""How all figures look, and their bytes. Drawing happens in memory; the caller writes."""
+"""Sets the look of all figures and gives their bytes. Drawing happens in memory; the caller writes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import io
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dc_hpc.report.panels.grouping import Cell, group_columns, label, varying_settings
-from dc_hpc.report.panels.paper import TITLES
+from dc_hpc.report.panels.grouping import Cell, dataset_title, group_columns, label, varying_settings
+from dc_hpc.report.panels.panel import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; black is kept for text.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C7A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RED, GREY = "#C62828", "#7A7A7A"
-# Ten classes need ten colours: Paul Tol's muted ones, dark and light in turn.
+# Ten classes need ten colours: Paul Tol's muted ones, dark and light alternately.
 CLASSES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255", "#BBBBBB")
 # More settings than this are in the table only.
 MOST_GROUPS = 6
@@ -29,7 +30,7 @@ AXIS_NAMES = {
     "halt_cycle": "clustering halted after cycle",
 }
 
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": 10.5, "axes.titlesize": 10, "axes.titlelocation": "left",
     "axes.labelsize": 10.5, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
     "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "axes.axisbelow": True,
@@ -40,12 +41,13 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib as this report draws, whatever a person's own settings are."""
+    """Set matplotlib as this report draws, whatever a person's own settings are."""
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        settings: Any = matplotlib.rcParams  # its keys are typed as literals
+        settings.update(_STYLE)
         yield
 
 
@@ -76,16 +78,21 @@ def figure_bytes(figure: Figure, forms: Sequence[str] = ("png", "pdf")) -> dict[
     return made
 
 
-def drawable(groups: list[tuple[Cell, list[Cell]]], value: str) -> list[tuple[Cell, list[Cell]]]:
-    """The groups that have a number, the largest first where there are too many to draw."""
-    found = [(group, cells) for group, cells in groups if group.values(value)]
-    kept = sorted(found, key=lambda pair: -len(pair[0].rows))[:MOST_GROUPS]
-    return [pair for pair in found if pair in kept]
+def drawable(comparisons: Sequence[Comparison], value: str) -> list[Comparison]:
+    """The comparisons that have a number; where there are too many to draw, those with the most runs."""
+    found = [comparison for comparison in comparisons if comparison.group.values(value)]
+    kept = sorted(found, key=lambda comparison: -_runs_of(comparison.group))[:MOST_GROUPS]
+    return [comparison for comparison in found if comparison in kept]
+
+
+def _runs_of(cell: Cell) -> int:
+    return sum(row["state"] != "absent" for row in cell.rows)
 
 
 def parted(groups: Sequence[Cell], skip: Sequence[str] = (), also: Iterable[str] = ()) -> tuple[str, list[str]]:
-    """What the groups share, for the title, and what each has of its own, for the legend. also: settings to
-    name in any case.
+    """The settings that the groups share, for the title, and those of each group, for the legend.
+
+    skip: settings that neither names. also: settings to name in any case.
     """
     columns = [name for name in dict.fromkeys((*group_columns(groups), *also)) if name not in skip]
     varying = varying_settings(groups, columns)
@@ -94,20 +101,19 @@ def parted(groups: Sequence[Cell], skip: Sequence[str] = (), also: Iterable[str]
     return title, [label(group.settings, names) for group, names in zip(groups, own)]
 
 
-def dataset_of(cell: Cell) -> str:
-    """The data set as people call it; a copy of one's own keeps its name."""
-    name = cell.settings["dataset"]
-    return TITLES.get(name, name)
-
-
 def name_of(cell: Cell, columns: Sequence[str]) -> str:
     """Data set and settings in one line."""
     rest = [name for name in columns if name != "dataset" and name in cell.settings]
-    return ", ".join(
-        part for part in (dataset_of(cell) if "dataset" in columns else "", label(cell.settings, rest)) if part
-    )
+    dataset = dataset_title(cell.settings["dataset"]) if "dataset" in columns else ""
+    return ", ".join(part for part in (dataset, label(cell.settings, rest)) if part)
+
+
+def set_ticks(axis: XAxis | YAxis, **settings: Any) -> None:
+    """Set the locator of an axis: nbins, integer. `Axes.locator_params` would change the limits of the axis, too."""
+    locator: Any = axis.get_major_locator()
+    locator.set_params(**settings)
 
 
 def wrapped(title: str, width: int = 58) -> str:
-    """A title folded to the width of its axes, in letters."""
+    """A title folded to the width of its axes, in characters."""
     return "\n".join(textwrap.wrap(title, width)) or title

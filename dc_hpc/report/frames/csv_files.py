@@ -1,4 +1,4 @@
-"""runs.csv and cycles.csv read back, exactly: the tables of `tables.py` without the run directories."""
+"""Reads runs.csv and cycles.csv back exactly: the frames of `runs.py` without the run directories."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -
     """Column -> its values, None where a cell is empty."""
     try:
         if not path.is_file() and path.exists():
-            raise OSError("not a regular file")  # a pipe would have us wait for ever
+            raise OSError("not a regular file")  # reading a pipe would wait for ever
         with open(path, encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -99,8 +99,7 @@ def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
         if kind == "unknown":
             numeric = all(text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts)
             kind = "float" if numeric else "text"
-        read = {"int": _int, "float": float, "text": str, "flag": {"True": True, "False": False}.__getitem__}[kind]
-        return [None if text == "" else read(text) for text in texts]
+        return [None if text == "" else _READERS[kind](text) for text in texts]
     except (ValueError, KeyError) as error:
         named, cell = short(name, 60), short(str(error), 100)
         raise InputError(
@@ -119,3 +118,11 @@ def _float(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "int": _int,
+    "float": float,
+    "text": str,
+    "flag": {"True": True, "False": False}.__getitem__,
+}

@@ -1,12 +1,12 @@
-"""Run directories -> one row a run and one row a cycle, as pandas frames; to CSV and back.
+"""Reads run directories into pandas frames, one row a run and one row a cycle, and writes them as CSV.
 
-    from dc_hpc.report.tables import load_runs
+    from dc_hpc.report.frames.runs import load_runs
     runs = load_runs(Path("outputs"))
     runs[runs.state == "done"].groupby("k").accuracy.median()
 
-A frame has one word for one thing: the names of RunConfig, of result.json and of metrics.csv. A list among
-the settings (`mean`, `std`, `probe`) is its items with a space between them. A missing value is a missing
-value (`pca` off, `halt_cycle` never, a run that is not done).
+The columns have the names of RunConfig, of result.json and of metrics.csv. A list among the settings (`mean`, `std`,
+`probe`) is its items with a space between them. `pca` off, `halt_cycle` never and the results of a run that is not done
+are missing values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _DAMAGE = (DamagedFile, OSError, ValueError, TypeError, LookupError, AttributeEr
 def load_runs(outputs: Path) -> pd.DataFrame:
     """One row a run directory, done or not, sorted by run_id.
 
-    Columns: run_id, state (one of store.STATES, or `damaged`), state_reason; every field of RunConfig; the
+    Columns: run_id, state (one of run_directory.STATES, or `damaged`), state_reason; every field of RunConfig; the
     numbers of result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and
     entropies in nats); attempts (their number), seconds (of all attempts, and by stage); device, host,
     commit, dirty, engine and threads of the last attempt. A directory that cannot be trusted has the state
@@ -66,11 +66,11 @@ def load_cycles(outputs: Path) -> pd.DataFrame:
 
 
 def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """load_runs and load_cycles in one pass over the directories."""
+    """The frames of load_runs and load_cycles in one pass over the directories."""
     directories = list(run_directory.run_directories(outputs))
     read = [_read(directory) for directory in directories]
     early = [place for place, (row, _) in enumerate(read) if row["state_reason"] == _NO_CONFIG]
-    if early:  # submit is making them, perhaps
+    if early:  # perhaps submit is making them now
         time.sleep(0.2)
         for place in early:
             read[place] = _read(directories[place])
@@ -84,9 +84,9 @@ def no_cycles() -> pd.DataFrame:
 
 def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows with the columns of `load_runs`, in their order; what a row lacks is missing."""
-    seen = dict.fromkeys(name for row in rows for name in row)
+    present = dict.fromkeys(name for row in rows for name in row)
     fixed = ("run_id", "state", "state_reason", *SETTINGS, *RESULTS)
-    extra = sorted(set(seen) - set(fixed) - set(ATTEMPTS) - {"trunk_sha256"})
+    extra = sorted(set(present) - set(fixed) - set(ATTEMPTS) - {"trunk_sha256"})
     columns = (*fixed, *extra, "trunk_sha256", *ATTEMPTS)
     return pd.DataFrame({name: column(name, [row.get(name) for row in rows]) for name in columns})
 
@@ -101,9 +101,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
-    """The exact text of a frame of runs: floats by repr, nothing for what is missing. `table_files` undoes
-    it.
-    """
+    """The exact text of a frame of runs: floats by repr, nothing for a missing value. `csv_files` reads it back."""
     return csv_text(runs.columns, zip(*(texts(runs[name]) for name in runs.columns)))
 
 
@@ -149,14 +147,14 @@ def _reason(error: BaseException, directory: Path) -> str:
 
 def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
     for name, value in result.items():
-        wanted = str if kind_of(name) == "text" else (int, float) if kind_of(name) != "unknown" else (int, float, str)
-        if value is not None and not isinstance(value, wanted):
+        types = {"text": (str,), "unknown": (int, float, str)}.get(kind_of(name), (int, float))
+        if value is not None and not isinstance(value, types):
             raise ValueError(f"result.json: {name} is {value!r}")
     return result
 
 
 def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, float]]:
-    """(stage, cycle, seconds) of every timed stage of all attempts; what has another shape is passed over."""
+    """(stage, cycle, seconds) of every timed stage of all attempts; an entry of another shape is skipped."""
     for attempt in attempts:
         for timed in attempt.get("seconds") or ():
             if isinstance(timed, dict) and isinstance(timed.get("seconds"), int | float):

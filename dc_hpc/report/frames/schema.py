@@ -1,4 +1,4 @@
-"""The columns of the report's frames: their names, what they hold, and their exact text."""
+"""Defines the columns of the report's frames: their names, what they hold, and their exact text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _DECLARED = {one.name: one for one in (*_OTHER_COLUMNS, *metrics.RESULTS, *metri
 
 
 def setting_cell(name: str, value: Any) -> Any:
-    """A setting of a RunConfig as it stands in a frame."""
+    """A setting of a RunConfig as a frame holds it."""
     if value is None or value == ():
         return None
     if isinstance(value, tuple | list):
@@ -78,19 +78,22 @@ def kind_in_cycles(name: str) -> str:
 
 def numeric(name: str, numbers: np.ndarray) -> pd.Series:
     """Floats (n,) of one metric as a typed series, NaN as missing."""
-    dtype = {"int": "Int64", "flag": "boolean"}.get(kind_in_cycles(name))
+    dtype: Any = {"int": "Int64", "flag": "boolean"}.get(kind_in_cycles(name))
     # Through a nullable float, so that NaN becomes a missing value and not a number.
     return pd.Series(numbers) if dtype is None else pd.Series(pd.array(numbers, dtype="Float64")).astype(dtype)
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV with \\n at the line ends; floats by repr, nothing for None."""
+    """CSV with \\n at the line ends; floats by repr, nothing for None.
+
+    Not pandas' to_csv, which gives the same bytes but for a lone carriage return: it writes that unquoted, so that
+    csv.reader ends a line there.
+    """
     lines = [",".join(_quoted(_text(value)) for value in row) for row in (list(columns), *rows)]
     return "\n".join([*lines, ""])
 
 
 def _quoted(text: str) -> str:
-    # csv.writer leaves a lone carriage return unquoted, and csv.reader then ends a line there.
     return '"' + text.replace('"', '""') + '"' if any(letter in text for letter in ',"\r\n') else text
 
 

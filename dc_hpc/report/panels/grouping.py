@@ -1,13 +1,13 @@
-"""Cells: one setting over its seeds. Runs that differ in anything but the seed are never pooled.
+"""Groups runs into cells: one setting over its seeds. Runs that differ in anything but the seed are never pooled.
 
-Rows are dictionaries (`tables.records`). A number that only the first clustering decides (`ia`, section
-4.1.1) has fewer settings than an accuracy: an IA-only run and a full run of the same net, data and k have the
-same one.
+A row is one run as a dictionary (`frames.runs.records`). Fewer settings decide an Initial Alignment (`ia`, section
+4.1.1) than an accuracy, because it is measured at the first clustering: an IA-only run and a full run of the same net,
+data and k have the same IA.
 """
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.data.catalog import DATASETS
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.statistics import describe
 
@@ -32,7 +33,7 @@ _WORDS_LAST = {"random": 0, "fixed": 1, "off": 2}
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one setting. `settings` holds the fields that were asked for."""
+    """The runs of one setting. `settings` holds the fields that the runs were grouped by."""
 
     settings: Row
     rows: list[Row] = field(repr=False)
@@ -49,6 +50,11 @@ class Cell:
         """The seeds that were asked for and have no such number, for whatever reason."""
         return sorted({row["seed"] for row in self.rows} - set(self.values(name)))
 
+    def pairs(self) -> list[tuple[int, float, float]]:
+        """(seed, IA, accuracy) of the runs that have both, by seed."""
+        alignments, accuracies = self.values("ia"), self.values("accuracy")
+        return [(seed, alignments[seed], accuracies[seed]) for seed in alignments if seed in accuracies]
+
 
 def fields_of(value: str) -> tuple[str, ...]:
     """The settings that decide a number."""
@@ -58,18 +64,14 @@ def fields_of(value: str) -> tuple[str, ...]:
 
 
 def setting(row: Row, name: str) -> Any:
-    """A setting as groups see it: of the probed layers the first, which gives `accuracy`; the others change
-    nothing.
-    """
+    """A setting as runs are grouped by it. Of the probed layers only the first counts: it gives `accuracy`."""
     value = row.get(name)
     return value.split()[0] if name == "probe" and value else value
 
 
 def split(rows: Iterable[Row], fields: Sequence[str]) -> list[Cell]:
-    """The rows by their settings, in the order of the settings; cells of nothing but absent runs are left
-    out.
-    """
-    groups: dict[tuple, list[Row]] = {}
+    """The rows by their settings, in the order of the settings. A cell with absent runs only is left out."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(setting(row, name) for name in fields), []).append(row)
     cells = [
@@ -100,8 +102,8 @@ def varying_settings(cells: Sequence[Cell], fields: Iterable[str]) -> list[str]:
     return [name for name in fields if len({cell.settings[name] for cell in cells if name in cell.settings}) > 1]
 
 
-def order(name: str, value: Any) -> tuple:
-    """A sorting key for a setting's values: numbers by size, never at the end, off before the numbers."""
+def order(name: str, value: Any) -> tuple[Any, ...]:
+    """The sorting key of a setting's value: numbers by size, `never` after them, `off` before them."""
     if value is None:
         return (2,) if _none_word(name) == "never" else (0,)
     if isinstance(value, str):
@@ -110,13 +112,13 @@ def order(name: str, value: Any) -> tuple:
 
 
 def shown(name: str, value: Any) -> str:
-    """A setting in the words of a grid."""
+    """A setting as a grid file writes it."""
     if value is None:
         return _none_word(name)
     if isinstance(value, bool):
         return "on" if value else "off"
     if name == "data_digest":
-        return value[:8]
+        return str(value)[:8]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -126,9 +128,14 @@ def _none_word(name: str) -> str:
 
 
 def label(settings: Row, columns: Iterable[str]) -> str:
-    """Settings in one line: `svhn, protocol code, sobel random, cycles 100`."""
-    words = {"dataset": "{}", "cycles": "{} cycles", "halt_cycle": "halted {}"}
-    return ", ".join(words.get(name, name + " {}").format(shown(name, settings[name])) for name in columns)
+    """Settings in one line: `svhn, protocol code, sobel random, 100 cycles`."""
+    patterns = {"dataset": "{}", "cycles": "{} cycles", "halt_cycle": "halted {}"}
+    return ", ".join(patterns.get(name, name + " {}").format(shown(name, settings[name])) for name in columns)
+
+
+def dataset_title(dataset: str) -> str:
+    """A data set as people call it. A copy of one's own keeps its name."""
+    return DATASETS[dataset].title if dataset in DATASETS else dataset
 
 
 def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence[str] = ()) -> pd.DataFrame:
@@ -153,18 +160,16 @@ def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence
 
 
 def median(values: Iterable[float]) -> float | None:
-    """The median; None of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else math.fsum(ordered[middle - 1 : middle + 1]) / 2
+    """The median, or None where there is no value."""
+    numbers = list(values)
+    return statistics.median(numbers) if numbers else None
 
 
 def _decided(cells: Sequence[Cell], columns: Sequence[str], name: str) -> bool:
-    seen: dict[tuple, Any] = {}
+    """Whether the settings in `columns` decide the setting `name` in all cells."""
+    values: dict[tuple[Any, ...], Any] = {}
     return all(
-        seen.setdefault(tuple(cell.settings.get(column) for column in columns), cell.settings[name])
+        values.setdefault(tuple(cell.settings.get(column) for column in columns), cell.settings[name])
         == cell.settings[name]
         for cell in cells
         if name in cell.settings

@@ -1,0 +1,74 @@
+"""The items of a table that describe one cell: its settings, a number over its seeds, and the missing seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from dc_hpc.report.panels.grouping import Cell, median, shown, varying_settings
+from dc_hpc.report.statistics import describe
+from dc_hpc.report.text_tables import Item, number, span
+
+POINT_DIGITS, SHARE_DIGITS = 2, 4  # decimals of an accuracy in percent, and of an NMI
+_EXACT = ("q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
+# What people read beside an IA, as heads of its median columns.
+ALIGNMENT_HEADS = {"ia_ami": "AMI", "ia_chance": "chance"}
+
+
+def visible_settings(cells: Sequence[Cell], columns: Sequence[str], axis: Sequence[str] = ()) -> list[str]:
+    """The settings that each line shows to people: those that vary, and the axis. The caption has the others."""
+    varying = varying_settings(cells, columns)
+    return [name for name in columns if name in axis or name in varying]
+
+
+def setting_items(cell: Cell, columns: Sequence[str], visible: Sequence[str]) -> list[Item]:
+    """The settings of a cell; people see the visible ones."""
+    items = []
+    for name in columns:
+        value = cell.settings.get(name)
+        text = shown(name, value) if name in cell.settings else ""
+        # Programs get the value as in a frame, but `never` and `off` as words: an empty cell could mean anything.
+        items.append(Item(name, text if value is None else value, name if name in visible else None, text))
+    return items
+
+
+def statistics_items(cell: Cell, value: str, prefix: str = "", few: bool = False) -> list[Item]:
+    """describe() of a number over the seeds. People see n, median, interval, quartiles and range, or a few of them."""
+    found = describe(list(cell.values(value).values()))
+    is_alignment = value.startswith("ia")
+    digits, head = (SHARE_DIGITS, "IA") if is_alignment else (POINT_DIGITS, "accuracy %")
+    range_head = "IA range" if prefix == "ia_" else "range"
+    n_head = "n of IA" if prefix == "ia_" else None if few else "n"
+    single = found["n"] < 2
+
+    def ends(head: str, low: str, high: str) -> Item:
+        return Item(None, head=head, text="" if single else span(found[low], found[high], digits))
+
+    return [
+        Item(f"{prefix}n", found["n"], n_head, str(found["n"])),
+        Item(f"{prefix}median", found["median"], head, number(found["median"], digits)),
+        *([] if few else [ends("95 % interval", "low", "high"), ends("quartiles", "q25", "q75")]),
+        ends(range_head, "min", "max"),
+        *(Item(f"{prefix}{name}", found[name]) for name in _EXACT),
+    ]
+
+
+def median_items(cell: Cell, heads: Mapping[str, str]) -> list[Item]:
+    """The medians over the seeds of some numbers between 0 and 1. heads: number -> its head."""
+    found = {name: median(cell.values(name).values()) for name in heads}
+    return [
+        Item(f"{name}_median", found[name], head, number(found[name], SHARE_DIGITS)) for name, head in heads.items()
+    ]
+
+
+def missing_items(cell: Cell, value: str) -> list[Item]:
+    """The seeds that were asked for and have no such number."""
+    seeds = cell.missing(value)
+    text = seeds_text(seeds, 3) if seeds else ""
+    return [Item("missing", " ".join(str(seed) for seed in seeds), "missing", text)]
+
+
+def seeds_text(seeds: Iterable[int], most: int = 8) -> str:
+    """`seed 4`, `seeds 1 2 3`, or the first few and how many more."""
+    ordered = list(seeds)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return f"seed{'s' * (len(ordered) > 1)} {' '.join(str(seed) for seed in ordered[:most])}{more}"

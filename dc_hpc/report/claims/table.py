@@ -1,0 +1,56 @@
+"""The table of the claims and their verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from dc_hpc.report.claims.catalog import count_verdicts
+from dc_hpc.report.frames.runs import records
+from dc_hpc.report.text_tables import Item, Table, number, span, table_of
+
+
+def claims_table(claims: pd.DataFrame) -> Table:
+    """The verdicts for people; claims.csv holds all columns."""
+    rows = []
+    for claim in records(claims):
+        rows.append(
+            [
+                *(Item(name, claim[name]) for name in claims.columns),
+                Item(None, head="verdict", text=claim["verdict"]),
+                Item(None, head="claim", text=claim["words"]),
+                Item(None, head="figure", text=claim["figure"]),
+                Item(None, head="runs", text=_which(claim)),
+                Item(None, head="found (95 % interval)", text=_measured(claim, "")),
+                Item(None, head="n", text=str(claim["n"])),
+                Item(None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"),
+                Item(
+                    None,
+                    head="why",
+                    text="; ".join(filter(None, (claim["reason"], _best_epoch(claim), claim["unlike_paper"]))),
+                ),
+            ]
+        )
+    return table_of("claims", f"The paper's claims: {count_verdicts(claims)}.", rows)
+
+
+def _which(claim: dict[str, Any]) -> str:
+    parts = (claim["dataset"], claim["protocol"], claim["sobel"] and f"sobel {claim['sobel']}")
+    return ", ".join(part for part in parts if part)
+
+
+def _best_epoch(claim: dict[str, Any]) -> str:
+    """What the probe's best epoch says, where that is another verdict."""
+    if claim["best_epoch"] in (None, claim["verdict"]):
+        return ""
+    return f"by the best epoch {claim['best_epoch']}: {_measured(claim, 'best_epoch_')}"
+
+
+def _measured(claim: dict[str, Any], prefix: str) -> str:
+    """A statistic and its interval, with as many digits as are worth reading."""
+    value, low, high = (claim[f"{prefix}{name}"] for name in ("value", "low", "high"))
+    if value is None:
+        return ""
+    digits = 2 if max(abs(value), abs(low or 0)) >= 1 or "rho" in claim["statistic"] else 3
+    return number(value, digits) + ("" if low is None else f" ({span(low, high, digits)})")

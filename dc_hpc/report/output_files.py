@@ -1,0 +1,76 @@
+"""Writes what `aggregate` leaves below the folder of outputs: tables, figures and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from dc_hpc.errors import InputError
+from dc_hpc.report.claims.table import claims_table
+from dc_hpc.report.figures.style import figure_bytes, style
+from dc_hpc.report.findings import Findings, PanelFindings
+from dc_hpc.report.frames.runs import cycles_csv, runs_csv
+from dc_hpc.report.page import page
+from dc_hpc.report.panels.panel import FigureSources
+from dc_hpc.report.run_tables import settings_table
+from dc_hpc.report.text_tables import csv_of, latex_of, markdown_of
+from dc_hpc.storage import atomic_files
+
+
+def write_tables(findings: Findings, outputs: Path) -> None:
+    """Write runs.csv, cycles.csv, and every table as CSV, Markdown and LaTeX."""
+    folder = outputs / "tables"
+    atomic_files.make_directory(folder)
+    atomic_files.write_text(folder / "runs.csv", runs_csv(findings.runs))
+    atomic_files.write_text(folder / "cycles.csv", cycles_csv(findings.cycles))
+    tables = [claims_table(findings.verdicts), settings_table(findings.rows)]
+    tables += [table for found in findings.panels for table in found.tables]
+    for table in tables:
+        for ending, text in (("csv", csv_of(table)), ("md", markdown_of(table)), ("tex", latex_of(table))):
+            atomic_files.write_text(folder / f"{table.name}.{ending}", text)
+
+
+def write_figures(findings: Findings, outputs: Path, *, data: Path, say: Callable[[str], None]) -> int:
+    """Draw and write the figure of each panel with a table; returns how many could not be drawn, and says which."""
+    folder = outputs / "figures"
+    atomic_files.make_directory(folder)
+    sources = FigureSources(findings.cycles, outputs, _labels(data, say))
+    drawn = [found for found in findings.panels if found.tables]
+    for found in drawn:
+        _draw(found, sources)
+        if found.error:
+            say(f"figure {found.panel.name} failed: {found.error}")
+        for ending, content in found.pictures.items():
+            atomic_files.replace_bytes(folder / f"{found.panel.name}.{ending}", content)
+    return sum(found.error != "" for found in drawn)
+
+
+def write_page(findings: Findings, outputs: Path) -> None:
+    """Write report.html."""
+    atomic_files.write_text(outputs / "report.html", page(findings, outputs=outputs))
+
+
+def _draw(found: PanelFindings, sources: FigureSources) -> None:
+    try:
+        with style():
+            figure = found.panel.figure(found.rows, sources)
+            found.pictures = figure_bytes(figure) if figure is not None else {}
+    except Exception as error:  # whatever goes wrong in one figure, the others and the page are still made
+        found.error = " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _labels(data: Path, say: Callable[[str], None]) -> Callable[[str], np.ndarray | None]:
+    """A function from the name of a data set to its training labels, None where it is not in the folder `data`."""
+
+    def labels_of(dataset: str) -> np.ndarray | None:
+        from dc_hpc.data.official import load  # torch, so only when there are features to show
+
+        try:
+            return load(dataset, data).train_labels.numpy()
+        except InputError as error:
+            say(f"no labels: {error}")
+            return None
+
+    return labels_of

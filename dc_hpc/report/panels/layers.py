@@ -1,0 +1,92 @@
+"""Accuracy by probed layer, between a random net (the floor) and a supervised one (the ceiling)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dc_hpc.config.baselines import BASELINES
+from dc_hpc.config.run_config import NET_SPECS
+from dc_hpc.report.cell_items import setting_items, statistics_items, visible_settings
+from dc_hpc.report.figures.lines import layer_profiles
+from dc_hpc.report.figures.style import MOST_GROUPS
+from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, split
+from dc_hpc.report.panels.matching import probed_rows
+from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.text_tables import Item, Table, table_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRAINING = ("random net", "clustered", "supervised")
+
+
+@dataclass(frozen=True)
+class LayersPanel(Panel):
+    """Accuracy by probed layer of random, clustered and supervised nets."""
+
+    def select(self, rows: Sequence[Row]) -> PanelRows:
+        """The probed runs, whatever trained them. A cell has the further setting `training`."""
+        probed = probed_rows(self, rows, free=("k", "labels"))
+        return PanelRows(accuracy=[Comparison(Cell({}, probed), self._cells(probed))])
+
+    def tables(self, rows: PanelRows) -> list[Table]:
+        """One table, a line for each net and layer."""
+        cells = rows.cells("accuracy")
+        columns = [name for name in group_columns(cells) if name not in ("training", "cycles")]
+        visible = visible_settings(cells, columns)
+        lines = []
+        for cell in cells:
+            training, cycles = cell.settings["training"], cell.settings["cycles"]
+            for layer in _layers_of(cells):
+                if cell.values(f"accuracy_{layer}"):
+                    lines.append(
+                        [
+                            *setting_items(cell, columns, visible),
+                            Item("training", training, "net", training),
+                            Item("cycles", cycles, "cycles", str(cycles)),
+                            Item("layer", layer, "layer", layer),
+                            *statistics_items(cell, f"accuracy_{layer}"),
+                        ]
+                    )
+        caption = self.caption("accuracy (%) by probed layer", cells, columns, "accuracy")
+        return [table_of(self.name, caption, lines)] if len(lines) > 1 else []  # one line compares nothing
+
+    def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
+        """A line for each net over the layers."""
+        cells = [
+            cell
+            for cell in rows.cells("accuracy")
+            if any(cell.values(f"accuracy_{layer}") for layer in _layers_of([cell]))
+        ][: 2 * MOST_GROUPS]
+        return layer_profiles(cells, _layers_of(cells), _TRAINING)
+
+    def compared(self, rows: PanelRows) -> list[Cell]:
+        """The probed runs by all their settings."""
+        return [cell for comparison in rows.accuracy for cell in split(comparison.group.rows, ACCURACY)]
+
+    def _cells(self, probed: Sequence[Row]) -> list[Cell]:
+        """Random, clustered and supervised nets by their settings; `k` counts only where something was clustered."""
+        k = self.fixed.get("k", BASELINES[self.base]["k"])
+        marked = []
+        for row in probed:
+            training = _TRAINING[2] if row["labels"] else _TRAINING[1] if row["cycles"] else _TRAINING[0]
+            if training != _TRAINING[1]:
+                marked.append(row | {"training": training, "k": None})
+            elif row["k"] == k:
+                marked.append(row | {"training": training})
+        fields = ("training", *(name for name in ACCURACY if name not in ("probe", "labels")))
+        return sorted(split(marked, fields), key=lambda cell: _TRAINING.index(cell.settings["training"]))
+
+
+def _layers_of(cells: Sequence[Cell]) -> list[str]:
+    """The layers at which any run of the cells was probed, in the order of the net."""
+    probed = {
+        name.removeprefix("accuracy_")
+        for cell in cells
+        for row in cell.rows
+        for name, value in row.items()
+        if name.startswith("accuracy_") and value is not None
+    }
+    return [layer for layer in NET_SPECS[cells[0].settings["net"]].layers if layer in probed] if cells else []

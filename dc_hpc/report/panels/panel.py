@@ -1,0 +1,116 @@
+"""The base of every kind of panel: which runs it has, and what it makes of them.
+
+A panel is one data set's part of a table or figure of the paper. A kind of panel is a class in a file of this folder;
+`paper.py` lists the panels of the paper.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dc_hpc.report.panels.grouping import Cell, Row, label, varying_settings
+from dc_hpc.report.text_tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Comparison(NamedTuple):
+    """The runs that may be compared with each other (`group`), and the cells that are compared, in order."""
+
+    group: Cell
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class PanelRows:
+    """The runs of one panel. `Panel.select` makes it once, for the table, the figure and the claims.
+
+    accuracy, alignment: the comparisons of the accuracy and of the Initial Alignment; empty where the panel shows no
+    such number.
+    """
+
+    accuracy: Sequence[Comparison] = ()
+    alignment: Sequence[Comparison] = ()
+
+    def comparisons(self, value: str) -> Sequence[Comparison]:
+        """The comparisons of one number: `ia` or `accuracy`."""
+        return self.alignment if value == "ia" else self.accuracy
+
+    def cells(self, value: str) -> list[Cell]:
+        """The compared cells of one number: `ia` or `accuracy`."""
+        return [cell for comparison in self.comparisons(value) for cell in comparison.cells]
+
+
+@dataclass(frozen=True)
+class FigureSources:
+    """What a figure may need beside the rows of its panel.
+
+    cycles: of `frames.runs.load_cycles`. outputs: the folder of the run directories. labels_of: name of a data set ->
+    true labels (n,) of its training images, or None where the data set is not on this machine.
+    """
+
+    cycles: pd.DataFrame
+    outputs: Path
+    labels_of: Callable[[str], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Panel(ABC):
+    """One data set's part of a table or figure.
+
+    base: the baseline that its runs follow; fixed: the settings that differ from it. says: what the paper says. axis:
+    the settings that vary. values: the values of the first axis that the paper shows; runs with other values are left
+    out where any of these was run; empty means all values. grids: the files of jobs/ that make the runs. paper: the
+    numbers that the paper prints, by the value of the first axis. title: `paper.entry` sets it.
+    """
+
+    name: str
+    base: str
+    says: str
+    axis: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    grids: tuple[str, ...] = ()
+    paper: Mapping[Any, float] = field(default_factory=dict)
+    title: str = ""
+
+    @abstractmethod
+    def select(self, rows: Sequence[Row]) -> PanelRows:
+        """The runs of the panel among all rows; those in the state `absent` count as missing seeds only."""
+
+    @abstractmethod
+    def tables(self, rows: PanelRows) -> list[Table]:
+        """The tables of the panel, the first under the panel's name. The report leaves out a table without rows."""
+
+    @abstractmethod
+    def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
+        """The figure of the panel, or None where there is nothing to draw. Call it within `figures.style.style()`."""
+
+    def compared(self, rows: PanelRows) -> list[Cell]:
+        """The cells whose runs are compared. The report warns where one mixes commits, backends or protocols."""
+        return [*rows.cells("ia"), *rows.cells("accuracy")]
+
+    def caption(
+        self, what: str, cells: Sequence[Cell], columns: Sequence[str], value: str, *, runs: str | None = None
+    ) -> str:
+        """Title, number, the settings that all cells share, and n, in one line. runs: what n counts."""
+        if not cells:
+            return self.title
+        varies = varying_settings(cells, columns)
+        named = dict.fromkeys((*columns, *self.fixed))
+        shared = [name for name in named if name in cells[0].settings and name not in (*varies, *self.axis)]
+        varying = [name for name in ("dataset", "protocol") if name in varies]
+        sets = ", ".join(dict.fromkeys(str(cell.settings[name]) for name in varying for cell in cells))
+        counts = [len(cell.values(value)) for cell in cells]
+        n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
+        n += f" {runs or ('run' if max(counts) == 1 else 'runs')} a line"
+        where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
+        return f"{self.title}: {what}. {where}; {n}."
