@@ -110,7 +110,7 @@ def test_another_clustering(tree):
 def test_another_loss(tree):
     touched, printed = follow("Another loss", tree)
     assert touched == {"dc_hpc/config/run_config.py", "dc_hpc/experiment/run.py"}
-    plain, smoothed = sorted((one["loss_last"] for one in results(tree).values()))
+    plain, smoothed = sorted(one["loss_last"] for one in results(tree).values())
     assert smoothed > plain and "2 of 2 runs done" in printed
 
 
