@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from dc_hpc.algorithm.backends.cpu import exact, kernels_of
-from dc_hpc.algorithm.clustering import Clusters
-from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, init_state, load_state, next_cycle, state_tensors
+from dc_hpc.algorithm.backends.cpu import kernels_of
+from dc_hpc.algorithm.backends.determinism import exact
+from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
+from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster
 from dc_hpc.algorithm.nets import NET_BUILDERS
 from dc_hpc.algorithm.probe import activations, linear_probe
+from dc_hpc.algorithm.randomness import key
+from dc_hpc.algorithm.schedule import Schedule
+from dc_hpc.algorithm.state import State, init_state, load_state, next_cycle, state_tensors
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
@@ -167,24 +172,31 @@ class _Attempt:
             return {}
         return {"trunk_sha256": feature_dumps.write_trunk(self.directory, _arrays(state.trunk.state_dict()))}
 
-    def _first(self, state: State, seen: ImageViews) -> dict[str, Any]:
-        """What is known of cycle 0 before it is computed: from this process, and from the IA run of this run."""
-        if state.phase != "fresh" or self.config.labels:
-            return {}
-        clusters = self._clusters_of_ia_run(seen)
-        if clusters is not None and 0 not in _dumped(self.config):
-            return {"first_clusters": clusters}
-        features = self.memory.first_features(self.config, state.trunk, seen)
-        return {"first_features": features, "first_clusters": clusters}
+    def _first(self, state: State, seen: ImageViews) -> Clustering | None:
+        """The clustering of cycle 0, from what this process and the IA run of this run have computed of it."""
+        c = self.config
+        if state.phase != "fresh" or c.labels:
+            return None
+        of_ia_run = self._clustering_of_ia_run(seen)
+        if of_ia_run is not None and 0 not in _dumped(c):
+            return of_ia_run
+        features = self.memory.first_features(c, state.trunk, seen)
+        if of_ia_run is not None:
+            return of_ia_run._replace(features=features)
+        return cluster_reduced(features, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
 
-    def _clusters_of_ia_run(self, seen: ImageViews) -> Clusters | None:
+    def _kmeans_options(self) -> dict[str, Any]:
+        c = self.config
+        return {"init": c.kmeans_init, "iterations": c.kmeans_iterations, "backend": self.execution.kmeans_backend}
+
+    def _clustering_of_ia_run(self, seen: ImageViews) -> Clustering | None:
         twin = reuse.ia_donor(self.config)
         found = feature_dumps.read_first_clustering(self.directory.with_name(twin)) if twin else None
         if found is None:
             return None
         run_directory.update_attempt(self.directory, self.number, {"first_clustering_from": twin})
         labels = torch.from_numpy(found[0].astype(np.int64)).to(seen.images.device)
-        return Clusters(labels, None, found[1], 0)
+        return Clustering(labels, None, found[1])
 
     def _give(self, cycle: Cycle, state: State) -> None:
         """Save into the directories of runs that halt soon and have not begun: so far they are this one."""
@@ -211,18 +223,17 @@ class _Attempt:
             state,
             seen,
             k=c.k,
-            cycles=c.cycles,
-            batch_size=c.batch_size,
             seed=c.seed,
-            pca=c.pca,
-            halt_cycle=1 if c.labels else c.halt_cycle,
-            reassign=c.reassign,
-            epochs_per_cycle=c.epochs_per_cycle,
-            last_cycle=c.last_cycle,
-            kmeans_init=c.kmeans_init,
-            kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.kmeans_backend,
-            **self._first(state, seen),
+            schedule=Schedule(
+                cycles=c.cycles,
+                halt_cycle=1 if c.labels else c.halt_cycle,
+                reassign=c.reassign,
+                epochs_per_cycle=c.epochs_per_cycle,
+                last_cycle=c.last_cycle,
+            ),
+            batch_size=c.batch_size,
+            cluster=partial(cluster_by_kmeans, pca=c.pca, **self._kmeans_options()),
+            first_clustering=self._first(state, seen),
         )
         self._let_truth_in(state, truth)
         for cycle in phases:

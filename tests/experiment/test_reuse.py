@@ -36,8 +36,8 @@ def alone(tmp_path, digits_root):
 
 
 def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_root, alone, monkeypatch):
-    passes, true_forward = [], memory_room.forward
-    monkeypatch.setattr(memory_room, "forward", lambda *args: passes.append(1) or true_forward(*args))
+    passes, true_forward = [], memory_room.extract_features
+    monkeypatch.setattr(memory_room, "extract_features", lambda *args: passes.append(1) or true_forward(*args))
     decomposed, true_components = [], memory_room.principal_components
     monkeypatch.setattr(memory_room, "principal_components", lambda one: decomposed.append(1) or true_components(one))
     points = [
@@ -99,10 +99,10 @@ def test_a_full_run_begins_with_the_clustering_of_its_ia_run(tmp_path, digits_ro
     assert reuse.ia_donor(run_directory.read_config(full)) == ia.name
     run(ia, Execution(str(digits_root)))
     assert len(list(ia.glob("first-*.safetensors"))) == 1 and not (ia / "trunk.safetensors").exists()
-    from dc_hpc.algorithm import deepcluster
+    from dc_hpc.algorithm import clustering
 
-    calls, true_kmeans = [], deepcluster.kmeans
-    monkeypatch.setattr(deepcluster, "kmeans", lambda *args, **named: calls.append(1) or true_kmeans(*args, **named))
+    calls, true_kmeans = [], clustering.kmeans
+    monkeypatch.setattr(clustering, "kmeans", lambda *args, **named: calls.append(1) or true_kmeans(*args, **named))
     run(full, Execution(str(digits_root)))
     assert len(calls) == 2  # of three cycles
     assert run_directory.attempts(full)[-1]["first_clustering_from"] == ia.name
