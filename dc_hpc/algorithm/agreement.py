@@ -1,7 +1,7 @@
 """How far two labellings of the same images agree (section 3.2), and how healthy a clustering is.
 
 NMI is the paper's measure. It has a floor that grows with the number of clusters, so its value under random
-labels (`chance`) and the adjusted measure (AMI) stand beside it.
+labels (`chance`) and the adjusted measure (AMI) are computed with it.
 """
 
 from __future__ import annotations
