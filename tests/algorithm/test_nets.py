@@ -100,12 +100,12 @@ def test_the_specs_that_grids_are_checked_with_are_those_of_the_nets(name):
 def test_one_entry_of_the_catalogue_is_a_net(monkeypatch, batch_norm):
     """Odd sizes, a padded convolution, one fully connected layer and dropout, none of which the paper's nets mix."""
     convolutions = (Conv(5, 3, stride=2, padding=1, pool=MaxPool(3, 2)), Conv(7, 2))
-    monkeypatch.setitem(NET_SPECS, "tiny", NetSpec(2, 31, convolutions, widths=(9,), dropout=0.2))
+    monkeypatch.setitem(NET_SPECS, "tiny", NetSpec(2, 33, convolutions, widths=(9,), dropout=0.2))
     trunk = build_net("tiny", batch_norm=batch_norm)
-    found = shapes(trunk, torch.zeros(3, 2, 31, 31))
+    found = shapes(trunk, torch.zeros(3, 2, 33, 33))
     names = [name for name in NET_SPECS["tiny"].layers if batch_norm or not name.startswith("bn")]
     assert [name for name in found if name not in ("flatten", "dropout1")] == names
-    assert found["pool1"] == (5, 7, 7) and found["flatten"] == (7 * 6 * 6,) == (NET_SPECS["tiny"].flattened,)
+    assert found["pool1"] == (5, 8, 8) and found["flatten"] == (7 * 7 * 7,) == (NET_SPECS["tiny"].flattened,)
     assert found["fc1"] == (9,) and trunk.dropout1.p == 0.2
     with pytest.raises(ValueError, match="sobel 'fixed' needs three colours and tiny reads 2"):
         build_net("tiny", sobel="fixed")
