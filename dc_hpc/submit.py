@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
-from dc_hpc.config.run_config import NET_SPECS, RunConfig
+from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.device import check_device

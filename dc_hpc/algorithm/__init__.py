@@ -1,13 +1,32 @@
-"""DeepCluster and how it is measured: pure computation on tensors, usable without the rest of the package."""
+"""DeepCluster and how it is measured: pure computation on tensors, usable without the rest of the package.
 
-from dc_hpc.algorithm.agreement import agreement, cluster_health, label_entropy
-from dc_hpc.algorithm.clustering import kmeans, reduce_features
-from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, extract_features, init_state
-from dc_hpc.algorithm.nets import alexnet, alexnet_small, lenet5
-from dc_hpc.algorithm.probe import activations, linear_probe
-from dc_hpc.algorithm.views import ImageViews, Views
+The names below are loaded at their first use, so that `dc_hpc.algorithm.net_specs` and `dc_hpc.algorithm.agreement`
+can be imported without torch.
+"""
 
-__all__ = [
-    "Cycle", "ImageViews", "State", "Views", "activations", "agreement", "alexnet", "alexnet_small", "cluster_health",
-    "deep_cluster", "extract_features", "init_state", "kmeans", "label_entropy", "lenet5", "linear_probe", "reduce_features",
-]  # fmt: skip
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    "agreement": ("cluster_health", "label_entropy"),
+    "clustering": ("Clustering", "cluster_by_kmeans", "reduce_features"),
+    "deepcluster": ("Cycle", "deep_cluster", "extract_features"),
+    "nets": ("alexnet", "alexnet_small", "lenet5"),
+    "probe": ("activations", "linear_probe"),
+    "schedule": ("Schedule",),
+    "state": ("State", "init_state"),
+    "views": ("ImageViews", "Views"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

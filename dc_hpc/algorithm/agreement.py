@@ -1,15 +1,16 @@
 """How far two labellings of the same images agree (section 3.2), and how healthy a clustering is.
 
 NMI is the paper's measure. It has a floor that grows with the number of clusters, so its value under random
-labels (`chance`) and the adjusted measure (AMI) stand beside it.
+labels (`chance`) and the adjusted measure (AMI) are computed with it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 # The tails left out of the expected mutual information have a probability below exp(-60) = 1e-26 each.
 TAIL = 60.0
 PIECE = 1 << 14  # terms of the expected mutual information at a time, few enough for a core's cache
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Labels = Union[npt.NDArray[Any], "Tensor"]
 
 
 class Agreement(NamedTuple):
@@ -40,7 +45,7 @@ class ClusterHealth(NamedTuple):
     largest: int
 
 
-def agreement(a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Agreement:
+def agreement(a: Labels, b: Labels) -> Agreement:
     """NMI, AMI and the chance level of NMI of two labellings (section 3.2; arithmetic mean of the entropies).
 
     a, b: (n,) integers >= 0, numpy or torch, n >= 1. Symmetric, and blind to the names of the clusters. The
@@ -63,29 +68,7 @@ def agreement(a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Agreement:
     )
 
 
-def nmi(a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> float:
-    """The `nmi` of `agreement` alone, for a third of its time. Arguments and errors as there."""
-    a, b = _pair(a, b)
-    information, entropy = _information(
-        len(a), _mean_log(_sizes(a)), _mean_log(_sizes(b)), _mean_log(_sizes_together(a, b))
-    )
-    return float(min(information / entropy, 1.0)) if entropy > _rounding(len(a)) else 1.0
-
-
-def nmi_on_device(a: Tensor, b: Tensor) -> Tensor:
-    """The `nmi` of two labellings where they are, a float64 scalar there: a GPU does not wait for the host.
-
-    a, b: (n,) int64 >= 0, torch, on one device, n >= 1, and (max a + 1) (max b + 1) < 2**63; unchecked, since
-    to look at a value is to wait for it. The same value as `nmi` up to rounding, 1e-13.
-    """
-    n = len(a)
-    entropies = [math.log(n) - _mean_log_on_device(labels) for labels in (a, b, a * (b.max() + 1) + b)]
-    information, entropy = entropies[0] + entropies[1] - entropies[2], (entropies[0] + entropies[1]) / 2
-    share = (information.where(information > _rounding(n), 0.0) / entropy).clamp(max=1)
-    return share.where(entropy > _rounding(n), 1.0)
-
-
-def cluster_health(pseudo_labels: np.ndarray | Tensor, k: int) -> ClusterHealth:
+def cluster_health(pseudo_labels: Labels, k: int) -> ClusterHealth:
     """Empty clusters among k, and the sizes of the others.
 
     pseudo_labels: (n,) integers in 0..k-1, n >= 1.
@@ -99,7 +82,7 @@ def cluster_health(pseudo_labels: np.ndarray | Tensor, k: int) -> ClusterHealth:
     return ClusterHealth(k - len(filled), int(filled.min()), float(np.median(filled)), int(filled.max()))
 
 
-def label_entropy(pseudo_labels: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> float:
+def label_entropy(pseudo_labels: Labels, labels: Labels) -> float:
     """Mean over the non-empty clusters, each counted once, of the entropy (nats) of the true labels inside.
 
     pseudo_labels, labels: (n,) integers >= 0, n >= 1. 0: every cluster is pure; log(classes): none knows
@@ -113,7 +96,7 @@ def label_entropy(pseudo_labels: np.ndarray | Tensor, labels: np.ndarray | Tenso
     return float(-(share * np.log(share)).sum() / np.count_nonzero(sizes)) + 0.0  # + 0.0: pure clusters give 0, not -0
 
 
-def _checked(labels: np.ndarray | Tensor, name: str) -> np.ndarray:
+def _checked(labels: Labels, name: str) -> Ints:
     """The labels as a numpy array (n,) int64."""
     if hasattr(labels, "cpu"):  # a torch tensor; numpy need not know torch
         labels = labels.cpu()
@@ -127,9 +110,7 @@ def _checked(labels: np.ndarray | Tensor, name: str) -> np.ndarray:
     return labels.astype(np.int64, copy=False)
 
 
-def _pair(
-    a: np.ndarray | Tensor, b: np.ndarray | Tensor, name_a: str = "a", name_b: str = "b"
-) -> tuple[np.ndarray, np.ndarray]:
+def _pair(a: Labels, b: Labels, name_a: str = "a", name_b: str = "b") -> tuple[Ints, Ints]:
     """Two labellings of the same images, int64 (n,), with names small enough to count in a table."""
     a, b = _checked(a, name_a), _checked(b, name_b)
     if len(a) != len(b):
@@ -137,45 +118,37 @@ def _pair(
     return _counted_names(a), _counted_names(b)
 
 
-def _counted_names(labels: np.ndarray) -> np.ndarray:
+def _counted_names(labels: Ints) -> Ints:
     if labels.max() > 8 * len(labels) + 10_000:  # names too far apart
         return np.unique(labels, return_inverse=True)[1]
     return labels
 
 
-def _sizes(labels: np.ndarray) -> np.ndarray:
+def _sizes(labels: Ints) -> Ints:
     """Images per cluster, over those that have any, in the order of their names."""
     sizes = np.bincount(labels)
     return sizes[sizes > 0]
 
 
-def _sizes_together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _sizes_together(a: Ints, b: Ints) -> Ints:
     """The cells of the contingency table, (m,): counted where the table is short, else the non-zero ones by one
     sort, in half the bytes where they suffice; never the whole table of thousands by thousands."""
     classes = int(b.max()) + 1
     cells = (int(a.max()) + 1) * classes
     if 4 * cells <= len(a):
         return np.bincount(a * classes + b)
-    kind = np.int32 if cells < 2**31 else np.int64
+    kind: type[np.signedinteger[Any]] = np.int32 if cells < 2**31 else np.int64
     together = np.sort(a.astype(kind) * kind(classes) + b.astype(kind))
     starts = np.flatnonzero(together[1:] != together[:-1]) + 1
     return np.diff(starts, prepend=0, append=len(a))
 
 
-def _mean_log(sizes: np.ndarray) -> float:
+def _mean_log(sizes: Ints) -> float:
     """The mean over the images of the log of the size of their own cluster; every DIFFERENT size takes one log."""
     times = np.bincount(sizes)
     times[0] = 0  # no image is in an empty cluster, and there is no log of 0
     size = np.flatnonzero(times)
     return math.fsum(times[size] * size * np.log(size)) / int(sizes.sum())
-
-
-def _mean_log_on_device(labels: Tensor) -> Tensor:
-    import torch
-
-    labels = labels.sort().values
-    sizes = torch.searchsorted(labels, labels, right=True) - torch.searchsorted(labels, labels)
-    return sizes.double().log().mean()
 
 
 def _information(n: int, log_a: float, log_b: float, log_both: float) -> tuple[float, float]:
@@ -193,7 +166,7 @@ def _rounding(n: int) -> float:
     return 16 * 2.0**-52 * math.log(n)
 
 
-def _expected_information(sizes_a: np.ndarray, sizes_b: np.ndarray) -> float:
+def _expected_information(sizes_a: Ints, sizes_b: Ints) -> float:
     """Mutual information to expect when one of two labellings with these cluster sizes is shuffled, in nats.
 
     The sum runs over all pairs of clusters and over the images two clusters may share, which is
@@ -215,7 +188,7 @@ def _expected_information(sizes_a: np.ndarray, sizes_b: np.ndarray) -> float:
     return expected
 
 
-def _expected_of(size: np.ndarray, other: np.ndarray, least: np.ndarray, most: np.ndarray, n: int) -> np.ndarray:
+def _expected_of(size: Ints, other: Ints, least: Ints, most: Ints, n: int) -> Floats:
     """What each pair of one cluster of `size` images and one of `other` adds to the expected information.
 
     One flat array holds, for each pair, the likely numbers of shared images in rising order. Their probabilities
@@ -236,7 +209,7 @@ def _expected_of(size: np.ndarray, other: np.ndarray, least: np.ndarray, most: n
     return np.add.reduceat(terms, starts) / np.add.reduceat(weight, starts)
 
 
-def _likely(size: np.ndarray, others: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _likely(size: Ints, others: Ints, n: int) -> tuple[Ints, Ints]:
     """The fewest and the most shared images worth a term.
 
     Bernstein's inequality, which sampling without replacement obeys too:

@@ -2,19 +2,57 @@
 
 A trunk is a flat `nn.Sequential` whose children carry the names that the paper and the probe use (`conv2`, `relu5`),
 and whose output is that of its last Linear layer, before any ReLU: the features that are clustered (section 3.1).
+`net_specs.py` says what each net consists of.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.algorithm.randomness import torch_generator
 
 SOBEL = ("off", "fixed", "random")
+
+
+def build_net(name: str, *, batch_norm: bool = True, sobel: str | None = None) -> nn.Sequential:
+    """The trunk of NET_SPECS[name], not yet initialised.
+
+    batch_norm: whether each convolution is followed by one, as conv -> batch norm -> ReLU. sobel: one of SOBEL, the
+    filter in front; None is "fixed" for a net that reads colour, as in the paper, else "off". Raises ValueError: a
+    Sobel filter in front of a net that does not read three colours.
+    """
+    spec = NET_SPECS[name]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = spec.channels
+    if _sobel_of(name, sobel) != "off":
+        layers["sobel"] = Sobel(frozen_kernels=sobel != "random")
+        channels = 2
+    for number, conv in enumerate(spec.convolutions, 1):
+        layers[f"conv{number}"] = nn.Conv2d(
+            channels, conv.filters, conv.kernel, stride=conv.stride, padding=conv.padding
+        )
+        if batch_norm:
+            layers[f"bn{number}"] = nn.BatchNorm2d(conv.filters)
+        layers[f"relu{number}"] = nn.ReLU()
+        if conv.pool:
+            layers[f"pool{number}"] = nn.MaxPool2d(conv.pool.kernel, stride=conv.pool.stride)
+        channels = conv.filters
+    layers["flatten"] = nn.Flatten()
+    values = spec.flattened
+    for number, width in enumerate(spec.widths, 1):
+        if spec.dropout:
+            layers[f"dropout{number}"] = nn.Dropout(spec.dropout)
+        layers[f"fc{number}"] = nn.Linear(values, width)
+        if number < len(spec.widths):
+            layers[f"fc{number}_relu"] = nn.ReLU()
+        values = width
+    return nn.Sequential(layers)
 
 
 def lenet5(*, batch_norm: bool = True, sobel: str = "off") -> nn.Sequential:
@@ -22,18 +60,7 @@ def lenet5(*, batch_norm: bool = True, sobel: str = "off") -> nn.Sequential:
 
     Every convolution is conv -> batch norm -> ReLU. A Sobel filter needs colour, so only `sobel="off"` is allowed.
     """
-    if sobel != "off":
-        raise ValueError(f"sobel {sobel!r} needs three colours and lenet5 reads one; allowed: off")
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    _convolution(layers, 1, nn.Conv2d(1, 6, 5), batch_norm)
-    layers["pool1"] = nn.MaxPool2d(2)
-    _convolution(layers, 2, nn.Conv2d(6, 16, 5), batch_norm)
-    layers["pool2"] = nn.MaxPool2d(2)
-    layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(400, 120)
-    layers["fc1_relu"] = nn.ReLU()
-    layers["fc2"] = nn.Linear(120, 84)
-    return nn.Sequential(layers)
+    return build_net("lenet5", batch_norm=batch_norm, sobel=sobel)
 
 
 def alexnet_small(*, batch_norm: bool = True, sobel: str = "fixed") -> nn.Sequential:
@@ -42,17 +69,7 @@ def alexnet_small(*, batch_norm: bool = True, sobel: str = "fixed") -> nn.Sequen
     Five convolutions with 48, 126, 192, 192 and 128 filters, without padding; every pooling window moves by one.
     `relu5`, which the paper probes, has 128 x 2 x 2 = 512 values.
     """
-    layers = _sobel_first(sobel)
-    _convolution(layers, 1, nn.Conv2d(_channels_after(sobel), 48, 8, stride=3), batch_norm)
-    layers["pool1"] = nn.MaxPool2d(2, stride=1)
-    _convolution(layers, 2, nn.Conv2d(48, 126, 2), batch_norm)
-    layers["pool2"] = nn.MaxPool2d(2, stride=1)
-    _convolution(layers, 3, nn.Conv2d(126, 192, 3), batch_norm)
-    _convolution(layers, 4, nn.Conv2d(192, 192, 2), batch_norm)
-    _convolution(layers, 5, nn.Conv2d(192, 128, 2), batch_norm)
-    layers["pool5"] = nn.MaxPool2d(2, stride=1)
-    _classifier(layers, 128, 1024)
-    return nn.Sequential(layers)
+    return build_net("alexnet_small", batch_norm=batch_norm, sobel=sobel)
 
 
 def alexnet(*, batch_norm: bool = True, sobel: str = "fixed") -> nn.Sequential:
@@ -60,20 +77,10 @@ def alexnet(*, batch_norm: bool = True, sobel: str = "fixed") -> nn.Sequential:
 
     `relu5` is 256 x 13 x 13; the probe of appendix A averages it down to 9,216 values.
     """
-    layers = _sobel_first(sobel)
-    _convolution(layers, 1, nn.Conv2d(_channels_after(sobel), 64, 11, stride=4, padding=2), batch_norm)
-    layers["pool1"] = nn.MaxPool2d(3, stride=2)
-    _convolution(layers, 2, nn.Conv2d(64, 192, 5, padding=2), batch_norm)
-    layers["pool2"] = nn.MaxPool2d(3, stride=2)
-    _convolution(layers, 3, nn.Conv2d(192, 384, 3, padding=1), batch_norm)
-    _convolution(layers, 4, nn.Conv2d(384, 256, 3, padding=1), batch_norm)
-    _convolution(layers, 5, nn.Conv2d(256, 256, 3, padding=1), batch_norm)
-    layers["pool5"] = nn.MaxPool2d(3, stride=2)
-    _classifier(layers, 9216, 2048)
-    return nn.Sequential(layers)
+    return build_net("alexnet", batch_norm=batch_norm, sobel=sobel)
 
 
-NET_BUILDERS = {"lenet5": lenet5, "alexnet_small": alexnet_small, "alexnet": alexnet}
+NET_BUILDERS = {name: partial(build_net, name) for name in NET_SPECS}
 
 
 class Sobel(nn.Sequential):
@@ -92,8 +99,8 @@ class Sobel(nn.Sequential):
         with torch.no_grad():
             grey.weight.fill_(1 / 3)
             edges.weight.copy_(torch.stack([horizontal, horizontal.T]).unsqueeze(1))
-            grey.bias.zero_()
-            edges.bias.zero_()
+            bias_of(grey).zero_()
+            bias_of(edges).zero_()
         self.requires_grad_(False)
 
 
@@ -133,9 +140,10 @@ def feature_dimension(trunk: nn.Sequential) -> int:
     return [layer for layer in trunk if isinstance(layer, nn.Linear)][-1].out_features
 
 
-def parameter_count(trunk: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for p in trunk.parameters() if p.requires_grad)
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """The bias of a convolution; all convolutions of this package have one."""
+    assert layer.bias is not None
+    return layer.bias
 
 
 @torch.no_grad()
@@ -145,7 +153,7 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
             height, width = layer.kernel_size
             deviation = math.sqrt(2 / (height * width * layer.out_channels))
             _normal(layer.weight, deviation, generator)
-            layer.bias.zero_()
+            bias_of(layer).zero_()
         elif isinstance(layer, nn.Linear):
             _normal(layer.weight, 0.01, generator)
             layer.bias.zero_()
@@ -157,29 +165,15 @@ def _normal(weight: Tensor, deviation: float, generator: torch.Generator) -> Non
     weight.copy_(torch.empty(weight.shape).normal_(0, deviation, generator=generator))
 
 
-def _convolution(layers: OrderedDict[str, nn.Module], number: int, conv: nn.Conv2d, batch_norm: bool) -> None:
-    layers[f"conv{number}"] = conv
-    if batch_norm:
-        layers[f"bn{number}"] = nn.BatchNorm2d(conv.out_channels)
-    layers[f"relu{number}"] = nn.ReLU()
-
-
-def _classifier(layers: OrderedDict[str, nn.Module], inputs: int, width: int) -> None:
-    layers["flatten"] = nn.Flatten()
-    layers["dropout1"] = nn.Dropout(0.5)
-    layers["fc1"] = nn.Linear(inputs, width)
-    layers["fc1_relu"] = nn.ReLU()
-    layers["dropout2"] = nn.Dropout(0.5)
-    layers["fc2"] = nn.Linear(width, width)
-
-
-def _sobel_first(sobel: str) -> OrderedDict[str, nn.Module]:
+def _sobel_of(name: str, sobel: str | None) -> str:
+    """The Sobel filter of a net: the one asked for, else the paper's."""
+    channels = NET_SPECS[name].channels
+    if sobel is None:
+        return "fixed" if channels == 3 else "off"
+    if sobel != "off" and channels != 3:
+        raise ValueError(
+            f"sobel {sobel!r} needs three colours and {name} reads {'one' if channels == 1 else channels}; allowed: off"
+        )
     if sobel not in SOBEL:
         raise ValueError(f"sobel {sobel!r} is not one of {', '.join(SOBEL)}")
-    if sobel == "off":
-        return OrderedDict()
-    return OrderedDict(sobel=Sobel(frozen_kernels=sobel == "fixed"))
-
-
-def _channels_after(sobel: str) -> int:
-    return 3 if sobel == "off" else 2
+    return sobel

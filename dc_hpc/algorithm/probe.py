@@ -1,7 +1,7 @@
 """The linear probe of section 3.2: a linear classifier on the frozen trunk, trained on the true labels.
 
 The trunk does not change while the probe learns, so its activations are computed once; that changes no bit of the
-result. This is the only room of the algorithm that sees labels, and it runs after the algorithm.
+result. This is the only module of the algorithm that sees labels, and it runs after the algorithm.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, linear
 
-from dc_hpc.algorithm.backends.cpu import evaluated_at_once, evaluation
+from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import undrawn_linear
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
@@ -42,7 +43,7 @@ class Probe:
 @torch.no_grad()
 def activations(
     trunk: nn.Sequential,
-    seen: ImageViews,
+    images: ImageViews,
     layers: Sequence[str],
     *,
     mirrored: bool = False,
@@ -59,15 +60,17 @@ def activations(
             raise ValueError(f"layer {layer!r} is not in the net; its layers are {', '.join(names)}")
     if not layers:
         return {}
+
+    def batch(rows: slice) -> Tensor:
+        return images.clustering(rows).flip(-1) if mirrored else images.clustering(rows)
+
     found: dict[str, Tensor] = {}
-    evaluate, at_once = evaluation(trunk, layers), evaluated_at_once(trunk)
-    for start in range(0, len(seen), at_once):
-        batch = seen.clustering(slice(start, start + at_once))
-        for name, value in evaluate(batch.flip(-1) if mirrored else batch).items():
+    for rows, values in evaluate_in_batches(trunk, layers, batch, len(images)):
+        for name, value in values.items():
             pooled = avg_pool2d(value, average_pool) if average_pool and value.dim() == 4 else value
-            rows = pooled.flatten(1)
+            flat = pooled.flatten(1)
             # one large block filled in place: collecting parts would hold everything twice
-            found.setdefault(name, rows.new_empty(len(seen), rows.shape[1]))[start : start + len(rows)] = rows
+            found.setdefault(name, flat.new_empty(len(images), flat.shape[1]))[rows] = flat
     return found
 
 
@@ -100,7 +103,7 @@ def linear_probe(
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(train))).to(train.device)
         total = 0.0
-        for indices in order.split(batch_size):
+        for indices in torch.split(order, batch_size):
             optimizer.lr = lr / math.sqrt(1 + lr * weight_decay * step)
             rows = indices if train_mirrored is None else _some_mirrored(indices, len(train), rng)
             # index_select: a third faster than values[rows] on one core
@@ -117,7 +120,7 @@ def linear_probe(
 def _step(classifier: nn.Linear, optimizer: SGD, batch: Tensor, labels: Tensor) -> float:
     loss = cross_entropy(classifier(batch), labels)
     optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
     return loss.item()
 
@@ -139,7 +142,8 @@ def _some_mirrored(indices: Tensor, images: int, rng: np.random.Generator) -> Te
 
 
 @torch.no_grad()
-def _correct(classifier: nn.Linear, test: Tensor, labels: Tensor) -> np.ndarray:
+def _correct(classifier: nn.Linear, test: Tensor, labels: Tensor) -> npt.NDArray[np.float64]:
     """float64 (n,): 1 where the classifier is right."""
     predicted = linear(test, classifier.weight, classifier.bias).argmax(1)
-    return (predicted == labels).double().cpu().numpy()
+    correct: npt.NDArray[np.float64] = (predicted == labels).double().cpu().numpy()
+    return correct

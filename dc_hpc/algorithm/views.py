@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -23,7 +24,7 @@ from torch.nn.functional import interpolate
 TRAINING_VIEWS = ("none", "flip", "box_per_batch", "box_per_image_flip")
 
 # Clustering views are the same in every cycle, so they are built once, unless they are larger than this.
-_KEPT_BYTES = 2 * 2**30
+_CACHED_BYTES = 2 * 2**30
 _RESIZED_AT_ONCE = 1024
 _PIL_ONE = 2.0**22
 
@@ -71,11 +72,16 @@ class ImageViews:
         self._std = torch.tensor(views.std, device=images.device).view(shape)
         # a tensor: by a number CUDA divides as it likes, which is to multiply by the rounded inverse
         self._white = torch.tensor(255.0, device=images.device)
-        seen_bytes = len(images) * images.shape[1] * views.crop**2
-        self._kept = _in_blocks(self._resize_and_crop, images) if seen_bytes <= _KEPT_BYTES else None
+        cropped_bytes = len(images) * images.shape[1] * views.crop**2
+        self._cropped = _in_blocks(self._resize_and_crop, images) if cropped_bytes <= _CACHED_BYTES else None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and so their views."""
+        return self.images.device
 
     def clustering(self, indices: slice | Tensor) -> Tensor:
         """Resized, cut from the centre, normalised."""
@@ -90,11 +96,11 @@ class ImageViews:
         batch = self.images[indices].float().div_(self._white)
         if self.views.training == "box_per_batch":
             return self._normalise(self._cut(batch, rng))
-        cut = torch.cat([self._cut(image, rng) for image in batch.split(1)])
+        cut = torch.cat([self._cut(image, rng) for image in torch.split(batch, 1)])
         return mirror(self._normalise(cut), rng)
 
     def _centre(self, indices: slice | Tensor) -> Tensor:
-        return self._resize_and_crop(self.images[indices]) if self._kept is None else self._kept[indices]
+        return self._resize_and_crop(self.images[indices]) if self._cropped is None else self._cropped[indices]
 
     def _resize_and_crop(self, images: Tensor) -> Tensor:
         """PIL's two passes, along rows and then along columns, each rounded to uint8; only what the crop keeps."""
@@ -145,7 +151,7 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def pil_bilinear(length: int, resized: int) -> np.ndarray:
+def pil_bilinear(length: int, resized: int) -> npt.NDArray[np.float64]:
     """The weights of PIL's bilinear resize along one axis: float64 (resized, length), whole numbers in units of 2^-22.
 
     PIL computes in fixed point, so whole numbers in float64 give its very bits, on every device. torch's resize of
@@ -159,7 +165,8 @@ def pil_bilinear(length: int, resized: int) -> np.ndarray:
     last = np.minimum((centres + reach + 0.5).astype(int), length)[:, None]
     weights = np.maximum(1 - np.abs((pixels - centres[:, None] + 0.5) / reach), 0)
     weights = np.where((pixels >= first) & (pixels < last), weights, 0)
-    return np.floor(weights / weights.sum(1, keepdims=True) * _PIL_ONE + 0.5)
+    whole: npt.NDArray[np.float64] = np.floor(weights / weights.sum(1, keepdims=True) * _PIL_ONE + 0.5)
+    return whole
 
 
 @cache
@@ -178,4 +185,4 @@ def _rounded(sums: Tensor) -> Tensor:
 
 def _in_blocks(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """The resized images before the crop are twice the result: never hold them all."""
-    return torch.cat([transform(block) for block in images.split(_RESIZED_AT_ONCE)])
+    return torch.cat([transform(block) for block in torch.split(images, _RESIZED_AT_ONCE)])

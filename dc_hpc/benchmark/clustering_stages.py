@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dc_hpc.algorithm.agreement import agreement
-from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
+from dc_hpc.algorithm.clustering import reduce_features
+from dc_hpc.algorithm.kmeans.lloyd import KMeansResult, kmeans
 from dc_hpc.benchmark import flop_counts, peers
 from dc_hpc.benchmark.sizes import Setting
 from dc_hpc.benchmark.timing import Invalid, Peer, Stage
@@ -83,7 +84,7 @@ def _kmeans(setting: Setting, engine: str, device: str, others: tuple[str, ...])
     check_still_moving(on_device, first_there, iterations)
 
     def ours() -> np.ndarray:
-        found = kmeans(on_device, k=k, seed=SEED, iterations=iterations, engine=engine, centroids=first_there)
+        found = kmeans(on_device, k=k, seed=SEED, iterations=iterations, backend=engine, centroids=first_there)
         return found.labels.cpu().numpy()
 
     known = {
@@ -178,7 +179,7 @@ def _up_to_signs(ours: Tensor, peer: np.ndarray) -> float:
     return float(np.abs(np.abs(ours.cpu().numpy()) - np.abs(peer)).mean() * np.sqrt(peer.shape[1]))
 
 
-def _inertia_apart(ours: Clusters, peer: np.ndarray, points: np.ndarray) -> float:
+def _inertia_apart(ours: KMeansResult, peer: np.ndarray, points: np.ndarray) -> float:
     """How far the sums of squared distances to the nearest centroid are apart, relative.
 
     The draws are the same, but among thousands of candidates rounding decides one somewhere, and all that follow then

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dc_hpc.algorithm.deepcluster import state_tensors
+from dc_hpc.algorithm.state import state_tensors
 from dc_hpc.benchmark import peers
 from dc_hpc.benchmark.image_stages import NetworkFixture
 from dc_hpc.benchmark.sizes import Setting

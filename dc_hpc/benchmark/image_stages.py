@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dc_hpc.algorithm.deepcluster import State, balanced_order, deep_cluster, extract_features, init_state
+from dc_hpc.algorithm.deepcluster import balanced_order, deep_cluster, extract_features
 from dc_hpc.algorithm.nets import NET_BUILDERS, new_head
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.randomness import key, numpy_generator
+from dc_hpc.algorithm.schedule import Schedule
+from dc_hpc.algorithm.state import State, init_state
 from dc_hpc.algorithm.views import ImageViews, Views
 from dc_hpc.benchmark import flop_counts, peers
 from dc_hpc.benchmark.plain_nets import plain_net
@@ -158,7 +160,7 @@ def train(room: NetworkFixture) -> Stage:
     labels = room.labels.cpu().numpy()
 
     def ours() -> float:
-        phases = deep_cluster(room.state, room.seen, k=room.k, cycles=1, batch_size=batch_size, seed=SEED)
+        phases = deep_cluster(room.state, room.seen, k=room.k, seed=SEED, schedule=Schedule(1), batch_size=batch_size)
         return next(phases).loss
 
     def peer() -> float:

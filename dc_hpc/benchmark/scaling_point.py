@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dc_hpc.algorithm.backends.cpu import exact
+from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.constants import GROWTH_IMAGES
 from dc_hpc.benchmark.image_stages import NetworkFixture

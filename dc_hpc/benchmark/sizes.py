@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dc_hpc.algorithm.net_specs import NET_SPECS, NetSpec
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.config.run_config import NET_SPECS, NetSpec
 
 BASELINE_OF = {"lenet5": "fmnist", "alexnet_small": "cifar10", "alexnet": "cifar10_alexnet"}
 IMAGE_SIDE = {"lenet5": 28, "alexnet_small": 32, "alexnet": 32}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dc_hpc.algorithm.backends.cpu import exact
+from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.constants import STAGES
 from dc_hpc.benchmark.image_stages import NetworkFixture
@@ -88,7 +88,7 @@ def computing(threads: int) -> Iterator[None]:
     from dc_hpc.benchmark import peers
 
     if peers.installed("faiss"):
-        from dc_hpc.algorithm.clustering import KMEANS_BACKENDS
+        from dc_hpc.algorithm.kmeans.assignment import KMEANS_BACKENDS
 
         KMEANS_BACKENDS["faiss"](torch.zeros(1, 1))  # its import
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -6,40 +6,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.settings import DeclaredSettings, Setting
 from dc_hpc.config.yaml_reader import did_you_mean, short
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.errors import InputError
 
-LENET5_LAYERS = ("conv1", "bn1", "relu1", "pool1", "conv2", "bn2", "relu2", "pool2", "fc1", "fc1_relu", "fc2")
-ALEXNET_LAYERS = (
-    "conv1", "bn1", "relu1", "pool1", "conv2", "bn2", "relu2", "pool2", "conv3", "bn3", "relu3", "conv4", "bn4",
-    "relu4", "conv5", "bn5", "relu5", "pool5", "fc1", "fc1_relu", "fc2",
-)  # fmt: skip
-
-
-class NetSpec(BaseModel):
-    """What must be known of a net before it is built, on a login node without torch.
-
-    channels and size: of its input. features: D. layers: what may be probed. A test holds them against the nets.
-    """
-
-    channels: int
-    size: int
-    features: int
-    layers: tuple[str, ...]
-
-
-NET_SPECS = {
-    "lenet5": NetSpec(channels=1, size=32, features=84, layers=LENET5_LAYERS),
-    "alexnet_small": NetSpec(channels=3, size=32, features=1024, layers=ALEXNET_LAYERS),
-    "alexnet": NetSpec(channels=3, size=224, features=2048, layers=ALEXNET_LAYERS),
-}
-
+if TYPE_CHECKING:
+    NetName = str
+else:
+    NetName = Literal[tuple(NET_SPECS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
@@ -49,7 +29,6 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 NumberOfCycles = Annotated[int, Field(ge=0, le=100_000)]
 Channels = tuple[NotNegative, ...]
 Deviations = tuple[Positive, ...]
-NetName = Literal["lenet5", "alexnet_small", "alexnet"]
 
 
 class RunConfig(DeclaredSettings):
@@ -178,8 +157,9 @@ def _misfits(c: RunConfig) -> Iterator[str]:
         yield f"k {c.k} is larger than the {official.train_images} images of {c.dataset}"
     if c.pca is not None and c.pca > net.features:
         yield f"pca {c.pca} is larger than the {net.features} features of {c.net}; allowed: 1 to {net.features}, or off"
-    if c.net == "lenet5" and c.sobel != "off":
-        yield f"sobel {c.sobel} needs three colours and lenet5 reads one; allowed: off"
+    if net.channels != 3 and c.sobel != "off":
+        reads = "one" if net.channels == 1 else net.channels
+        yield f"sobel {c.sobel} needs three colours and {c.net} reads {reads}; allowed: off"
     if c.labels and (c.halt_cycle is not None or c.cycles == 0):
         yield "labels on trains on the truth and never clusters: leave halt_cycle out and give cycles of 1 or more"
     if c.resume_leak is not None and (c.halt_cycle is None or c.halt_cycle > c.resume_leak):

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from dc_hpc.algorithm.clustering import Clusters
-from dc_hpc.algorithm.deepcluster import State, state_tensors
+from dc_hpc.algorithm.clustering import Clustering
+from dc_hpc.algorithm.state import State, state_tensors
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.resume import dumped_cycles
 from dc_hpc.storage import feature_dumps, run_directory
 
 
-def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.device) -> tuple[str, Clusters] | None:
+def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.device) -> tuple[str, Clustering] | None:
     """The first clustering that the IA run of a run has left beside it, and the name of that run; None without one."""
     donor = reuse.ia_donor(config)
     found = feature_dumps.read_first_clustering(directory.with_name(donor)) if donor else None
     if donor is None or found is None:
         return None
     labels = torch.from_numpy(found[0].astype(np.int64)).to(device)
-    return donor, Clusters(labels, None, found[1], 0)
+    return donor, Clustering(labels, None, found[1])
 
 
 def copy_to_halted_runs(

@@ -18,7 +18,7 @@ def probe_layers(trunk: nn.Sequential, config: RunConfig, images: ImageViews, da
     """
     if not config.probe:
         return {}
-    device, pool = images.images.device, config.probe_average_pool
+    device, pool = images.device, config.probe_average_pool
     test_images = ImageViews(dataset.test_images.to(device), views_of(config))
     train = activations(trunk, images, config.probe, average_pool=pool)
     mirrored = {}

@@ -44,7 +44,7 @@ class ProcessCache:
 
     def first_features(self, config: RunConfig, trunk: nn.Sequential, images: ImageViews) -> torch.Tensor:
         """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
-        name = (first_pass(config), str(images.images.device))
+        name = (first_pass(config), str(images.device))
 
         def reduced() -> torch.Tensor:
             features: torch.Tensor = self._remember("features", name, lambda: extract_features(trunk, images))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dc_hpc.algorithm.backends.cpu import kernels_of
-from dc_hpc.algorithm.deepcluster import State, init_state, load_state
+from dc_hpc.algorithm.state import State, init_state, load_state
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.experiment.build import build_trunk
 from dc_hpc.storage import feature_dumps, run_directory

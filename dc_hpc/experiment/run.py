@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from dc_hpc.algorithm.backends.cpu import exact
-from dc_hpc.algorithm.deepcluster import Cycle, State, deep_cluster, next_cycle, state_tensors
+from dc_hpc.algorithm.backends.determinism import exact
+from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
+from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster
+from dc_hpc.algorithm.randomness import key
+from dc_hpc.algorithm.schedule import Schedule
+from dc_hpc.algorithm.state import State, next_cycle, state_tensors
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
@@ -115,7 +120,7 @@ class _Attempt:
         """Run the cycles that are left; save when it is time and when asked to stop. Returns "trained" or "stopped"."""
         labels = dataset.train_labels.numpy()
         saved_at = time.monotonic()
-        for cycle in self._phases(state, images, dataset.train_labels.to(images.images.device)):
+        for cycle in self._phases(state, images, dataset.train_labels.to(images.device)):
             self._measure(cycle, labels)
             if cycle.phase == "trained":
                 copy_to_halted_runs(self.directory, self.config, state, cycle.index, self.history)
@@ -134,18 +139,17 @@ class _Attempt:
             state,
             images,
             k=c.k,
-            cycles=c.cycles,
-            batch_size=c.batch_size,
             seed=c.seed,
-            pca=c.pca,
-            halt_cycle=1 if c.labels else c.halt_cycle,
-            reassign=c.reassign,
-            epochs_per_cycle=c.epochs_per_cycle,
-            last_cycle=c.last_cycle,
-            kmeans_init=c.kmeans_init,
-            kmeans_iterations=c.kmeans_iterations,
-            engine=self.execution.kmeans_backend,
-            **self._first(state, images),
+            schedule=Schedule(
+                cycles=c.cycles,
+                halt_cycle=1 if c.labels else c.halt_cycle,
+                reassign=c.reassign,
+                epochs_per_cycle=c.epochs_per_cycle,
+                last_cycle=c.last_cycle,
+            ),
+            batch_size=c.batch_size,
+            cluster=partial(cluster_by_kmeans, pca=c.pca, **self._kmeans_options()),
+            first_clustering=self._first_clustering(state, images),
         )
         self._let_truth_in(state, truth)
         for cycle in phases:
@@ -154,21 +158,25 @@ class _Attempt:
             self._let_truth_in(state, truth)
             started = time.perf_counter()
 
-    def _first(self, state: State, images: ImageViews) -> dict[str, Any]:
-        """What is known of cycle 0 before it is computed: from the IA run of this run, and from this process."""
-        if state.phase != "fresh" or self.config.labels:
-            return {}
-        found = clustering_of_ia_run(self.directory, self.config, images.images.device)
-        clusters = None
-        if found:
-            donor, clusters = found
+    def _first_clustering(self, state: State, images: ImageViews) -> Clustering | None:
+        """The clustering of cycle 0, from what the IA run of this run and this process have computed of it already."""
+        c = self.config
+        if state.phase != "fresh" or c.labels:
+            return None
+        copied = clustering_of_ia_run(self.directory, c, images.device)
+        if copied:
+            donor, clustering = copied
             self._record({"first_clustering_from": donor})
-            if 0 not in dumped_cycles(self.config):
-                return {"first_clusters": clusters}
-        return {
-            "first_features": self.cache.first_features(self.config, state.trunk, images),
-            "first_clusters": clusters,
-        }
+            if 0 not in dumped_cycles(c):
+                return clustering
+        features = self.cache.first_features(c, state.trunk, images)
+        if copied:
+            return clustering._replace(features=features)
+        return cluster_reduced(features, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
+
+    def _kmeans_options(self) -> dict[str, Any]:
+        c = self.config
+        return {"init": c.kmeans_init, "iterations": c.kmeans_iterations, "backend": self.execution.kmeans_backend}
 
     def _let_truth_in(self, state: State, truth: torch.Tensor) -> None:
         """The two experiments that train on the truth; deep_cluster itself has no way to.

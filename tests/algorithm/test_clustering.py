@@ -15,17 +15,12 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dc_hpc.algorithm.clustering import (
-    KMEANS_BACKENDS,
-    _sums_in_parts,
-    _whiten,
-    kmeans,
-    principal_components,
-    reduce_features,
-)
+from dc_hpc.algorithm.clustering import _whiten, cluster_by_kmeans, principal_components, reduce_features
+from dc_hpc.algorithm.kmeans.assignment import KMEANS_BACKENDS
 from dc_hpc.algorithm.kmeans.init import first_centroids
+from dc_hpc.algorithm.kmeans.lloyd import _sums_in_parts, kmeans
 
-every_engine = pytest.mark.parametrize("engine", ["torch", "faiss", "sklearn"])
+every_backend = pytest.mark.parametrize("backend", ["torch", "faiss", "sklearn"])
 every_init = pytest.mark.parametrize("init", ["k-means++", "random"])
 
 
@@ -124,6 +119,17 @@ def test_a_component_without_variance_is_zero_not_noise():
         assert (reduce_features(constant, pca=1) == 0).all()
 
 
+def test_the_clustering_of_the_paper_is_the_reduction_and_then_kmeans():
+    features = decaying(900, 40)
+    reduced = reduce_features(features, pca=12)
+    expected = kmeans(reduced, k=7, seed=3, init="random", iterations=4, backend="sklearn")
+    found = cluster_by_kmeans(features, k=7, seed=3, pca=12, init="random", iterations=4, backend="sklearn")
+    assert torch.equal(found.labels, expected.labels) and found.inertia == expected.inertia
+    assert torch.equal(found.features, reduced)
+    default = cluster_by_kmeans(features, k=7, seed=3)
+    assert torch.equal(default.labels, kmeans(reduce_features(features, pca=None), k=7, seed=3).labels)
+
+
 def test_unusable_features_and_pca_are_refused():
     for bad in (torch.nan, torch.inf, 1e30):
         features = gaussian(20, 4)
@@ -142,24 +148,24 @@ def test_unusable_features_and_pca_are_refused():
 # ---- k-means: against scikit-learn
 
 
-@every_engine
+@every_backend
 @pytest.mark.parametrize("k", [5, 60])
-def test_inertia_is_within_one_percent_of_sklearn(engine, k):
+def test_inertia_is_within_one_percent_of_sklearn(backend, k):
     points = reduce_features(digits(), pca=30)
     start = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(k))[:k]]
     theirs = KMeans(k, init=start.numpy(), n_init=1, max_iter=20, tol=0, algorithm="lloyd")
     expected = theirs.fit(points.numpy())
-    found = kmeans(points, k=k, seed=0, engine=engine, centroids=start)
+    found = kmeans(points, k=k, seed=0, backend=backend, centroids=start)
     assert found.inertia == pytest.approx(expected.inertia_, rel=0.01)
     assert found.labels.dtype == torch.int64 and found.centroids.dtype == torch.float32
     assert (found.labels.numpy() == expected.labels_).mean() > 0.95
 
 
-@every_engine
-def test_every_point_counts_however_few_the_clusters(engine):
+@every_backend
+def test_every_point_counts_however_few_the_clusters(backend):
     """faiss's own k-means would look at 256 points a centroid and leave the others out."""
     points = torch.cat([torch.zeros(600, 2), torch.ones(600, 2)]) + gaussian(1200, 2) / 100
-    found = kmeans(points, k=2, seed=0, engine=engine, iterations=20)
+    found = kmeans(points, k=2, seed=0, backend=backend, iterations=20)
     expected = torch.stack([points[:600].mean(0), points[600:].mean(0)])
     assert torch.allclose(found.centroids[found.centroids[:, 0].argsort()], expected, atol=1e-6)
 
@@ -181,13 +187,13 @@ def test_plusplus_is_as_good_as_sklearns_where_rounding_decides_between_candidat
     assert np.divide(*np.mean(potentials, 0)) == pytest.approx(1, rel=0.005)
 
 
-# ---- k-means: the engines agree
+# ---- k-means: the backends agree
 
 
 @every_init
-def test_engines_give_the_same_labels_on_separated_blobs(init):
+def test_backends_give_the_same_labels_on_separated_blobs(init):
     points, truth = blobs()
-    first, *others = [kmeans(points, k=6, seed=3, init=init, engine=engine) for engine in KMEANS_BACKENDS]
+    first, *others = [kmeans(points, k=6, seed=3, init=init, backend=backend) for backend in KMEANS_BACKENDS]
     for clusters in others:
         assert torch.equal(clusters.labels, first.labels) and torch.equal(clusters.centroids, first.centroids)
     if init == "k-means++":
@@ -195,9 +201,11 @@ def test_engines_give_the_same_labels_on_separated_blobs(init):
 
 
 @every_init
-def test_engines_start_from_the_same_points(init):
+def test_backends_start_from_the_same_points(init):
     points = gaussian(300, 8)
-    found = [kmeans(points, k=20, seed=2**62 + 5, init=init, engine=e, iterations=0) for e in KMEANS_BACKENDS]
+    found = [
+        kmeans(points, k=20, seed=2**62 + 5, init=init, backend=backend, iterations=0) for backend in KMEANS_BACKENDS
+    ]
     assert all(torch.equal(clusters.centroids, found[0].centroids) for clusters in found)
     chosen = torch.cdist(found[0].centroids, points).argmin(1)
     torch.testing.assert_close(found[0].centroids, points[chosen])
@@ -215,29 +223,29 @@ def test_the_start_depends_on_every_bit_of_the_seed(init):
 # ---- k-means: the loop
 
 
-@every_engine
-def test_lloyd_by_hand(engine):
+@every_backend
+def test_lloyd_by_hand(backend):
     points = torch.tensor([[0.0], [1.0], [4.0], [10.0]])
-    once = kmeans(points, k=2, seed=0, iterations=1, engine=engine, centroids=torch.tensor([[0.0], [1.0]]))
+    once = kmeans(points, k=2, seed=0, iterations=1, backend=backend, centroids=torch.tensor([[0.0], [1.0]]))
     # {0} and {1, 4, 10}, so the means 0 and 5; then 1 is nearer to 0.
     torch.testing.assert_close(once.centroids, torch.tensor([[0.0], [5.0]]))
     assert once.labels.tolist() == [0, 0, 1, 1] and once.inertia == pytest.approx(0 + 1 + 1 + 25)
-    end = kmeans(points, k=2, seed=0, engine=engine, centroids=torch.tensor([[0.0], [1.0]]))
+    end = kmeans(points, k=2, seed=0, backend=backend, centroids=torch.tensor([[0.0], [1.0]]))
     # .5 and 7 then stay: 4 is 3.5 from the one and 3 from the other.
     torch.testing.assert_close(end.centroids, torch.tensor([[0.5], [7.0]]))
     assert end.labels.tolist() == [0, 0, 1, 1] and end.iterations == 3
     points = torch.tensor([[-1.0], [0.0], [1.0]])
-    tie = kmeans(points, k=2, seed=0, iterations=0, engine=engine, centroids=torch.tensor([[1.0], [-1.0]]))
-    assert engine != "torch" or tie.labels.tolist() == [1, 0, 0]  # 0 is as near to both
+    tie = kmeans(points, k=2, seed=0, iterations=0, backend=backend, centroids=torch.tensor([[1.0], [-1.0]]))
+    assert backend != "torch" or tie.labels.tolist() == [1, 0, 0]  # 0 is as near to both
 
 
-@every_engine
-def test_a_fix_point_ends_the_loop_and_going_on_would_change_nothing(engine):
+@every_backend
+def test_a_fix_point_ends_the_loop_and_going_on_would_change_nothing(backend):
     points = digits()
-    end = kmeans(points, k=10, seed=1, iterations=500, engine=engine)
+    end = kmeans(points, k=10, seed=1, iterations=500, backend=backend)
     assert end.iterations < 500
-    fewer = kmeans(points, k=10, seed=1, iterations=end.iterations - 1, engine=engine)
-    again = kmeans(points, k=10, seed=1, iterations=3, engine=engine, centroids=end.centroids)
+    fewer = kmeans(points, k=10, seed=1, iterations=end.iterations - 1, backend=backend)
+    again = kmeans(points, k=10, seed=1, iterations=3, backend=backend, centroids=end.centroids)
     assert torch.equal(fewer.labels, end.labels) and torch.equal(again.labels, end.labels)
 
 
@@ -262,8 +270,8 @@ def test_inertia_never_rises_and_labels_belong_to_the_centroids(n, d, seed, data
 def test_points_far_from_the_origin_are_told_apart():
     points, _ = blobs()
     near = kmeans(points, k=6, seed=0, centroids=points[:6])
-    for engine in KMEANS_BACKENDS:
-        far = kmeans(points + 1e5, k=6, seed=0, centroids=points[:6] + 1e5, engine=engine)
+    for backend in KMEANS_BACKENDS:
+        far = kmeans(points + 1e5, k=6, seed=0, centroids=points[:6] + 1e5, backend=backend)
         assert torch.equal(far.labels, near.labels)
         assert far.inertia == pytest.approx(near.inertia, rel=0.01)
 
@@ -298,7 +306,7 @@ def test_both_steps_repeat_bit_for_bit_and_leave_their_input():
 # ---- k-means: empty clusters
 
 
-@every_engine
+@every_backend
 @pytest.mark.parametrize(
     "points, start, centroids, labels",
     [
@@ -312,9 +320,9 @@ def test_both_steps_repeat_bit_for_bit_and_leave_their_input():
         ([0, 2, 50, 50], [1, 50, 1000, 2000], [2, 50, 0, 2000], [2, 0, 1, 1]),
     ],
 )
-def test_empty_clusters_take_the_farthest_points(engine, points, start, centroids, labels):
+def test_empty_clusters_take_the_farthest_points(backend, points, start, centroids, labels):
     points, start = (torch.tensor(x)[:, None].float() for x in (points, start))
-    found = kmeans(points, k=len(start), seed=0, iterations=1, engine=engine, centroids=start)
+    found = kmeans(points, k=len(start), seed=0, iterations=1, backend=backend, centroids=start)
     torch.testing.assert_close(found.centroids[:, 0], torch.tensor(centroids).float())
     assert found.labels.tolist() == labels
     if len(points) == 5:  # scikit-learn would take the only point of a cluster, and breaks ties its own way
@@ -322,11 +330,11 @@ def test_empty_clusters_take_the_farthest_points(engine, points, start, centroid
         assert theirs.inertia_ == pytest.approx(found.inertia)
 
 
-@every_engine
+@every_backend
 @every_init
-def test_more_clusters_than_distinct_points_ends_with_empty_ones(engine, init):
+def test_more_clusters_than_distinct_points_ends_with_empty_ones(backend, init):
     points = torch.tensor([[0.1, 0.7], [0.3, 0.2], [0.9, 1.3]]).repeat(11, 1)
-    found = kmeans(points, k=7, seed=4, init=init, iterations=20, engine=engine)
+    found = kmeans(points, k=7, seed=4, init=init, iterations=20, backend=backend)
     assert found.inertia == 0 and found.iterations < 20 and len(found.labels.unique()) == 3
 
 
@@ -348,9 +356,9 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("n, k, d", [(12_000, 1500, 4), (6000, 5000, 32)])
 @every_init
 def test_the_matrix_of_all_distances_never_exists(init, n, k, d):
-    with LargestTensor() as seen:
+    with LargestTensor() as watched:
         kmeans(gaussian(n, d), k=k, seed=0, init=init, iterations=2)
-    assert seen.largest <= 4 << 20 < 4 * n * k / 5  # even int8 scores would be n k bytes
+    assert watched.largest <= 4 << 20 < 4 * n * k / 5
 
 
 @pytest.mark.parametrize(
@@ -359,7 +367,7 @@ def test_the_matrix_of_all_distances_never_exists(init, n, k, d):
         ({"k": 0}, "k 0 is not between 1 and .* 20"),
         ({"k": 21}, "k 21 is not between 1 and .* 20"),
         ({"init": "kmeans"}, r"init 'kmeans' is not one of k-means\+\+, random"),
-        ({"engine": "cuml"}, "engine 'cuml' is not one of torch, faiss, sklearn"),
+        ({"backend": "cuml"}, "backend 'cuml' is not one of torch, faiss, sklearn"),
         ({"iterations": -1}, "iterations -1"),
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**64}, "seed"),
@@ -367,7 +375,7 @@ def test_the_matrix_of_all_distances_never_exists(init, n, k, d):
         ({"centroids": torch.full((2, 2), torch.nan)}, "centroids hold NaN"),
         ({"points": torch.zeros(3)}, "matrix"),
         ({"points": torch.full((20, 2), torch.nan)}, "NaN or infinite"),
-        ({"points": torch.full((20, 2), torch.inf), "engine": "faiss"}, "NaN or infinite"),
+        ({"points": torch.full((20, 2), torch.inf), "backend": "faiss"}, "NaN or infinite"),
     ],
 )
 def test_wrong_arguments_are_named_with_what_is_allowed(wrong, words):
@@ -377,12 +385,12 @@ def test_wrong_arguments_are_named_with_what_is_allowed(wrong, words):
 
 def test_missing_faiss_names_the_extra_and_the_way_round_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ValueError, match=r'pip install "dc-hpc\[cpu\]", or use engine torch'):
-        kmeans(gaussian(20, 2), k=2, seed=0, engine="faiss")
-    kmeans(gaussian(20, 2), k=2, seed=0, engine="torch")
+    with pytest.raises(ValueError, match=r'pip install "dc-hpc\[cpu\]", or use the backend torch'):
+        kmeans(gaussian(20, 2), k=2, seed=0, backend="faiss")
+    kmeans(gaussian(20, 2), k=2, seed=0, backend="torch")
 
 
-def test_the_torch_engine_needs_neither_faiss_nor_sklearn():
+def test_the_torch_backend_needs_neither_faiss_nor_sklearn():
     code = """if True:
         import sys, torch
         from dc_hpc.algorithm.clustering import kmeans, reduce_features
@@ -394,7 +402,7 @@ def test_the_torch_engine_needs_neither_faiss_nor_sklearn():
 
 @pytest.mark.parametrize("shape", [(), (4,)])
 def test_sums_in_parts_are_the_sums(shape):
-    """What a GPU is given to do; whole numbers, so that the order of a sum is all that may differ."""
+    """How a GPU computes them. The numbers are whole, so that only the order of a sum may differ."""
     labels = torch.randint(0, 3, (1000,), generator=torch.Generator().manual_seed(0))
     values = torch.arange(1000).view(-1, *[1] * len(shape)).expand(-1, *shape)
     begun = torch.ones(5, *shape, dtype=torch.int64)  # two labels without a value

@@ -17,6 +17,7 @@ from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
 from dc_hpc.algorithm.backends import cpu, kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import DirectConv5, Im2colConv, WinogradConv, fitting, toom_cook
+from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.backends.kernels import compiled
 from dc_hpc.algorithm.nets import initialise, new_head
 
@@ -74,7 +75,7 @@ def margin(before, pool):
     pool=st.sampled_from([None, 1, 2]),
 )
 def test_a_block_is_its_layers(data, channels, outs, kernel, stride, more, wider, n, norm, pool):
-    """Out, running statistics and all gradients, against the layers in float64; any size, odd ones and one channel."""
+    """Output, running statistics and all gradients, against the layers in float64; odd sizes and one channel too."""
     torch.manual_seed(data.draw(st.integers(0, 2**31)))
     conv = nn.Conv2d(channels, outs, kernel, stride=stride)
     layers = [conv, *([nn.BatchNorm2d(outs)] if norm else []), nn.ReLU(), *([nn.MaxPool2d(2, pool)] if pool else [])]
@@ -87,14 +88,14 @@ def test_a_block_is_its_layers(data, channels, outs, kernel, stride, more, wider
     batch = torch.randn(n, channels, height, height + wider)
     assume(margin(copy.deepcopy(reference)[: 1 + norm](batch.double()), pool) > 1e-5)
     (block,) = blocks_of([(str(i), layer) for i, layer in enumerate(layers)])
-    wanted_input = batch.double().requires_grad_()
-    wanted = reference(wanted_input)
+    expected_input = batch.double().requires_grad_()
+    expected = reference(expected_input)
     out = block.forward(innermost(batch))
-    close(outermost(out), wanted)
-    gradient = torch.randn(wanted.shape)
-    wanted.backward(gradient.double())
+    close(outermost(out), expected)
+    gradient = torch.randn(expected.shape)
+    expected.backward(gradient.double())
     back, found = block.backward(innermost(gradient), to_input=True)
-    close(outermost(back), wanted_input.grad, 1e-3)
+    close(outermost(back), expected_input.grad, 1e-3)
     for ours, theirs in zip(found, reference.parameters(), strict=True):
         close(ours, theirs.grad, 1e-3)
     for ours, theirs in zip(nn.Sequential(*layers).buffers(), reference.buffers()):
@@ -109,14 +110,14 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
     values = np.array([-np.inf, -1, 0, 1, 2, 2, np.inf, np.nan], np.float32)
     for allowed in (values[1:6], values):
         x = torch.from_numpy(rng.choice(allowed, (3, side, side + 1, 50))).requires_grad_()
-        wanted = max_pool2d(outermost(x).relu(), 2, stride)
-        gradient = torch.randn(wanted.shape)
-        wanted.backward(gradient)
-        shape, one = innermost(wanted.detach()).shape, np.ones(3, np.float32)
+        expected = max_pool2d(outermost(x).relu(), 2, stride)
+        gradient = torch.randn(expected.shape)
+        expected.backward(gradient)
+        shape, one = innermost(expected.detach()).shape, np.ones(3, np.float32)
         maxima, winner, spread = torch.empty(shape), torch.empty(shape, dtype=torch.uint8), torch.zeros(x.shape)
         compiled(kernels.rectified_maxima)(x.detach().numpy(), one, 0 * one, stride, maxima.numpy(), winner.numpy())
         compiled(kernels.to_winners)(innermost(gradient).numpy(), winner.numpy(), stride, spread.numpy())
-        assert np.array_equal(maxima.numpy(), innermost(wanted.detach()).numpy(), equal_nan=True)
+        assert np.array_equal(maxima.numpy(), innermost(expected.detach()).numpy(), equal_nan=True)
         close(spread, x.grad, 1e-6)
 
 
@@ -136,24 +137,24 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
     ],
     ids=str,
 )
-def test_every_way_to_convolve_is_the_convolution(layer, side, kind):
+def test_every_kind_of_convolution_is_the_convolution(layer, side, kind):
     """Against float64, a batch of another size after the first, and the filters of conv3 within a digit of torch's."""
     for n in (9, 13, 4):
         x = torch.randn(n, layer.in_channels, side, side)
-        way = fitting(layer, side, side)
-        assert type(way) is kind
-        exact = [t.detach().double().requires_grad_() for t in (x, layer.weight, layer.bias)]
-        wanted = conv2d(*exact, stride=layer.stride)
-        close(outermost(way.forward(innermost(x))), wanted, 1e-5)
-        gradient = torch.randn(wanted.shape)
-        wanted.backward(gradient.double())
-        alone, filters = way.backward(innermost(gradient), to_input=False)
+        convolution = fitting(layer, side, side)
+        assert type(convolution) is kind
+        precise = [t.detach().double().requires_grad_() for t in (x, layer.weight, layer.bias)]
+        expected = conv2d(*precise, stride=layer.stride)
+        close(outermost(convolution.forward(innermost(x))), expected, 1e-5)
+        gradient = torch.randn(expected.shape)
+        expected.backward(gradient.double())
+        alone, filters = convolution.backward(innermost(gradient), to_input=False)
         assert alone is None
-        close(filters, exact[1].grad)
-        way.forward(innermost(x))
-        back, filters = way.backward(innermost(gradient), to_input=True)
-        close(outermost(back), exact[0].grad)
-        close(filters, exact[1].grad)
+        close(filters, precise[1].grad)
+        convolution.forward(innermost(x))
+        back, filters = convolution.backward(innermost(gradient), to_input=True)
+        close(outermost(back), precise[0].grad)
+        close(filters, precise[1].grad)
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])
@@ -231,7 +232,7 @@ def test_dropout_draws_what_torch_draws():
     assert torch.equal(ours, theirs) and torch.equal(torch.rand(1), after)
 
 
-def test_what_the_blocks_do_not_know_stays_with_torch(monkeypatch):
+def test_torch_computes_what_the_blocks_cannot(monkeypatch):
     assert cpu.kernels_of(lenet5()) == cpu.kernels_of(alexnet_small()) == "numba"
     assert cpu.kernels_of(alexnet()) == cpu.kernels_of(lenet5().double()) == "torch"  # padding; float64
     odd = lenet5()
@@ -248,12 +249,12 @@ def test_what_the_blocks_do_not_know_stays_with_torch(monkeypatch):
     assert not trunk.training and torch.equal(found["fc2"], trunk(batch)) and found["conv2"].shape == (4, 16, 10, 10)
 
 
-def test_a_batch_goes_back_before_the_next_goes_forward():
+def test_the_backward_pass_comes_before_the_next_forward_pass():
     trunk = lenet5()
     function = cpu.training(trunk)
     first = function(torch.randn(4, 1, 32, 32))
     function(torch.randn(4, 1, 32, 32))
-    with pytest.raises(RuntimeError, match="go back through a batch before the next goes forward"):
+    with pytest.raises(RuntimeError, match="run the backward pass of a batch before the next forward pass"):
         first.sum().backward()
 
 
@@ -271,7 +272,7 @@ def test_vectors_are_as_wide_as_the_cpu_has_them():
         "print('zmm' in text or not llvm.get_host_cpu_features().get('avx512f'))"
     )
     free = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU")}
-    free["XDG_CACHE_HOME"] = os.devnull  # code that was kept has no text to look at
+    free["XDG_CACHE_HOME"] = os.devnull  # cached code has no text to look at
     assert subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True).stdout == "True\n"
     asked = free | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     assert (
@@ -286,7 +287,7 @@ def test_vectors_are_as_wide_as_the_cpu_has_them():
 
 
 def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
-    """The setting of cuBLAS stays: it is read when the card is first used, and harms nobody."""
+    """The setting of cuBLAS stays: cuBLAS reads it when the GPU is first used, and nothing else does."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
 
     def settings():
@@ -297,7 +298,7 @@ def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
         )
 
     before = settings()
-    with pytest.raises(ValueError), cpu.exact():
+    with pytest.raises(ValueError), exact():
         assert settings() == (2, False, False) != before
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise ValueError

@@ -1,4 +1,4 @@
-"""Replayed steps of training: what is copied, recorded and returned. What a card does with them: test_gpu.py."""
+"""Replayed steps of training: what is copied, recorded and returned. What a GPU does with them: test_gpu.py."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from dc_hpc.algorithm.backends.sgd import SGD
 
 @pytest.fixture
 def recordings(monkeypatch) -> list[int]:
-    """A recorder with the rules of a CUDA graph and no card: recording computes nothing, a replay reads the held
+    """A recorder with the rules of a CUDA graph and no GPU: recording computes nothing, a replay reads the held
     tensors and writes where the first result lay. It notes the length of the first tensor of each recording.
     """
     made = []
@@ -45,7 +45,7 @@ def trained(replayed: bool) -> tuple[Tensor, list[float]]:
         optimizer.step()
         return loss.detach()
 
-    one = cuda_graph.Replayed(step) if replayed else step
+    one = cuda_graph.ReplayedStep(step) if replayed else step
     losses = [one(*batch).item() for batch in batches()]
     return layer.weight.detach(), losses
 
@@ -58,15 +58,15 @@ def test_replayed_steps_are_the_steps(recordings):
 
 
 def test_the_caller_keeps_its_tensors(recordings):
-    """A replay reads copies: what the caller gave is neither held nor written."""
-    total = cuda_graph.Replayed(lambda numbers: numbers.mul_(2).sum())
+    """A replay reads copies: the caller's tensors are neither held nor written."""
+    total = cuda_graph.ReplayedStep(lambda numbers: numbers.mul_(2).sum())
     for value in (1.0, 2.0, 3.0):
-        given = torch.full((4,), value)
-        found = total(given)
+        passed = torch.full((4,), value)
+        found = total(passed)
         assert found.item() == 8 * value
-    assert given.tolist() == [3.0] * 4
+    assert passed.tolist() == [3.0] * 4
 
 
 def test_what_comes_once_is_not_recorded(recordings):
-    total = cuda_graph.Replayed(torch.sum)
+    total = cuda_graph.ReplayedStep(torch.sum)
     assert [total(torch.ones(n)).item() for n in (3, 4, 5)] == [3, 4, 5] and recordings == []

@@ -10,11 +10,22 @@ import pytest
 import torch
 from support.small_runs import new_run, results
 
-from dc_hpc.algorithm import alexnet_small, deepcluster, lenet5, linear_probe
-from dc_hpc.algorithm.backends import cpu
-from dc_hpc.algorithm.clustering import kmeans
+from dc_hpc.algorithm import (
+    alexnet_small,
+    deep_cluster,
+    deepcluster,
+    extract_features,
+    init_state,
+    lenet5,
+    linear_probe,
+)
+from dc_hpc.algorithm.backends import cpu, training
+from dc_hpc.algorithm.backends.determinism import exact
+from dc_hpc.algorithm.kmeans.lloyd import kmeans
 from dc_hpc.algorithm.nets import initialise
 from dc_hpc.algorithm.probe import activations
+from dc_hpc.algorithm.schedule import Schedule
+from dc_hpc.algorithm.state import state_tensors
 from dc_hpc.algorithm.views import TRAINING_VIEWS, ImageViews, Views
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
@@ -26,7 +37,7 @@ COLOUR = {"mean": (0.4, 0.45, 0.5), "std": (0.2, 0.21, 0.22)}
 
 @pytest.fixture(autouse=True)
 def as_in_a_run():
-    with cpu.exact():
+    with exact():
         yield
 
 
@@ -35,7 +46,7 @@ def images(n: int, channels: int) -> torch.Tensor:
 
 
 def both(net: str) -> list[tuple[torch.nn.Sequential, ImageViews]]:
-    """The same fresh trunk and images on the CPU and on the card."""
+    """The same fresh trunk and images on the CPU and on the GPU."""
     trunk, channels = (lenet5(), 1) if net == "lenet5" else (alexnet_small(sobel="random"), 3)
     initialise(trunk, seed=3)
     views = Views(44, 32, COLOUR["mean"][:channels], COLOUR["std"][:channels], training="box_per_batch")
@@ -57,39 +68,39 @@ def test_views(training):
 
 @pytest.mark.parametrize("net", ["lenet5", "alexnet_small"])
 def test_features_and_activations(net):
-    (trunk, seen), (other, there) = both(net)
-    found = deepcluster.forward(other, there).cpu()
-    torch.testing.assert_close(found, deepcluster.forward(trunk, seen), rtol=1e-3, atol=1e-5)
+    (trunk, shown), (other, there) = both(net)
+    found = extract_features(other, there).cpu()
+    torch.testing.assert_close(found, extract_features(trunk, shown), rtol=1e-3, atol=1e-5)
     layer = {"lenet5": "conv2", "alexnet_small": "relu5"}[net]
-    a, b = (activations(*one, [layer])[layer].cpu() for one in ((trunk, seen), (other, there)))
+    a, b = (activations(*one, [layer])[layer].cpu() for one in ((trunk, shown), (other, there)))
     torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
 
 
+def trained(trunk, shown, *, momentum, epochs):
+    """The State after a training phase on given pseudo-labels."""
+    state = init_state(trunk, seed=3, lr=0.05, momentum=momentum, weight_decay=1e-3)
+    state.pseudo_labels, state.phase = torch.arange(700, device=shown.device) % 5, "clustered"
+    next(deep_cluster(state, shown, k=5, seed=3, schedule=Schedule(1, epochs_per_cycle=epochs), batch_size=128))
+    return state_tensors(state)
+
+
 @pytest.mark.parametrize("replay", [False, True])
-def test_an_epoch_of_training(replay):
+def test_an_epoch_of_training(replay, monkeypatch):
     """Of LeNet-5, which has no dropout, whose draws differ between devices."""
-    states = []
-    for trunk, seen in both("lenet5"):
-        state = deepcluster.fresh(trunk, seed=3, lr=0.05, momentum=0.1, weight_decay=1e-3)
-        state.pseudo_labels = torch.arange(700, device=seen.images.device) % 5
-        deepcluster._train(state, seen, 0, k=5, batch_size=128, seed=3, epochs=1, replay=replay)
-        states.append(deepcluster.state_tensors(state))
-    here, there = states
+    if not replay:
+        monkeypatch.setattr(deepcluster, "training_step", training.plain_step)
+    here, there = (trained(*one, momentum=0.1, epochs=1) for one in both("lenet5"))
     for name in here:
         torch.testing.assert_close(there[name], here[name], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("net", ["lenet5", "alexnet_small"])
-def test_a_replayed_epoch_is_the_same_to_the_bit(net):
+def test_a_replayed_epoch_is_the_same_to_the_bit(net, monkeypatch):
     """Two epochs with a smaller last batch, dropout included: its draws go on where they would have."""
-    states = []
-    for replay in (False, True):
-        trunk, seen = both(net)[1]
-        state = deepcluster.fresh(trunk, seed=3, lr=0.05, momentum=0.9, weight_decay=1e-3)
-        state.pseudo_labels = torch.arange(700, device="cuda") % 5
-        deepcluster._train(state, seen, 0, k=5, batch_size=128, seed=3, epochs=2, replay=replay)
-        states.append(deepcluster.state_tensors(state))
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    replayed = trained(*both(net)[1], momentum=0.9, epochs=2)
+    monkeypatch.setattr(deepcluster, "training_step", training.plain_step)
+    plain = trained(*both(net)[1], momentum=0.9, epochs=2)
+    assert all(torch.equal(plain[name], replayed[name]) for name in plain)
 
 
 def test_the_probe():
@@ -115,12 +126,12 @@ def test_kmeans(k):
     torch.testing.assert_close(there.centroids.cpu(), here.centroids, rtol=1e-4, atol=1e-4)
 
 
-def test_faiss_on_the_card():
+def test_faiss_on_a_gpu():
     pytest.importorskip("faiss")
     points = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0))
     start = points[:40].clone()
-    faiss = kmeans(points.cuda(), k=40, centroids=start, seed=0, engine="faiss")
-    plain = kmeans(points.cuda(), k=40, centroids=start, seed=0, engine="torch")
+    faiss = kmeans(points.cuda(), k=40, centroids=start, seed=0, backend="faiss")
+    plain = kmeans(points.cuda(), k=40, centroids=start, seed=0, backend="torch")
     assert (faiss.labels == plain.labels).float().mean() > 0.99
 
 
@@ -134,5 +145,5 @@ def test_a_run_gives_the_same_bits_twice_and_resumes(tmp_path, digits_root):
     assert results(whole) == results(stopped)
 
 
-def test_torch_computes_what_lies_on_the_card():
+def test_torch_computes_the_nets_on_a_gpu():
     assert cpu.kernels_of(lenet5().cuda()) == "torch"

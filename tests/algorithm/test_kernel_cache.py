@@ -1,4 +1,4 @@
-"""Kernels that are kept: the same machine code in a later process, and never one that is damaged or somebody else's."""
+"""The cache of compiled kernels: later processes load the same machine code, and never damaged or foreign code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ kernel = kernels.compiled(kernels.moments)
 kernel(x, found)
 kernels.compiled(kernels.direct_conv5)
 loaded, compiled = sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
-print(json.dumps({"bits": found.tobytes().hex(), "kept": str(kernels._folder()), "loaded": loaded,
+print(json.dumps({"bits": found.tobytes().hex(), "folder": str(kernels._folder()), "loaded": loaded,
                   "compiled": compiled}))
 """
 
@@ -64,14 +64,14 @@ def test_the_second_process_loads_what_the_first_compiled(tmp_path, plain_bits):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     second = process(tmp_path)
     assert (first["bits"], second["bits"]) == (plain_bits, plain_bits)
-    assert (second["loaded"], second["compiled"], second["kept"]) == (1, 0, str(folder))
+    assert (second["loaded"], second["compiled"], second["folder"]) == (1, 0, str(folder))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_cache_that_cannot_be_had_costs_time_only(tmp_path, plain_bits):
+def test_without_a_cache_a_process_only_takes_longer(tmp_path, plain_bits):
     found = process(os.devnull)  # no folder can be made below it
-    assert (found["bits"], found["kept"], found["loaded"]) == (plain_bits, "None", 0)
+    assert (found["bits"], found["folder"], found["loaded"]) == (plain_bits, "None", 0)
 
 
 def test_a_flipped_bit_is_not_run(tmp_path, plain_bits):
@@ -80,8 +80,8 @@ def test_a_flipped_bit_is_not_run(tmp_path, plain_bits):
     code = next(path for path in folder.rglob("*.nbc") if "moments" in path.name)
     content = code.read_bytes()
     code.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
-    mended = process(tmp_path)
-    assert (mended["bits"], mended["kept"], mended["loaded"]) == (plain_bits, str(folder), 1)
+    repaired = process(tmp_path)
+    assert (repaired["bits"], repaired["folder"], repaired["loaded"]) == (plain_bits, str(folder), 1)
     assert kernel_cache.is_whole(folder_in(tmp_path))
 
 
@@ -91,33 +91,43 @@ def build(folder):
 
 
 @pytest.mark.parametrize(
-    "harm",
-    ["a bit", "a byte less", "a file more", "a file less", "no seal", "writable", "a link", "a dead link", "a file"],
+    "damage",
+    [
+        "a bit",
+        "a byte less",
+        "a file more",
+        "a file less",
+        "no checksums",
+        "writable",
+        "a link",
+        "a dead link",
+        "a file",
+    ],
 )
-def test_harm_is_seen_and_mended(harm, tmp_path, monkeypatch):
+def test_damage_is_noticed_and_repaired(damage, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = kernel_cache.kept(["kind"], build)
+    folder = kernel_cache.cached_folder(["kind"], build)
     code = folder / "deep" / "code"
-    if harm == "a bit":
+    if damage == "a bit":
         code.write_bytes(b"machine codd")
-    elif harm == "a byte less":
+    elif damage == "a byte less":
         code.write_bytes(b"machine cod")
-    elif harm == "a file more":
+    elif damage == "a file more":
         (folder / "deep" / "more").touch()
-    elif harm == "a file less":
+    elif damage == "a file less":
         code.unlink()
-    elif harm == "no seal":
-        (folder / "seal.json").unlink()
-    elif harm == "writable":
+    elif damage == "no checksums":
+        (folder / "checksums.json").unlink()
+    elif damage == "writable":
         folder.chmod(0o770)
     else:
         folder.rename(tmp_path / "elsewhere")
-        if harm == "a file":
+        if damage == "a file":
             folder.touch()
         else:
-            folder.symlink_to(tmp_path / "elsewhere" if harm == "a link" else tmp_path / "nowhere")
+            folder.symlink_to(tmp_path / "elsewhere" if damage == "a link" else tmp_path / "nowhere")
     assert not kernel_cache.is_whole(folder)
-    assert kernel_cache.kept(["kind"], build) == folder
+    assert kernel_cache.cached_folder(["kind"], build) == folder
     assert kernel_cache.is_whole(folder) and code.read_bytes() == b"machine code"
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -127,7 +137,7 @@ def test_a_root_that_others_may_write_is_not_used(tmp_path, plain_bits):
     root.mkdir()
     root.chmod(0o777)
     found = process(tmp_path)
-    assert (found["bits"], found["kept"], list(root.iterdir())) == (plain_bits, "None", [])
+    assert (found["bits"], found["folder"], list(root.iterdir())) == (plain_bits, "None", [])
 
 
 def test_many_that_build_at_once_leave_one_whole_folder(tmp_path, plain_bits):
@@ -140,11 +150,11 @@ def test_many_that_build_at_once_leave_one_whole_folder(tmp_path, plain_bits):
     assert kernel_cache.is_whole(folder_in(tmp_path))
 
 
-def test_a_process_killed_while_it_builds_is_no_harm(tmp_path, plain_bits):
+def test_a_process_killed_while_it_builds_does_no_harm(tmp_path, plain_bits):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     one = subprocess.Popen([sys.executable, "-c", STUCK + PROCESS], env=environment, stdout=subprocess.PIPE)
     while not list(tmp_path.rglob("*.nbc")):
-        assert one.poll() is None, "it had finished before a file was seen"
+        assert one.poll() is None, "it had finished before there was a file"
         time.sleep(0.002)
     one.kill()
     one.communicate()
@@ -164,6 +174,6 @@ def test_other_kinds_of_machine_have_other_folders(tmp_path, monkeypatch):
         built.append(folder)
         (folder / "code").write_text(str(len(built)))
 
-    places = [kernel_cache.kept([kind], counted) for kind in ("avx2", "avx512", "avx2")]
+    places = [kernel_cache.cached_folder([kind], counted) for kind in ("avx2", "avx512", "avx2")]
     assert places[0] == places[2] != places[1] and len(built) == 2
     assert [(place / "code").read_text() for place in places] == ["1", "2", "1"]

@@ -3,18 +3,23 @@ import math
 import pytest
 import torch
 
+from dc_hpc.algorithm.net_specs import NET_SPECS, Conv, MaxPool, NetSpec
 from dc_hpc.algorithm.nets import (
     NET_BUILDERS,
     Sobel,
     alexnet,
     alexnet_small,
+    build_net,
     feature_dimension,
     initialise,
     lenet5,
     new_head,
-    parameter_count,
 )
-from dc_hpc.config.run_config import NET_SPECS
+
+
+def parameter_count(trunk):
+    """The number of trainable parameters."""
+    return sum(p.numel() for p in trunk.parameters() if p.requires_grad)
 
 
 def shapes(trunk, image):
@@ -83,12 +88,27 @@ def test_alexnet_is_that_of_appendix_a():
 
 @pytest.mark.parametrize("name", NET_BUILDERS)
 @torch.no_grad()
-def test_the_facts_that_grids_are_checked_with_are_those_of_the_nets(name):
-    trunk, facts = NET_BUILDERS[name](), NET_SPECS[name]
-    found = shapes(trunk, torch.zeros(1, facts.channels, facts.size, facts.size))
-    assert facts.features == feature_dimension(trunk) == list(found.values())[-1][0]
+def test_the_specs_that_grids_are_checked_with_are_those_of_the_nets(name):
+    trunk, spec = NET_BUILDERS[name](), NET_SPECS[name]
+    found = shapes(trunk, torch.zeros(1, spec.channels, spec.size, spec.size))
+    assert spec.features == feature_dimension(trunk) == list(found.values())[-1][0]
     unprobed = ("sobel", "flatten", "dropout1", "dropout2")
-    assert facts.layers == tuple(layer for layer in found if layer not in unprobed)
+    assert spec.layers == tuple(layer for layer in found if layer not in unprobed)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_one_entry_of_the_catalogue_is_a_net(monkeypatch, batch_norm):
+    """Odd sizes, a padded convolution, one fully connected layer and dropout, none of which the paper's nets mix."""
+    convolutions = (Conv(5, 3, stride=2, padding=1, pool=MaxPool(3, 2)), Conv(7, 2))
+    monkeypatch.setitem(NET_SPECS, "tiny", NetSpec(2, 33, convolutions, widths=(9,), dropout=0.2))
+    trunk = build_net("tiny", batch_norm=batch_norm)
+    found = shapes(trunk, torch.zeros(3, 2, 33, 33))
+    names = [name for name in NET_SPECS["tiny"].layers if batch_norm or not name.startswith("bn")]
+    assert [name for name in found if name not in ("flatten", "dropout1")] == names
+    assert found["pool1"] == (5, 8, 8) and found["flatten"] == (7 * 7 * 7,) == (NET_SPECS["tiny"].flattened,)
+    assert found["fc1"] == (9,) and trunk.dropout1.p == 0.2
+    with pytest.raises(ValueError, match="sobel 'fixed' needs three colours and tiny reads 2"):
+        build_net("tiny", sobel="fixed")
 
 
 def test_initialisation_has_the_authors_deviations():

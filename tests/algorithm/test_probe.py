@@ -14,8 +14,8 @@ def digits():
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    images = torch.from_numpy((data.images * 255 / 16).round().astype(np.uint8)).unsqueeze(1)
-    return ImageViews(images, Views(44, 32, (0.3,), (0.37,))), torch.from_numpy(data.target)
+    pixels = torch.from_numpy((data.images * 255 / 16).round().astype(np.uint8)).unsqueeze(1)
+    return ImageViews(pixels, Views(44, 32, (0.3,), (0.37,))), torch.from_numpy(data.target)
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,15 @@ def trunk():
     return init_state(lenet5(), seed=0, lr=0.1, momentum=0.1, weight_decay=0.0).trunk
 
 
-def uncached_probe(trunk, seen, labels, *, flips, epochs, seed):
+def uncached_probe(trunk, images, labels, *, flips, epochs, seed):
     """The authors' loop: the trunk runs on every batch of every epoch."""
     classifier, rng = _new_classifier(1600, 10, seed), numpy_generator(seed, 0, "probe")
     optimizer = torch.optim.SGD(classifier.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
     step = 0
     for _ in range(epochs):
-        for indices in torch.from_numpy(rng.permutation(len(seen))).split(256):
+        for indices in torch.from_numpy(rng.permutation(len(images))).split(256):
             optimizer.param_groups[0]["lr"] = 0.01 / math.sqrt(1 + 0.01 * 1e-4 * step)
-            views = seen.clustering(indices)
+            views = images.clustering(indices)
             if flips:
                 flipped = torch.from_numpy(rng.random(len(indices)) < 0.5)
                 views = torch.where(flipped.view(-1, 1, 1, 1), views.flip(-1), views)
@@ -49,50 +49,50 @@ def uncached_probe(trunk, seen, labels, *, flips, epochs, seed):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_probe_on_cached_features_is_the_uncached_one(digits, trunk, flips, compiled, monkeypatch):
     """Bit for bit where torch computes both; the loop of the test is torch's, so else but for rounding."""
-    seen, labels = digits
+    images, labels = digits
     trunk.eval()
-    kept = {}
+    made = {}
     if not compiled:
         monkeypatch.setattr("dc_hpc.algorithm.backends.kernels.available", lambda: False)
 
     def remember(values, classes, seed):
-        return kept.setdefault("classifier", _new_classifier(values, classes, seed))
+        return made.setdefault("classifier", _new_classifier(values, classes, seed))
 
     monkeypatch.setattr("dc_hpc.algorithm.probe._new_classifier", remember)
-    plain = activations(trunk, seen, ["conv2"])["conv2"]
-    mirrored = activations(trunk, seen, ["conv2"], mirrored=True)["conv2"] if flips else None
+    plain = activations(trunk, images, ["conv2"])["conv2"]
+    mirrored = activations(trunk, images, ["conv2"], mirrored=True)["conv2"] if flips else None
     linear_probe(plain, labels, plain, labels, classes=10, seed=4, epochs=3, train_mirrored=mirrored)
-    reference = uncached_probe(trunk, seen, labels, flips=flips, epochs=3, seed=4)
+    reference = uncached_probe(trunk, images, labels, flips=flips, epochs=3, seed=4)
     tolerance = 1e-4 if compiled else 0
-    assert torch.allclose(kept["classifier"].weight, reference.weight, atol=tolerance, rtol=0)
-    assert torch.allclose(kept["classifier"].bias, reference.bias, atol=tolerance, rtol=0)
+    assert torch.allclose(made["classifier"].weight, reference.weight, atol=tolerance, rtol=0)
+    assert torch.allclose(made["classifier"].bias, reference.bias, atol=tolerance, rtol=0)
 
 
 def test_activations_are_those_of_the_layers(digits, trunk):
-    seen, _ = digits
-    found = activations(trunk, seen, ["conv2", "fc2"])
+    images, _ = digits
+    found = activations(trunk, images, ["conv2", "fc2"])
     assert found["conv2"].shape == (1797, 1600) and found["fc2"].shape == (1797, 84)
     with torch.no_grad():
-        assert torch.allclose(found["fc2"][:5], trunk.eval()(seen.clustering(slice(0, 5))), atol=1e-6)
-    pooled = activations(trunk, seen, ["conv2"], average_pool=2)["conv2"]
+        assert torch.allclose(found["fc2"][:5], trunk.eval()(images.clustering(slice(0, 5))), atol=1e-6)
+    pooled = activations(trunk, images, ["conv2"], average_pool=2)["conv2"]
     assert pooled.shape == (1797, 400)
     by_hand = found["conv2"][0].view(16, 5, 2, 5, 2).mean((2, 4)).flatten()
     assert torch.allclose(pooled[0], by_hand, atol=1e-6)
 
 
 def test_mirrored_activations_are_those_of_mirrored_images(digits, trunk):
-    seen, _ = digits
-    turned = ImageViews(seen.images.flip(-1), seen.views)
+    images, _ = digits
+    flipped = ImageViews(images.images.flip(-1), images.views)
     assert torch.allclose(
-        activations(trunk, seen, ["conv2"], mirrored=True)["conv2"],
-        activations(trunk, turned, ["conv2"])["conv2"],
+        activations(trunk, images, ["conv2"], mirrored=True)["conv2"],
+        activations(trunk, flipped, ["conv2"])["conv2"],
         atol=1e-5,
     )
 
 
 def test_the_probe_learns_what_is_linear_and_only_that(digits, trunk):
-    seen, labels = digits
-    values = activations(trunk, seen, ["conv2"])["conv2"]
+    images, labels = digits
+    values = activations(trunk, images, ["conv2"])["conv2"]
     train, test = slice(0, 1500), slice(1500, None)
     probe = linear_probe(values[train], labels[train], values[test], labels[test], classes=10, seed=0)
     assert probe.accuracy > 85 and probe.accuracy_best >= probe.accuracy
@@ -104,8 +104,8 @@ def test_the_probe_learns_what_is_linear_and_only_that(digits, trunk):
 
 def test_the_three_accuracies_are_what_they_say(digits, trunk, monkeypatch):
     """297 test images: batches of 128, 128 and 41, of which the last weighs too much in the authors' mean."""
-    seen, labels = digits
-    values = activations(trunk, seen, ["conv2"])["conv2"]
+    images, labels = digits
+    values = activations(trunk, images, ["conv2"])["conv2"]
     answers = iter([np.r_[np.ones(256), np.zeros(41)], np.r_[np.zeros(256), np.ones(41)]])
     monkeypatch.setattr("dc_hpc.algorithm.probe._correct", lambda *_: next(answers))
     probe = linear_probe(values, labels, values[:297], labels[:297], classes=10, seed=0, epochs=2)
@@ -115,8 +115,8 @@ def test_the_three_accuracies_are_what_they_say(digits, trunk, monkeypatch):
 
 
 def test_the_probe_of_a_layer_does_not_depend_on_the_others(digits, trunk):
-    seen, labels = digits
-    alone, beside = (activations(trunk, seen, layers)["pool2"] for layers in (["pool2"], ["conv2", "pool2"]))
+    images, labels = digits
+    alone, beside = (activations(trunk, images, layers)["pool2"] for layers in (["pool2"], ["conv2", "pool2"]))
     assert torch.equal(alone, beside)
     probes = [linear_probe(alone, labels, alone, labels, classes=10, seed=2, epochs=2) for _ in range(2)]
     assert probes[0] == probes[1]

@@ -43,16 +43,16 @@ def test_the_clustering_view_is_that_of_pil_and_torchvision(channels, side, resi
 
 def test_the_clustering_view_is_the_same_built_once_or_on_the_fly(monkeypatch):
     data, views = images(9, 3, 32), Views(45, 32, **COLOUR)
-    kept = ImageViews(data, views)
-    monkeypatch.setattr("dc_hpc.algorithm.views._KEPT_BYTES", 0)
+    cached = ImageViews(data, views)
+    monkeypatch.setattr("dc_hpc.algorithm.views._CACHED_BYTES", 0)
     lazy = ImageViews(data, views)
-    assert lazy._kept is None and kept._kept is not None
-    assert torch.equal(kept.clustering(torch.tensor([3, 1])), lazy.clustering(torch.tensor([3, 1])))
+    assert lazy._cropped is None and cached._cropped is not None
+    assert torch.equal(cached.clustering(torch.tensor([3, 1])), lazy.clustering(torch.tensor([3, 1])))
 
 
 def test_flip_mirrors_about_half_of_the_images_and_changes_nothing_else():
-    seen = ImageViews(images(400, 1, 28), Views(44, 32, **GREY, training="flip"))
-    plain, batch = seen.clustering(slice(None)), seen.training(torch.arange(400), np.random.default_rng(0))
+    shown = ImageViews(images(400, 1, 28), Views(44, 32, **GREY, training="flip"))
+    plain, batch = shown.clustering(slice(None)), shown.training(torch.arange(400), np.random.default_rng(0))
     same = torch.tensor([torch.equal(a, b) for a, b in zip(plain, batch)])
     mirrored = torch.tensor([torch.equal(a.flip(-1), b) for a, b in zip(plain, batch)])
     assert torch.all(same ^ mirrored) and 150 < mirrored.sum() < 250
@@ -60,17 +60,17 @@ def test_flip_mirrors_about_half_of_the_images_and_changes_nothing_else():
 
 def test_one_box_serves_a_whole_batch():
     data = images(1, 1, 28).repeat(6, 1, 1, 1)
-    seen = ImageViews(data, Views(44, 32, **GREY, training="box_per_batch"))
+    shown = ImageViews(data, Views(44, 32, **GREY, training="box_per_batch"))
     rng = np.random.default_rng(1)
-    first, second = seen.training(torch.arange(6), rng), seen.training(torch.arange(6), rng)
+    first, second = shown.training(torch.arange(6), rng), shown.training(torch.arange(6), rng)
     assert torch.equal(first, first[:1].expand_as(first))
     assert not torch.equal(first, second)
 
 
 def test_each_image_gets_its_own_box_and_mirror_in_appendix_a():
     data = images(1, 3, 32).repeat(8, 1, 1, 1)
-    seen = ImageViews(data, Views(256, 224, **COLOUR, training="box_per_image_flip"))
-    batch = seen.training(torch.arange(8), np.random.default_rng(1))
+    shown = ImageViews(data, Views(256, 224, **COLOUR, training="box_per_image_flip"))
+    batch = shown.training(torch.arange(8), np.random.default_rng(1))
     assert batch.shape == (8, 3, 224, 224)
     assert len({batch[i].sum().item() for i in range(8)}) == 8
 
@@ -90,12 +90,12 @@ def test_boxes_have_the_areas_and_ratios_of_torchvision(height, width):
 
 def test_a_box_is_cut_and_resized_as_torchvision_does():
     data = images(4, 3, 32)
-    seen = ImageViews(data, Views(45, 32, **COLOUR, training="box_per_batch"))
+    shown = ImageViews(data, Views(45, 32, **COLOUR, training="box_per_batch"))
     top, left, height, width = random_box(32, 32, np.random.default_rng(5))
     whole = data.float() / 255
     reference = transforms.functional.resized_crop(whole, top, left, height, width, [32, 32], antialias=True)
     reference = transforms.functional.normalize(reference, COLOUR["mean"], COLOUR["std"])
-    assert torch.allclose(seen.training(torch.arange(4), np.random.default_rng(5)), reference, atol=1e-5)
+    assert torch.allclose(shown.training(torch.arange(4), np.random.default_rng(5)), reference, atol=1e-5)
 
 
 def test_mirror_depends_on_the_generator_alone():

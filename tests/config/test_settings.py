@@ -93,7 +93,7 @@ def test_a_plain_model_needs_no_declarations_and_a_declared_one_needs_exactly_on
 
 def _first_pass_in_fact(config: RunConfig) -> tuple[Any, ...]:
     """What the features of the fresh net are made of: the images, their clustering view, the net and its filters."""
-    from dc_hpc.algorithm.deepcluster import init_state
+    from dc_hpc.algorithm.state import init_state
 
     trunk = build_trunk(config)
     init_state(trunk, seed=config.seed, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dc_hpc.algorithm import ImageViews, agreement, deep_cluster, init_state, lenet5
+from dc_hpc.algorithm import ImageViews, Schedule, deep_cluster, init_state, lenet5
+from dc_hpc.algorithm.agreement import agreement
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
 from dc_hpc.data.official import load
@@ -17,7 +18,7 @@ def test_the_initial_alignment_of_fashion_mnist_is_that_of_the_paper(fmnist_root
     alignments = []
     for seed in range(1, 21):
         state = init_state(lenet5(), seed=seed, lr=0.1, momentum=0.1, weight_decay=1e-3)
-        (first,) = deep_cluster(state, seen, k=config.k, cycles=0, batch_size=128, seed=seed)
+        (first,) = deep_cluster(state, seen, k=config.k, seed=seed, schedule=Schedule(0), batch_size=128)
         alignments.append(agreement(first.pseudo_labels.numpy(), truth).nmi)
     assert 0.36 < np.median(alignments) < 0.42, sorted(alignments)
     assert np.ptp(alignments) > 0.01

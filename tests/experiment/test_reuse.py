@@ -98,10 +98,10 @@ def test_a_full_run_begins_with_the_clustering_of_its_ia_run(tmp_path, digits_ro
     assert reuse.ia_donor(run_directory.read_config(full)) == ia.name
     run(ia, Execution(str(digits_root)))
     assert len(list(ia.glob("first-*.safetensors"))) == 1 and not (ia / "trunk.safetensors").exists()
-    from dc_hpc.algorithm import deepcluster
+    from dc_hpc.algorithm import clustering
 
-    calls, true_kmeans = [], deepcluster.kmeans
-    monkeypatch.setattr(deepcluster, "kmeans", lambda *args, **named: calls.append(1) or true_kmeans(*args, **named))
+    calls, true_kmeans = [], clustering.kmeans
+    monkeypatch.setattr(clustering, "kmeans", lambda *args, **named: calls.append(1) or true_kmeans(*args, **named))
     run(full, Execution(str(digits_root)))
     assert len(calls) == 2  # of three cycles
     assert run_directory.attempts(full)[-1]["first_clustering_from"] == ia.name

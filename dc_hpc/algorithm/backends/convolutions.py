@@ -1,7 +1,7 @@
 """Three ways to compute a convolution without padding on a CPU, with the images of a batch innermost.
 
-All take maps x of float32 (c, h, w, n) and give y (o, h', w', n), and go back from the gradient of y. x and y must stay
-as they are until then. `fitting` chooses.
+The forward pass of each turns maps x of float32 (c, h, w, n) into y (o, h', w', n); the backward pass starts from the
+gradient of y. x and y must stay as they are in between. `fitting` chooses one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from dc_hpc.algorithm.backends import kernels
-from dc_hpc.algorithm.backends.kernels import compiled
+from dc_hpc.algorithm.backends.kernels import Floats, compiled
+from dc_hpc.algorithm.nets import bias_of
+
+Matrix = npt.NDArray[np.float64]
 
 # At these points the products of Toom and Cook lose least: a digit for filters of 3, half a digit for filters of 2.
 _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
@@ -25,14 +29,14 @@ class BufferPool:
     """Buffers by name, made at their first use and again only when they must be larger."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
 
     def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A buffer of this shape with anything in it; what an earlier call of that name gave is overwritten."""
-        size, kept = math.prod(shape), self._kept.get(name)
-        if kept is None or kept.numel() < size:
-            kept = self._kept[name] = torch.empty(size, dtype=dtype)
-        return kept[:size].view(shape)
+        """A buffer of this shape with anything in it; calls with the same name return the same memory."""
+        size, buffer = math.prod(shape), self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._buffers[name] = torch.empty(size, dtype=dtype)
+        return buffer[:size].view(shape)
 
 
 def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colConv | WinogradConv:
@@ -54,13 +58,13 @@ class DirectConv5:
     """
 
     def __init__(self, layer: nn.Conv2d):
-        self.layer, self.room = layer, BufferPool()
+        self.layer, self.buffers = layer, BufferPool()
 
     def forward(self, x: Tensor) -> Tensor:
         """With bias."""
-        filters, bias = self.layer.weight.detach(), self.layer.bias.detach()
+        filters, bias = self.layer.weight.detach(), bias_of(self.layer).detach()
         _, height, width, n = x.shape
-        y, self.x = self.room("y", len(filters), height - filters.shape[2] + 1, width - 4, n), x
+        y, self.x = self.buffers("y", len(filters), height - filters.shape[2] + 1, width - 4, n), x
         compiled(kernels.direct_conv5)(rows_of(x), filters.numpy(), bias.numpy(), n, rows_of(y))
         return y
 
@@ -71,7 +75,7 @@ class DirectConv5:
         compiled(kernels.direct_conv5_filters)(rows_of(self.x), rows_of(gradient), n, found.numpy())
         if not to_input:
             return None, found
-        bordered, back = self.room("bordered", outs, height, width + 8, n), self.room("back", *self.x.shape)
+        bordered, back = self.buffers("bordered", outs, height, width + 8, n), self.buffers("back", *self.x.shape)
         bordered[:, :, :4], bordered[:, :, 4:-4], bordered[:, :, -4:] = 0, gradient, 0
         compiled(kernels.direct_conv5_input)(rows_of(bordered), filters.numpy(), n, rows_of(back))
         return back, found
@@ -85,7 +89,7 @@ class Im2colConv:
     """
 
     def __init__(self, layer: nn.Conv2d):
-        self.layer, self.room = layer, BufferPool()
+        self.layer, self.buffers = layer, BufferPool()
         self.stride, (self.height, self.width) = layer.stride[0], layer.kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,9 +98,9 @@ class Im2colConv:
         across = (width - self.width) // self.stride + 1
         along, down, right, one = x.stride()
         shape, strides = (height, channels, self.width, across, n), (down, along, right, right * self.stride, one)
-        self.rows = self.room("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
-        flat, bias = self._filters(), self.layer.bias.detach().unsqueeze(1)
-        y = self.room("y", len(flat), (height - self.height) // self.stride + 1, across, n)
+        self.rows = self.buffers("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
+        flat, bias = self._filters(), bias_of(self.layer).detach().unsqueeze(1)
+        y = self.buffers("y", len(flat), (height - self.height) // self.stride + 1, across, n)
         for h in range(y.shape[1]):
             torch.addmm(bias, flat, self._windows(self.rows, h), out=y[:, h].flatten(1))
         return y
@@ -104,16 +108,16 @@ class Im2colConv:
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
         flat, (channels, height, _, n) = self._filters(), self.shape
-        found, spread = torch.zeros_like(flat.T), self.room("spread", *self.rows.shape).zero_() if to_input else None
+        found, spread = torch.zeros_like(flat.T), self.buffers("spread", *self.rows.shape).zero_() if to_input else None
         for h in range(gradient.shape[1]):
             part = gradient[:, h].flatten(1)
             found.addmm_(self._windows(self.rows, h), part.T)
-            if to_input:
+            if spread is not None:
                 self._windows(spread, h).addmm_(flat.T, part)
         filters = found.T.view(-1, self.height, channels, self.width).transpose(1, 2).contiguous()
-        if not to_input:
+        if spread is None:
             return None, filters
-        summed = self.room("summed", *self.shape).zero_()
+        summed = self.buffers("summed", *self.shape).zero_()
         compiled(kernels.from_rows)(
             spread.view(height, channels, self.width, -1, n).numpy(), self.stride, summed.numpy()
         )
@@ -137,7 +141,7 @@ class WinogradConv:
     """
 
     def __init__(self, layer: nn.Conv2d, out: int):
-        self.layer, self.room, self.out = layer, BufferPool(), out
+        self.layer, self.buffers, self.out = layer, BufferPool(), out
         self.from_y, self.from_filter, self.from_x = (
             torch.from_numpy(np.kron(one, one)).float() for one in toom_cook(out, layer.kernel_size[0])
         )
@@ -146,37 +150,37 @@ class WinogradConv:
         """With bias."""
         n, filters = x.shape[3], self.layer.weight.detach()
         outs, channels, points = len(filters), len(x), len(self.from_x)
-        self.filters = self.room("filters", points, outs, channels)
-        self.values = self.room("values", points, channels, n)
+        self.filters = self.buffers("filters", points, outs, channels)
+        self.values = self.buffers("values", points, channels, n)
         torch.mm(self.from_filter, filters.view(outs * channels, -1).T, out=self.filters.view(points, -1))
-        moved = self.room("moved", points, channels, n).copy_(x.view(channels, points, n).transpose(0, 1))
+        moved = self.buffers("moved", points, channels, n).copy_(x.view(channels, points, n).transpose(0, 1))
         torch.mm(self.from_x, moved.view(points, -1), out=self.values.view(points, -1))
-        products = torch.bmm(self.filters, self.values, out=self.room("products", points, outs, n))
-        back = torch.mm(self.from_y.T, products.view(points, -1), out=self.room("back", self.out**2, outs * n))
-        y = self.room("y", outs, self.out**2, n)
-        torch.add(back.view(-1, outs, n).transpose(0, 1), self.layer.bias.detach().view(-1, 1, 1), out=y)
+        products = torch.bmm(self.filters, self.values, out=self.buffers("products", points, outs, n))
+        back = torch.mm(self.from_y.T, products.view(points, -1), out=self.buffers("back", self.out**2, outs * n))
+        y = self.buffers("y", outs, self.out**2, n)
+        torch.add(back.view(-1, outs, n).transpose(0, 1), bias_of(self.layer).detach().view(-1, 1, 1), out=y)
         return y.view(outs, self.out, self.out, n)
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
         points, outs, channels = self.filters.shape
         n, shape = gradient.shape[3], self.layer.weight.shape
-        moved = self.room("back", self.out**2, outs, n).copy_(gradient.view(outs, -1, n).transpose(0, 1))
-        products = self.room("products", points, outs, n)
+        moved = self.buffers("back", self.out**2, outs, n).copy_(gradient.view(outs, -1, n).transpose(0, 1))
+        products = self.buffers("products", points, outs, n)
         torch.mm(self.from_y, moved.view(-1, outs * n), out=products.view(points, -1))
-        filters = torch.bmm(products, self.values.transpose(1, 2), out=self.room("found", points, outs, channels))
+        filters = torch.bmm(products, self.values.transpose(1, 2), out=self.buffers("found", points, outs, channels))
         found = torch.mm(filters.view(points, -1).T, self.from_filter).view(shape)
         if not to_input:
             return None, found
-        values = torch.bmm(self.filters.transpose(1, 2), products, out=self.room("values", points, channels, n))
-        back = torch.mm(self.from_x.T, values.view(points, -1), out=self.room("moved", points, channels * n))
+        values = torch.bmm(self.filters.transpose(1, 2), products, out=self.buffers("values", points, channels, n))
+        back = torch.mm(self.from_x.T, values.view(points, -1), out=self.buffers("moved", points, channels * n))
         side = self.out + shape[2] - 1
-        x = self.room("x", channels, points, n).copy_(back.view(points, channels, n).transpose(0, 1))
+        x = self.buffers("x", channels, points, n).copy_(back.view(points, channels, n).transpose(0, 1))
         return x.view(channels, side, side, n), found
 
 
 @cache
-def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def toom_cook(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
     """Matrices a (p, m), g (p, r) and b (p, p), p = m + r - 1, float64, with which y = a' (g w * b x).
 
     y_i is the sum over j of x_(i+j) w_j. The last point is infinity.
@@ -186,18 +190,19 @@ def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     a = [[p**i for i in range(m)] for p in points] + [[0] * (m - 1) + [1]]
     g = [[p**j / math.prod(p - q for q in rest) for j in range(r)] for p, rest in zip(points, others)]
     b = [[*_with_roots(rest), 0] for rest in others] + [_with_roots(points)]
-    return tuple(np.array(matrix, dtype=float) for matrix in (a, [*g, [0] * (r - 1) + [1]], b))
+    return np.array(a, float), np.array([*g, [0] * (r - 1) + [1]], float), np.array(b, float)
 
 
 def _with_roots(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction]:
     """The coefficients, lowest first, of the product of (x - root)."""
     coefficients = [Fraction(1)]
     for root in roots:
-        shifted, kept = [Fraction(0), *coefficients], [*coefficients, Fraction(0)]
-        coefficients = [one - root * other for one, other in zip(shifted, kept)]
+        shifted, padded = [Fraction(0), *coefficients], [*coefficients, Fraction(0)]
+        coefficients = [one - root * other for one, other in zip(shifted, padded)]
     return coefficients
 
 
-def rows_of(maps: Tensor) -> np.ndarray:
+def rows_of(maps: Tensor) -> Floats:
     """(c, h, w, n) as a numpy array (c, h, w n) of the same memory."""
-    return maps.flatten(2).numpy()
+    rows: Floats = maps.flatten(2).numpy()
+    return rows

@@ -1,7 +1,7 @@
-"""A step of training as one launch: on a GPU, a CUDA graph.
+"""A step of training on a GPU as one launch: a CUDA graph.
 
-A step of LeNet-5 is some sixty small kernels, and the CPU takes longer to ask for one than the GPU to compute it: on an
-H200 2.3 ms a step. Recorded once and replayed, the same kernels on the same addresses are one request: 0.46 ms.
+A step of LeNet-5 is some sixty small kernels, and the CPU takes longer to launch one than the GPU to compute it: on an
+H200 a step takes 2.3 ms. Recorded once and replayed, the same kernels on the same addresses are one launch: 0.46 ms.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from torch import Tensor
 Step = Callable[..., Tensor]
 
 
-class Replayed:
+class ReplayedStep:
     """A function of tensors on a GPU that returns a tensor: computed at its first call, recorded at its second.
 
     One recording for each list of shapes. The function may change tensors that outlive it (parameters, momentum) in
-    place, and must not look at values; what it has to make first (momentum, workspaces), its first call makes. The
-    tensor that a call returns is overwritten by the next.
+    place, and must not look at values. What it allocates once (momentum, workspaces), it allocates at its first call.
+    The tensor that a call returns is overwritten by the next.
     """
 
     def __init__(self, function: Step):
         self.function = function
-        self._seen: set[tuple[torch.Size, ...]] = set()
+        self._called: set[tuple[torch.Size, ...]] = set()
         self._recorded: dict[tuple[torch.Size, ...], tuple[list[Tensor], Callable[[], None], Tensor]] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         shapes = tuple(tensor.shape for tensor in tensors)
-        if shapes not in self._seen:
-            self._seen.add(shapes)
+        if shapes not in self._called:
+            self._called.add(shapes)
             return _on_a_side_stream(self.function, tensors)
         if shapes not in self._recorded:
             held = [tensor.clone() for tensor in tensors]
@@ -44,7 +44,8 @@ class Replayed:
 
 def _on_a_side_stream(function: Step, tensors: tuple[Tensor, ...]) -> Tensor:
     """Call it off the default stream: what autograd then remembers of streams cannot end up in a recording."""
-    side, usual = torch.cuda.Stream(), torch.cuda.current_stream()
+    side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch gives it no types
+    usual = torch.cuda.current_stream()
     side.wait_stream(usual)
     with torch.cuda.stream(side):
         result = function(*tensors)
@@ -53,7 +54,7 @@ def _on_a_side_stream(function: Step, tensors: tuple[Tensor, ...]) -> Tensor:
 
 
 def _record(function: Step, held: list[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """(what computes the function of the held tensors anew, where its result then lies); nothing is computed yet."""
+    """(a call that computes the function of the held tensors anew, where its result then is); computes nothing yet."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = function(*held)

@@ -1,10 +1,10 @@
-"""Where the machine code of the compiled kernels is kept, so that only the first run of a user on a kind of machine
-waits for the compiler.
+"""A cache for the machine code of the compiled kernels: only a user's first run on a kind of machine compiles them.
 
-One folder a kind, in the user's own cache: what could change the code is in its name (numba, Python, the kernels'
-source, the CPU with its vector units), so machines that share a home do not get each other's. A folder is built aside
-and comes in one rename, whole and with a seal over its bytes; after that nobody writes to it. One that is damaged, or
-that somebody else could have written, is not used: a damaged kernel would be a wrong number.
+Each kind of machine has one folder in the user's own cache. Its name depends on all that could change the code (numba,
+Python, the kernels' source, the CPU with its vector units), so machines that share a home do not get each other's code.
+A folder is built under another name and arrives in one rename, whole and with checksums of its files; after that nobody
+writes to it. A folder that is damaged, or that somebody else could have written, is not used: a damaged kernel would
+compute wrong numbers.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_SEAL = "seal.json"
-_KEPT_DAYS = 90
+_CHECKSUMS = "checksums.json"
+_DAYS = 90
 
 
-def kept(kind: list[object], build: Callable[[Path], None]) -> Path | None:
+def cached_folder(kind: list[object], build: Callable[[Path], None]) -> Path | None:
     """The folder of this kind of machine, made by `build(folder)` if there is none that is whole.
 
-    kind: all that the code depends on, as JSON can write it. None where nothing can be kept: no home, no space, no
-    permission. Several processes may build the same folder at once: the first one there stays.
+    kind: all that the code depends on, as JSON can write it. Returns None where there can be no cache: no home, no
+    space, no permission. Several processes may build the same folder at once: that of the first stays.
     """
     try:
         root = _root()
@@ -45,8 +45,7 @@ def is_whole(folder: Path) -> bool:
     try:
         if not _only_ours(folder):
             return False
-        sealed = json.loads((folder / _SEAL).read_bytes())
-        return sealed == _digests(folder)
+        return bool(json.loads((folder / _CHECKSUMS).read_bytes()) == _digests(folder))
     except (OSError, ValueError):
         return False
 
@@ -69,7 +68,7 @@ def _put(folder: Path, build: Callable[[Path], None]) -> None:
     damaged = building.with_name(f"damaged-{building.name}")
     try:
         build(building)
-        (building / _SEAL).write_text(json.dumps(_digests(building)))
+        (building / _CHECKSUMS).write_text(json.dumps(_digests(building)))
         if folder.is_symlink() or folder.is_file():
             folder.unlink()
         elif folder.exists() and not is_whole(folder):
@@ -82,16 +81,16 @@ def _put(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file below, by its path in the folder; of the seal none."""
+    """sha256 of every file below, by its path in the folder, but for the file of the checksums."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / _SEAL
+        if path.is_file() and path != folder / _CHECKSUMS
     }
 
 
 def _sweep(root: Path) -> None:
-    """Take away what was built long ago: mostly for versions that are gone."""
+    """Remove what was built long ago, which is mostly for versions that are gone."""
     for path in root.iterdir():
-        if time.time() - path.lstat().st_mtime > _KEPT_DAYS * 86400:
+        if time.time() - path.lstat().st_mtime > _DAYS * 86400:
             shutil.rmtree(path, ignore_errors=True)

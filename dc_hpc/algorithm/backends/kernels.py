@@ -1,8 +1,8 @@
-"""Compiled loops for the parts of a net that torch is slow at on a CPU. They need numba, and the engine does without.
+"""Compiled loops for the parts of a net that torch is slow at on a CPU. Without numba, torch computes them.
 
 All arrays are float32 with the images of the batch innermost, (c, h, w, n): every inner loop runs over neighbours in
 memory, whatever the size or the stride of a window. All kernels are compiled when a user first needs one on a kind of
-machine (2.5 seconds); later processes load them (machine_code.py).
+machine (2.5 seconds); later processes load them (kernel_cache.py).
 """
 
 from __future__ import annotations
@@ -12,20 +12,29 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dc_hpc.algorithm.backends import kernel_cache
 
+numba: Any = None
 try:
     import llvmlite.binding
-    import numba
+    import numba as installed_numba
+
+    numba = installed_numba  # its types lack what is used here, so it is Any
 except ImportError:  # not installed, or not for this numpy
-    numba = None
+    pass
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
 
 
 def available() -> bool:
-    """Whether numba is there and compiles."""
+    """Whether numba is installed and compiles."""
     return numba is not None and not numba.config.DISABLE_JIT
 
 
@@ -42,23 +51,23 @@ def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
     except Exception:
         if folder is None:
             raise
-        return _compile(kernel, None)  # whatever kept code may have against being loaded
+        return _compile(kernel, None)  # whatever prevents cached code from being loaded
 
 
-def moments(x: np.ndarray, found: np.ndarray) -> None:
+def moments(x: Floats, found: Doubles) -> None:
     """Mean and biased variance of each channel of x (c, h, w n), into found, float64 (c, 2).
 
     Rows are summed in float32 and added up in float64; the variance is that of the distances to the mean.
     """
     for c in range(x.shape[0]):
-        total = 0.0
+        total = np.float64(0)
         for h in range(x.shape[1]):
             row, part = x[c, h], np.float32(0)
             for e in range(row.size):
                 part += row[e]
             total += part
         size = x.shape[1] * x.shape[2]
-        mean, squares = np.float32(total / size), 0.0
+        mean, squares = np.float32(total / size), np.float64(0)
         for h in range(x.shape[1]):
             row, part = x[c, h], np.float32(0)
             for e in range(row.size):
@@ -67,9 +76,7 @@ def moments(x: np.ndarray, found: np.ndarray) -> None:
         found[c, 0], found[c, 1] = total / size, squares / size
 
 
-def rectified_maxima(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, stride: int, maxima: np.ndarray, winner: np.ndarray
-) -> None:
+def rectified_maxima(x: Floats, scale: Floats, shift: Floats, stride: int, maxima: Floats, winner: Bytes) -> None:
     """Batch norm's scale and shift, then ReLU, then a 2 x 2 max-pool, in one pass over x (c, h, w, n).
 
     maxima: (c, h', w', n). winner: uint8 of that shape, which value of its window each is (0 to 3, row by row; the
@@ -101,7 +108,7 @@ def rectified_maxima(
                     m[n], won[n] = best, at
 
 
-def to_winners(gradient: np.ndarray, winner: np.ndarray, stride: int, spread: np.ndarray) -> None:
+def to_winners(gradient: Floats, winner: Bytes, stride: int, spread: Floats) -> None:
     """The gradient of `rectified_maxima`: each value of gradient (c, h', w', n) is added where its maximum was.
 
     spread: (c, h, w, n), zeros to begin with.
@@ -118,7 +125,7 @@ def to_winners(gradient: np.ndarray, winner: np.ndarray, stride: int, spread: np
 
 
 def through_batch_norm(
-    gradient: np.ndarray, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weight: np.ndarray, sums: np.ndarray
+    gradient: Floats, x: Floats, mean: Floats, deviation: Floats, weight: Floats, sums: Doubles
 ) -> None:
     """The gradient of batch norm in training, in place of gradient (c, h, w n); x is what went in, of that shape.
 
@@ -127,7 +134,7 @@ def through_batch_norm(
     """
     size = x.shape[1] * x.shape[2]
     for c in range(x.shape[0]):
-        m, plain, product = mean[c], 0.0, 0.0
+        m, plain, product = mean[c], np.float64(0), np.float64(0)
         for h in range(x.shape[1]):
             g, row, part, part_product = gradient[c, h], x[c, h], np.float32(0), np.float32(0)
             for e in range(row.size):
@@ -137,7 +144,7 @@ def through_batch_norm(
             product += part_product
         inverse = 1.0 / deviation[c]
         level, slope = np.float32(plain / size), np.float32(product * inverse * inverse / size)
-        factor, rest = np.float32(weight[c] * inverse), 0.0
+        factor, rest = np.float32(weight[c] * inverse), np.float64(0)
         for h in range(x.shape[1]):
             g, row, part = gradient[c, h], x[c, h], np.float32(0)
             for e in range(row.size):
@@ -147,7 +154,7 @@ def through_batch_norm(
         sums[c, 0], sums[c, 1], sums[c, 2] = plain, product * inverse, rest
 
 
-def from_rows(rows: np.ndarray, stride: int, summed: np.ndarray) -> None:
+def from_rows(rows: Floats, stride: int, summed: Floats) -> None:
     """Add each value of rows (h, c, kw, w', n) to the place of summed (c, h, w, n) that it was copied from."""
     for h in range(rows.shape[0]):
         for c in range(rows.shape[1]):
@@ -158,7 +165,7 @@ def from_rows(rows: np.ndarray, stride: int, summed: np.ndarray) -> None:
                         row[n] += part[n]
 
 
-def direct_conv5(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: int, y: np.ndarray) -> None:
+def direct_conv5(x: Floats, filters: Floats, bias: Floats, images: int, y: Floats) -> None:
     """A convolution with filters (o, c, kh, 5) and stride 1: x (c, h, w n) to y (o, h', w' n); n = images.
 
     For few channels, where products of matrices would be small or their windows larger than all that is computed from
@@ -179,7 +186,7 @@ def direct_conv5(x: np.ndarray, filters: np.ndarray, bias: np.ndarray, images: i
                         row[e] += f0 * x0[e] + f1 * x1[e] + f2 * x2[e] + f3 * x3[e] + f4 * x4[e]
 
 
-def direct_conv5_input(gradient: np.ndarray, filters: np.ndarray, images: int, back: np.ndarray) -> None:
+def direct_conv5_input(gradient: Floats, filters: Floats, images: int, back: Floats) -> None:
     """The gradient of the x of `direct_conv5`, into back (c, h, w n), from that of its y with a border.
 
     gradient: (o, h', (w' + 8) n), four zeros a side: so the same five products make every value of a row.
@@ -199,8 +206,8 @@ def direct_conv5_input(gradient: np.ndarray, filters: np.ndarray, images: int, b
                         row[e] += f0 * g0[e] + f1 * g1[e] + f2 * g2[e] + f3 * g3[e] + f4 * g4[e]
 
 
-def direct_conv5_filters(x: np.ndarray, gradient: np.ndarray, images: int, filters: np.ndarray) -> None:
-    """The gradient of the filters of `direct_conv5`, from that of its y; of two filters at a time, x being read once."""
+def direct_conv5_filters(x: Floats, gradient: Floats, images: int, filters: Floats) -> None:
+    """The gradient of the filters of `direct_conv5`, from that of its y; two filters at a time share each read of x."""
     outs = gradient.shape[0]
     for o in range(0, outs, 2):
         other = min(o + 1, outs - 1)  # itself, where one is left
@@ -232,7 +239,7 @@ def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., 
     """Compiled, or loaded from the folder where it has been compiled into it."""
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
     try:
-        decorate = numba.njit(
+        decorate: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
             f"void({_TYPES[kernel.__name__]})",
             fastmath={"contract", "reassoc"},
             error_model="numpy",
@@ -266,13 +273,13 @@ def _folder() -> Path | None:
         for name in _TYPES:
             _compile(globals()[name], folder)
 
-    return kernel_cache.kept(kind, build)
+    return kernel_cache.cached_folder(kind, build)
 
 
 def _use_whole_vectors() -> None:
-    """Let LLVM use vectors of 512 bits where the CPU has them; on its own it keeps to 256, and is a third slower here.
+    """Let LLVM use vectors of 512 bits where the CPU has them; by default it uses 256, which is a third slower here.
 
-    It counts until numba's first compilation in a process. Who has set NUMBA_CPU_FEATURES is left alone.
+    It takes effect only before numba's first compilation in a process. A user's own NUMBA_CPU_FEATURES is respected.
     """
     if numba.config.CPU_FEATURES is None and numba.config.CPU_NAME is None:
         features = llvmlite.binding.get_host_cpu_features()

@@ -1,7 +1,7 @@
 """Stochastic gradient descent with momentum, by torch's own update.
 
-torch.optim.SGD gives the same bits, but its first instance of a process imports torch's compiler: a second that a run
-of four minutes, started hundreds of times, does not need.
+torch.optim.SGD gives the same bits, but its first instance in a process imports torch's compiler. That takes a second,
+which matters for a run of four minutes that is started hundreds of times.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ class SGD:
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.velocity: dict[nn.Parameter, Tensor] = {}
 
+    def fresh(self, parameters: Iterable[nn.Parameter]) -> SGD:
+        """An SGD of other parameters with the same constants and no velocity."""
+        return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for parameter in self.parameters:
@@ -38,8 +42,8 @@ class SGD:
         for group in ([p for p in moved if p in self.velocity], [p for p in moved if p not in self.velocity]):
             velocities = [self.velocity.get(p) for p in group]
             sgd(
-                group,
-                [p.grad for p in group],
+                list[Tensor](group),
+                [p.grad for p in group if p.grad is not None],
                 velocities,
                 fused=True,
                 lr=self.lr,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.config.run_config import NET_SPECS
 from dc_hpc.report.cell_items import setting_items, statistics_items, visible_settings
 from dc_hpc.report.figures.lines import layer_profiles
 from dc_hpc.report.figures.style import MOST_GROUPS

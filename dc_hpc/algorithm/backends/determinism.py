@@ -1,0 +1,33 @@
+"""Exact arithmetic: the same bits every time, and float32 products of float32 numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Torch as a run needs it: no operation whose sums change from one time to the next, and float32 means float32.
+
+    By default torch's convolutions on a GPU use TF32, whose factors have 10 bits where float32 has 23.
+    """
+    filling: Any = torch.utils.deterministic  # its setting is a property of the module, which no type checker sees
+    mode, fills = torch.get_deterministic_debug_mode(), filling.fill_uninitialized_memory
+    tf32 = torch.backends.cudnn.allow_tf32
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may not be used in this mode
+    # not torch.use_deterministic_algorithms: it imports torch's compiler, which takes a second
+    torch.set_deterministic_debug_mode("error")
+    # Filling new memory is for finding reads of it, and costs time.
+    filling.fill_uninitialized_memory = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        filling.fill_uninitialized_memory = fills
+        torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,54 @@
+"""A step of training, on whatever device the net is: the fastest forward pass there, SGD, and on a GPU a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dc_hpc.algorithm.backends.cpu import training
+from dc_hpc.algorithm.backends.cuda_graph import ReplayedStep
+from dc_hpc.algorithm.backends.sgd import SGD
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+
+def training_step(
+    trunk: nn.Sequential, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD
+) -> Step:
+    """A function of a batch (b, c, h, w) and its labels (b,): one step of SGD; it returns the loss before the step.
+
+    loss: from the head's outputs and the labels to a scalar. optimizers: of all parameters that learn. On a GPU the
+    steps are replayed as CUDA graphs, which gives the same bits sooner; the next step then overwrites the loss.
+    """
+    step = plain_step(trunk, head, loss, *optimizers)
+    on_gpu = next(trunk.parameters()).is_cuda
+    return ReplayedStep(step) if on_gpu else step
+
+
+def plain_step(
+    trunk: nn.Sequential, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD
+) -> Step:
+    """The same without CUDA graphs."""
+    features = training(trunk)
+
+    def step(batch: Tensor, labels: Tensor) -> Tensor:
+        value = loss(head(features(batch)), labels)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        torch.autograd.backward(value)
+        for optimizer in optimizers:
+            optimizer.step()
+        return value.detach()
+
+    return step
+
+
+@contextmanager
+def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators, which are all that dropout knows; afterwards they are as they were before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

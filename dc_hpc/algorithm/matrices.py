@@ -1,0 +1,25 @@
+"""Matrices of many rows, as the reduction of features and k-means both read them: checked, and a block at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROWS = 1024  # rows of a block: long enough for a GEMM at full speed, short enough to stay in a core's cache
+
+
+def as_matrix(values: Tensor, name: str) -> Tensor:
+    """A contiguous float32 matrix with at least one row and one column."""
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"{name} must be a matrix (n, d) with n, d >= 1, got shape {tuple(values.shape)}")
+    return values.float().contiguous()
+
+
+def column_means(values: Tensor, name: str) -> Tensor:
+    """The mean of each column, summed in float64, which also finds every NaN and infinity at no cost."""
+    total = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
+    for rows in torch.split(values, ROWS):  # in one piece torch would first copy everything to float64
+        total += rows.sum(0, dtype=torch.float64)
+    if not bool(total.isfinite().all()):
+        raise ValueError(f"{name} hold NaN or infinite values; did the training diverge?")
+    return (total / len(values)).float()

@@ -1,0 +1,64 @@
+"""What crosses from one phase of a run to the next, as tensors that can be saved and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dc_hpc.algorithm.backends.sgd import SGD
+from dc_hpc.algorithm.nets import initialise
+
+
+@dataclass
+class State:
+    """Exactly what crosses from one phase to the next. Saving it is saving the run.
+
+    trunk: the net f_theta. optimizer: its SGD with momentum. cycle, phase: the last finished phase ("fresh",
+    "clustered" or "trained"). pseudo_labels: int64 (n,), on the trunk's device; None before the first clustering.
+    The head and its optimizer are not here: they live and die inside one cycle.
+    """
+
+    trunk: nn.Sequential
+    optimizer: SGD
+    cycle: int = 0
+    phase: str = "fresh"
+    pseudo_labels: Tensor | None = None
+
+
+def init_state(trunk: nn.Sequential, *, seed: int, lr: float, momentum: float, weight_decay: float) -> State:
+    """A run before its first cycle: the trunk gets the random filters of `seed`, SGD gets its constants.
+
+    The learning rate is constant and weight decay reaches every parameter, as in the authors' code.
+    """
+    initialise(trunk, seed=seed)
+    return State(trunk, SGD(trunk.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+
+def next_cycle(state: State) -> int:
+    """The cycle that the next phase belongs to."""
+    return state.cycle + 1 if state.phase == "trained" else state.cycle
+
+
+def state_tensors(state: State) -> dict[str, Tensor]:
+    """The State as named tensors, on the CPU: `trunk.*`, `momentum.*` where there is any, `pseudo_labels` int32."""
+    tensors = {f"trunk.{name}": value for name, value in state.trunk.state_dict().items()}
+    for name, parameter in state.trunk.named_parameters():
+        if parameter in state.optimizer.velocity:
+            tensors[f"momentum.{name}"] = state.optimizer.velocity[parameter]
+    if state.pseudo_labels is not None:
+        tensors["pseudo_labels"] = state.pseudo_labels.int()
+    return {name: value.detach().cpu() for name, value in tensors.items()}
+
+
+def load_state(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: str) -> None:
+    """Put `state_tensors` back into a state made by `init_state` with the same net and constants, in place."""
+    trunk = {name.removeprefix("trunk."): value for name, value in tensors.items() if name.startswith("trunk.")}
+    state.trunk.load_state_dict(trunk)
+    for name, parameter in state.trunk.named_parameters():
+        if f"momentum.{name}" in tensors:
+            state.optimizer.velocity[parameter] = tensors[f"momentum.{name}"].to(parameter.device, copy=True)
+    if "pseudo_labels" in tensors:
+        device = next(state.trunk.parameters()).device
+        state.pseudo_labels = tensors["pseudo_labels"].long().to(device)
+    state.cycle, state.phase = cycle, phase
