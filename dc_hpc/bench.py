@@ -96,7 +96,7 @@ def _stages(
     figure: Path | None,
 ) -> None:
     from dc_hpc.benchmark import environment as about
-    from dc_hpc.benchmark.stages import computing, run_stages
+    from dc_hpc.benchmark.suite import computing, run_stages
     from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import Invalid, as_json
 

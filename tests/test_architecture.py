@@ -39,7 +39,7 @@ TORCH = {
     "dc_hpc.experiment.resume",
     "dc_hpc.experiment.probing",
 }
-FAISS = {"dc_hpc.algorithm.kmeans.", "dc_hpc.benchmark.peers"}
+FAISS = {"dc_hpc.algorithm.kmeans.", "dc_hpc.benchmark.stages.peers"}
 NUMBA = {"dc_hpc.algorithm.backends."}
 
 
@@ -253,7 +253,7 @@ def writing_calls(source):
 
 def _writes(call, memory):
     owner, _, name = ast.unparse(call.func).rpartition(".")
-    if owner in ("atomic_files", "file_stages"):
+    if owner in ("atomic_files", "files"):
         return False
     if any(isinstance(argument, ast.Name) and argument.id in memory for argument in call.args[:2]):
         return False
@@ -292,7 +292,7 @@ MAY_WRITE = {
     "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
     "dc_hpc.data.official": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
     "dc_hpc.scheduler.launch": {"open"},
-    "dc_hpc.benchmark.stages": {"TemporaryDirectory"},
+    "dc_hpc.benchmark.suite": {"TemporaryDirectory"},
     "dc_hpc.benchmark.startup": {"TemporaryDirectory"},
     "dc_hpc.benchmark.authors": {"TemporaryDirectory"},
     "dc_hpc.benchmark.scaling_point": {"TemporaryDirectory", "open", "write"},

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from dc_hpc.algorithm.backends.cpu import exact
-from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.constants import GROWTH_IMAGES
-from dc_hpc.benchmark.image_stages import NetworkFixture
 from dc_hpc.benchmark.limits import settled
-from dc_hpc.benchmark.sizes import Setting, Size, setting
-from dc_hpc.benchmark.stages import computing
+from dc_hpc.benchmark.stages import clustering, files, images
+from dc_hpc.benchmark.stages.images import NetworkFixture
+from dc_hpc.benchmark.stages.sizes import Setting, Size, setting
+from dc_hpc.benchmark.suite import computing
 from dc_hpc.benchmark.timing import Stage
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
@@ -70,21 +70,21 @@ def _stage(name: str, variable: str, value: int, *, quick: bool, device: str, fo
     k = value if variable == "k" else _WARM_UP["k"]
     chosen = _setting(n, k)
     on_images = {
-        "views": image_stages.views,
-        "sampling": image_stages.sampling,
-        "forward": image_stages.features,
-        "train": image_stages.train,
-        "probe": image_stages.probe,
+        "views": images.views,
+        "sampling": images.sampling,
+        "forward": images.features,
+        "train": images.train,
+        "probe": images.probe,
     }
     on_points = {
-        "pca": clustering_stages.pca,
-        "kmeans_init": clustering_stages.kmeans_init,
-        "kmeans_torch": clustering_stages.kmeans_torch,
-        "agreement": clustering_stages.agreement_stage,
+        "pca": clustering.pca,
+        "kmeans_init": clustering.kmeans_init,
+        "kmeans_torch": clustering.kmeans_torch,
+        "agreement": clustering.agreement_stage,
     }
     if name in on_images:
         return on_images[name](NetworkFixture(chosen, device))
-    return file_stages.dump(chosen, folder) if name == "dump" else on_points[name](chosen, device)
+    return files.dump(chosen, folder) if name == "dump" else on_points[name](chosen, device)
 
 
 def _setting(n: int, k: int) -> Setting:

@@ -21,11 +21,12 @@ from dc_hpc.algorithm.kmeans import int8
 from dc_hpc.algorithm.nets import NET_BUILDERS
 from dc_hpc.algorithm.views import ImageViews, Views
 from dc_hpc.bench import impossible
-from dc_hpc.benchmark import authors, authors_driver, clustering_stages, flop_counts, peers, scaling, startup
+from dc_hpc.benchmark import authors, authors_driver, scaling, startup
 from dc_hpc.benchmark.constants import NETWORKS, STAGES
 from dc_hpc.benchmark.plain_nets import plain_net
-from dc_hpc.benchmark.sizes import setting
-from dc_hpc.benchmark.stages import run_stages
+from dc_hpc.benchmark.stages import clustering, flop_counts, peers
+from dc_hpc.benchmark.stages.sizes import setting
+from dc_hpc.benchmark.suite import run_stages
 from dc_hpc.benchmark.timing import KEYS, Invalid, Peer, Row, Stage, alternate, measure
 from dc_hpc.config.run_config import NET_SPECS
 
@@ -68,7 +69,7 @@ def test_the_work_of_a_clustering_is_what_torch_counts():
 
 
 @pytest.mark.parametrize("network", ["lenet5", "alexnet_small"])
-@pytest.mark.parametrize("build", [clustering_stages.kmeans_init, clustering_stages.kmeans_torch])
+@pytest.mark.parametrize("build", [clustering.kmeans_init, clustering.kmeans_torch])
 def test_the_clustering_that_is_timed_does_the_work_that_is_counted(network, build, monkeypatch):
     """The very calls of the benchmark, at its default size: data that settle early would do less.
 
@@ -84,7 +85,7 @@ def test_the_clustering_that_is_timed_does_the_work_that_is_counted(network, bui
 def test_points_that_settle_early_are_refused():
     points = torch.randn(200, 64, generator=torch.Generator().manual_seed(1))
     with pytest.raises(Invalid, match="settles within 5 iterations"):
-        clustering_stages.check_still_moving(points, points[:100], 5)
+        clustering.check_still_moving(points, points[:100], 5)
 
 
 def test_a_share_above_one_is_called_impossible():
@@ -125,27 +126,27 @@ def test_pil_shows_what_our_views_show():
 
 @pytest.mark.parametrize("peer", [peers.sklearn_pca, peers.faiss_pca])
 def test_the_pcas_are_ours_up_to_signs(peer):
-    features = clustering_stages._features(2_000, 24)
+    features = clustering._features(2_000, 24)
     ours = reduce_features(torch.from_numpy(features), pca=6).numpy()
     np.testing.assert_allclose(np.abs(peer(features, 6)), np.abs(ours), atol=2e-3)
 
 
 @pytest.mark.parametrize("peer", [peers.sklearn_kmeans, peers.faiss_kmeans])
 def test_the_kmeans_give_our_labels(peer):
-    points = clustering_stages._unit_points(2_000, 8)
+    points = clustering._unit_points(2_000, 8)
     ours = kmeans(torch.from_numpy(points), k=12, seed=1, iterations=4, centroids=torch.from_numpy(points[:12]))
     assert ours.iterations == 4  # not converged: the same number of steps was done
     np.testing.assert_array_equal(peer(points, points[:12], 4), ours.labels.numpy())
 
 
 def test_the_first_centroids_are_scikit_learns():
-    points = clustering_stages._unit_points(2_000, 8)
+    points = clustering._unit_points(2_000, 8)
     ours = kmeans(torch.from_numpy(points), k=12, seed=5, iterations=0).centroids.numpy()
     np.testing.assert_allclose(peers.sklearn_plusplus(points, 12, 5), ours, atol=1e-5)
 
 
 def test_the_agreements_are_scikit_learns():
-    a, b = clustering_stages.labellings(3_000, 40)
+    a, b = clustering.labellings(3_000, 40)
     ours = agreement(a, b)
     assert peers.sklearn_agreement(a, b) == pytest.approx((ours.nmi, ours.ami), abs=1e-9)
 

@@ -12,27 +12,27 @@ from pathlib import Path
 import torch
 
 from dc_hpc.algorithm.backends.cpu import exact
-from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
 from dc_hpc.benchmark.constants import STAGES
-from dc_hpc.benchmark.image_stages import NetworkFixture
 from dc_hpc.benchmark.limits import Limits, measure_limits, settled
-from dc_hpc.benchmark.sizes import Setting, setting
+from dc_hpc.benchmark.stages import clustering, files, images
+from dc_hpc.benchmark.stages.images import NetworkFixture
+from dc_hpc.benchmark.stages.sizes import Setting, setting
 from dc_hpc.benchmark.timing import FEWEST, Row, Stage, against, measure
 
 _IMAGE_STAGES = {
-    "views": image_stages.views,
-    "sampling": image_stages.sampling,
-    "forward": image_stages.features,
-    "train": image_stages.train,
-    "probe": image_stages.probe,
+    "views": images.views,
+    "sampling": images.sampling,
+    "forward": images.features,
+    "train": images.train,
+    "probe": images.probe,
 }
 _CLUSTERING_STAGES = {
-    "pca": clustering_stages.pca,
-    "kmeans_init": clustering_stages.kmeans_init,
-    "kmeans_torch": clustering_stages.kmeans_torch,
-    "kmeans_faiss": clustering_stages.kmeans_faiss,
-    "kmeans_sklearn": clustering_stages.kmeans_sklearn,
-    "agreement": clustering_stages.agreement_stage,
+    "pca": clustering.pca,
+    "kmeans_init": clustering.kmeans_init,
+    "kmeans_torch": clustering.kmeans_torch,
+    "kmeans_faiss": clustering.kmeans_faiss,
+    "kmeans_sklearn": clustering.kmeans_sklearn,
+    "agreement": clustering.agreement_stage,
 }
 
 
@@ -71,9 +71,9 @@ def _built(chosen: Setting, names: Sequence[str], device: str, folder: Path) -> 
         elif name in _CLUSTERING_STAGES:
             yield _CLUSTERING_STAGES[name](chosen, device), chosen.size.budget
         elif name == "checkpoint":
-            yield file_stages.checkpoint(room, folder), chosen.size.budget
+            yield files.checkpoint(room, folder), chosen.size.budget
         else:
-            yield file_stages.dump(chosen, folder), chosen.size.budget
+            yield files.dump(chosen, folder), chosen.size.budget
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def computing(threads: int) -> Iterator[None]:
     import sklearn.cluster  # noqa: F401
     from threadpoolctl import threadpool_limits
 
-    from dc_hpc.benchmark import peers
+    from dc_hpc.benchmark.stages import peers
 
     if peers.installed("faiss"):
         from dc_hpc.algorithm.clustering import KMEANS_BACKENDS

@@ -14,9 +14,9 @@ from dc_hpc.algorithm.nets import NET_BUILDERS, new_head
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.views import ImageViews, Views
-from dc_hpc.benchmark import flop_counts, peers
 from dc_hpc.benchmark.plain_nets import plain_net
-from dc_hpc.benchmark.sizes import Setting
+from dc_hpc.benchmark.stages import flop_counts, peers
+from dc_hpc.benchmark.stages.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
 
 SEED = 1

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dc_hpc.algorithm.agreement import agreement
 from dc_hpc.algorithm.clustering import Clusters, kmeans, reduce_features
-from dc_hpc.benchmark import flop_counts, peers
-from dc_hpc.benchmark.sizes import Setting
+from dc_hpc.benchmark.stages import flop_counts, peers
+from dc_hpc.benchmark.stages.sizes import Setting
 from dc_hpc.benchmark.timing import Invalid, Peer, Stage
 
 SEED = 1

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from dc_hpc.algorithm.deepcluster import state_tensors
-from dc_hpc.benchmark import peers
-from dc_hpc.benchmark.image_stages import NetworkFixture
-from dc_hpc.benchmark.sizes import Setting
+from dc_hpc.benchmark.stages import peers
+from dc_hpc.benchmark.stages.images import NetworkFixture
+from dc_hpc.benchmark.stages.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
 from dc_hpc.storage import atomic_files, feature_dumps, run_directory, serialization
 
