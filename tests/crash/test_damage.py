@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killing import good
 from support.commands import run_command
+from support.kill_runs import good
 from support.small_runs import new_run, results, small_config
 
 from dc_hpc.experiment.execution import Execution

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from killing import kill_at_random, start_at_once, wait_for_checkpoints
+from support.kill_runs import kill_at_random, start_at_once, wait_for_checkpoints
 from support.small_runs import new_run, results, small_config
 
 from dc_hpc.config.run_config import run_id

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from crowd import accuracy_of
 from support.commands import run_command
+from support.many_writers import accuracy_of
 from support.recorded_runs import config_of, record
 
 from dc_hpc.report.frames.csv_files import read_runs_csv
@@ -101,7 +101,7 @@ def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs, paus
     outputs = tmp_path / "outputs"
     paths = os.pathsep.join((str(TESTS), str(TESTS.parent)))
     crowd = subprocess.Popen(
-        [sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs), str(pause)],
+        [sys.executable, TESTS / "support" / "many_writers.py", outputs, "64", str(runs), str(pause)],
         env=os.environ | {"PYTHONPATH": paths},
         stderr=subprocess.PIPE,
         text=True,

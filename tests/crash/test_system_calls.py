@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from injected import CALLS, FAILED, HISTORY, end, recover, save, tensors
-from killing import good, run_with_failing_calls
+from support.failing_calls import CALLS, FAILED, HISTORY, end, recover, save, tensors
+from support.kill_runs import good, run_with_failing_calls
 from support.small_runs import new_run, results
 
 from dc_hpc.experiment.execution import Execution
@@ -27,11 +27,11 @@ SHARE = 9  # a kill at every 9th site each day, an error at every 36th; all of t
 
 
 class Injector:
-    """The server of injected.py."""
+    """The server of support/failing_calls.py."""
 
     def __init__(self):
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("injected.py")],
+            [sys.executable, Path(__file__).parents[1] / "support" / "failing_calls.py"],
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

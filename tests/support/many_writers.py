@@ -1,6 +1,6 @@
 """Many processes that finish runs in one outputs folder at once.
 
-python crowd.py OUTPUTS PROCESSES RUNS SECONDS     each process makes so many runs, each with a pause in its middle
+python many_writers.py OUTPUTS PROCESSES RUNS SECONDS     each process makes so many runs, each with a pause in its middle
 """
 
 from __future__ import annotations

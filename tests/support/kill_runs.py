@@ -28,9 +28,9 @@ ANY_TRACER = 0x59616D61, -1  # of prctl: strace is no ancestor of what it attach
 
 @cache
 def nursery() -> ForkServerContext:
-    """Forks processes that have all of warmed.py."""
+    """Forks processes that have all of preloaded.py."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmed"])
+    context.set_forkserver_preload(["support.preloaded"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # it does not hear of ours otherwise
         forkserver.ensure_running()

@@ -1,6 +1,6 @@
 """A server that does one piece of storage work at a time in a fork of itself, with strace failing or killing it.
 
-    python injected.py         reads {"work": ..., "directory": ..., "inject": [...]}, a line each, and answers in kind
+    python failing_calls.py         reads {"work": ..., "directory": ..., "inject": [...]}, a line each, and answers in kind
 
 It imports the storage rooms once and no torch, so that an injection costs hundredths of a second.
 """
