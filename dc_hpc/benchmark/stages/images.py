@@ -1,20 +1,19 @@
-"""The stages that see images: views, sampling, forward, train, probe. No time depends on what the images show."""
+"""The stages whose input is images: views, sampling, forward, train, probe. No time depends on what the images show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import copy
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dc_hpc.algorithm.deepcluster import State, balanced_order, deep_cluster, extract_features, init_state
+from dc_hpc.algorithm.deepcluster import balanced_order, deep_cluster, extract_features, init_state
 from dc_hpc.algorithm.nets import NET_BUILDERS, new_head
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.views import ImageViews, Views
-from dc_hpc.benchmark.plain_nets import plain_net
 from dc_hpc.benchmark.stages import flop_counts, peers
 from dc_hpc.benchmark.stages.sizes import Setting
 from dc_hpc.benchmark.timing import Peer, Stage
@@ -24,152 +23,146 @@ CLASSES = 10
 EAGER = "torch eager"
 
 
-@dataclass
 class NetworkFixture:
-    """What the image stages of one network share: images, both nets with equal weights, pseudo-labels."""
+    """What the image stages of one network share.
 
-    setting: Setting
-    device: str
-    images: Tensor = field(init=False)
-    views: Views = field(init=False)
-    seen: ImageViews = field(init=False)
-    labels: Tensor = field(init=False)
-    plain: nn.Sequential = field(init=False)
-    state: State = field(init=False)
-    first: dict[str, Tensor] = field(init=False)
+    pixels: uint8 (n, c, h, w) of noise. images: their views. labels: pseudo-labels, int64 (n,). state: the State that
+    ours trains. eager: a copy of its trunk, which torch computes layer by layer: the trunks are plain torch modules,
+    and what makes ours fast is in algorithm/backends, which calling a module does not reach.
+    """
 
-    def __post_init__(self) -> None:
-        base, n = self.setting.baseline, self.setting.size.images
+    def __init__(self, setting: Setting, device: str):
+        self.setting, self.device = setting, device
+        base, n, side = setting.baseline, setting.size.images, setting.image_side
         rng = np.random.default_rng(SEED)
-        side = self.setting.image_side
-        pixels = rng.integers(0, 256, (n, self.setting.facts.channels, side, side), dtype=np.uint8)
-        self.images = torch.from_numpy(pixels).to(self.device)
+        pixels = rng.integers(0, 256, (n, setting.spec.channels, side, side), dtype=np.uint8)
+        self.pixels = torch.from_numpy(pixels).to(device)
         self.views = Views(base["resize"], base["crop"], base["mean"], base["std"], "flip")
-        self.seen = ImageViews(self.images, self.views)
+        self.images = ImageViews(self.pixels, self.views)
         k = max(2, min(base["k"], n // 4))
-        self.labels = torch.from_numpy(rng.permutation(np.arange(n) % k)).to(self.device)
-        name = self.setting.network
-        trunk = NET_BUILDERS[name](batch_norm=True, sobel="off" if name == "lenet5" else "fixed").to(self.device)
+        self.labels = torch.from_numpy(rng.permutation(np.arange(n) % k)).to(device)
+        sobel = "off" if setting.network == "lenet5" else "fixed"
+        trunk = NET_BUILDERS[setting.network](batch_norm=True, sobel=sobel).to(device)
         self.state = init_state(
             trunk, seed=SEED, lr=base["lr"], momentum=base["momentum"], weight_decay=base["weight_decay"]
         )
-        self.first = {name: value.clone() for name, value in trunk.state_dict().items()}
-        self.plain = plain_net(name).to(self.device)
-        self.renew()
+        self._initial = {name: value.clone() for name, value in trunk.state_dict().items()}
+        self.eager = copy.deepcopy(trunk)
+        self.reset()
 
     @property
     def k(self) -> int:
-        """Clusters that the pseudo-labels fill, each of them."""
+        """The number of clusters; the pseudo-labels use each of them."""
         return int(self.labels.max()) + 1
 
-    def renew(self) -> None:
-        """Both nets as they were before any training, with the same filters and no momentum."""
-        self.state.trunk.load_state_dict(self.first)
-        self.plain.load_state_dict(self.first)
+    def reset(self) -> None:
+        """Give both nets the filters from before any training, without momentum."""
+        self.state.trunk.load_state_dict(self._initial)
+        self.eager.load_state_dict(self._initial)
         self.state.optimizer.velocity.clear()
         self.state.cycle, self.state.phase, self.state.pseudo_labels = 0, "clustered", self.labels
 
     def layers(self, until: str | None = None) -> list[flop_counts.Layer]:
-        """What the net multiplies, for one image."""
-        return flop_counts.layers(self.plain, self.setting.facts.channels, self.setting.facts.size, until=until)
+        """The layers that multiply, for one image."""
+        return flop_counts.layers(self.eager, self.setting.spec.channels, self.setting.spec.size, until=until)
 
-    def stage(self, name: str, size: str, done: float, unit: str, **rest: Any) -> Stage:
+    def stage(self, name: str, size: str, count: float, unit: str, **rest: Any) -> Stage:
         """A stage of this network on this device."""
-        return Stage(name, self.setting.network, size, done, unit, place=self.device, **rest)
+        return Stage(name, self.setting.network, size, count, unit, device=self.device, **rest)
 
 
-def views(room: NetworkFixture) -> Stage:
-    """The clustering views of all images, built and normalised: what a run does once and its peer in every cycle."""
-    n, base = len(room.images), room.setting.baseline
-    dataset = peers.pil_images(room.images, room.views, mirror=False)
+def views(fixture: NetworkFixture) -> Stage:
+    """The clustering views of all images, built and normalised. A run does this once, its peer in every cycle."""
+    n, base = len(fixture.pixels), fixture.setting.baseline
+    dataset = peers.pil_images(fixture.pixels, fixture.views, mirror=False)
 
     def ours() -> Tensor:
-        seen, batch = ImageViews(room.images, room.views), torch.empty(0)
+        images, batch = ImageViews(fixture.pixels, fixture.views), torch.empty(0)
         for start in range(0, n, peers.EAGER_BATCH):
-            batch = seen.clustering(slice(start, start + peers.EAGER_BATCH))
+            batch = images.clustering(slice(start, start + peers.EAGER_BATCH))
         return batch
 
     def peer() -> Tensor:
-        return peers.last_batch(dataset, batch_size=peers.EAGER_BATCH, order=None, device=room.device)
+        return peers.last_batch(dataset, batch_size=peers.EAGER_BATCH, order=None, device=fixture.device)
 
-    done = flop_counts.views_bytes(n, room.setting.facts.channels, room.setting.image_side, base["crop"])
-    return room.stage(
+    count = flop_counts.views_bytes(n, fixture.setting.spec.channels, fixture.setting.image_side, base["crop"])
+    return fixture.stage(
         "views",
         f"{n:,} images",
-        done,
+        count,
         "bytes",
         ours=ours,
         peers=(Peer("PIL + DataLoader", peer),),
-        difference=_largest,
+        difference=_largest_difference,
         tolerance=1e-5,
     )
 
 
-def sampling(room: NetworkFixture) -> Stage:
+def sampling(fixture: NetworkFixture) -> Stage:
     """The batches of one epoch: the class-balanced draw, then the images of each batch, mirrored at random."""
-    batch_size, base = room.setting.batch_size, room.setting.baseline
-    labels = room.labels.cpu().numpy()
-    dataset = peers.pil_images(room.images, room.views, mirror=True)
+    batch_size, base = fixture.setting.batch_size, fixture.setting.baseline
+    labels = fixture.labels.cpu().numpy()
+    dataset = peers.pil_images(fixture.pixels, fixture.views, mirror=True)
 
     def order() -> np.ndarray:
         return balanced_order(labels, numpy_generator(SEED, 0, "sampling"))
 
     def ours() -> Tensor:
         rng, batch = numpy_generator(SEED, 0, "augmentation"), torch.empty(0)
-        for indices in torch.from_numpy(order()).to(room.device).split(batch_size):
-            batch = room.seen.training(indices, rng)
+        for indices in torch.from_numpy(order()).to(fixture.device).split(batch_size):
+            batch = fixture.images.training(indices, rng)
         return batch
 
     def peer() -> Tensor:
-        return peers.last_batch(dataset, batch_size=batch_size, order=order(), device=room.device)
+        return peers.last_batch(dataset, batch_size=batch_size, order=order(), device=fixture.device)
 
     drawn = len(order())
-    return room.stage(
+    return fixture.stage(
         "sampling",
         f"{drawn:,} images, batch {batch_size}",
-        flop_counts.sampling_bytes(drawn, room.setting.facts.channels, base["crop"]),
+        flop_counts.sampling_bytes(drawn, fixture.setting.spec.channels, base["crop"]),
         "bytes",
         ours=ours,
         peers=(Peer("PIL + DataLoader", peer),),
-        difference=_up_to_mirror,
+        difference=_difference_up_to_mirror,
         tolerance=1e-5,
     )
 
 
-def features(room: NetworkFixture) -> Stage:
-    """`forward`: the features of all images in eval mode."""
-    n = len(room.images)
-    room.renew()
-    return room.stage(
+def forward(fixture: NetworkFixture) -> Stage:
+    """The features of all images in eval mode."""
+    n = len(fixture.pixels)
+    fixture.reset()
+    return fixture.stage(
         "forward",
         f"{n:,} images",
-        flop_counts.forward_flop(n, room.layers()),
+        flop_counts.forward_flop(n, fixture.layers()),
         "FLOP",
-        ours=lambda: extract_features(room.state.trunk, room.seen),
-        peers=(Peer(EAGER, lambda: peers.plain_features(room.plain, room.seen)),),
-        difference=_relative,
+        ours=lambda: extract_features(fixture.state.trunk, fixture.images),
+        peers=(Peer(EAGER, lambda: peers.eager_features(fixture.eager, fixture.images)),),
+        difference=_relative_difference,
         tolerance=1e-3,
     )
 
 
-def train(room: NetworkFixture) -> Stage:
-    """One epoch of SGD on the pseudo-labels, a fresh head and the batches included."""
-    base, batch_size = room.setting.baseline, room.setting.batch_size
-    labels = room.labels.cpu().numpy()
+def train(fixture: NetworkFixture) -> Stage:
+    """One epoch of SGD on the pseudo-labels, with a fresh head and the batches."""
+    base, batch_size, features = fixture.setting.baseline, fixture.setting.batch_size, fixture.setting.spec.features
+    labels = fixture.labels.cpu().numpy()
 
-    def ours() -> float:
-        phases = deep_cluster(room.state, room.seen, k=room.k, cycles=1, batch_size=batch_size, seed=SEED)
+    def ours() -> float | None:
+        phases = deep_cluster(fixture.state, fixture.images, k=fixture.k, cycles=1, batch_size=batch_size, seed=SEED)
         return next(phases).loss
 
     def peer() -> float:
-        head = new_head(room.setting.facts.features, room.k, seed=SEED, cycle=0)
-        plain_head = nn.Sequential(nn.ReLU(), nn.Linear(room.setting.facts.features, room.k))
-        plain_head[1].load_state_dict(dict(head[1].state_dict()))
-        return peers.plain_epoch(
-            room.plain,
-            plain_head.to(room.device),
-            room.seen,
-            room.labels,
+        head = new_head(features, fixture.k, seed=SEED, cycle=0)
+        eager_head = nn.Sequential(nn.ReLU(), nn.Linear(features, fixture.k))
+        eager_head[1].load_state_dict(dict(head[1].state_dict()))
+        return peers.eager_epoch(
+            fixture.eager,
+            eager_head.to(fixture.device),
+            fixture.images,
+            fixture.labels,
             batch_size=batch_size,
             order=balanced_order(labels, numpy_generator(SEED, 0, "sampling")),
             lr=base["lr"],
@@ -180,84 +173,92 @@ def train(room: NetworkFixture) -> Stage:
         )
 
     drawn = len(balanced_order(labels, numpy_generator(SEED, 0, "sampling")))
-    done = flop_counts.training_flop(drawn, room.layers(), features=room.setting.facts.features, k=room.k)
-    return room.stage(
+    return fixture.stage(
         "train",
-        f"{drawn:,} images, batch {batch_size}, k {room.k}",
-        done,
+        f"{drawn:,} images, batch {batch_size}, k {fixture.k}",
+        flop_counts.training_flop(drawn, fixture.layers(), features=features, k=fixture.k),
         "FLOP",
         ours=ours,
         peers=(Peer(EAGER, peer),),
         difference=lambda a, b: abs(a - b) / abs(a),
         tolerance=0.02,
-        before=room.renew,
+        before=fixture.reset,
     )
 
 
-def probe(room: NetworkFixture) -> Stage:
-    """The linear probe: activations once, then the classifier's epochs; its peer runs the trunk in every epoch."""
-    room.renew()
-    size, base = room.setting.size, room.setting.baseline
+class _ProbeSettings(TypedDict):
+    classes: int
+    seed: int
+    epochs: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+
+
+def probe(fixture: NetworkFixture) -> Stage:
+    """The linear probe: activations once, then the classifier's epochs. Its peer runs the trunk in every epoch."""
+    fixture.reset()
+    size, base = fixture.setting.size, fixture.setting.baseline
     layer, pool = base["probe"][0], base.get("probe_average_pool")
-    test_size = max(2, size.probe_images // 5)
+    n, test_n = min(size.probe_images, len(fixture.pixels)), max(2, size.probe_images // 5)
     rng = np.random.default_rng(SEED)
-    train_seen = ImageViews(room.images[: size.probe_images], room.views)
-    test_seen = ImageViews(room.images[-test_size:], room.views)
+    train_images = ImageViews(fixture.pixels[:n], fixture.views)
+    test_images = ImageViews(fixture.pixels[-test_n:], fixture.views)
     labels, test_labels = (
-        torch.from_numpy(rng.integers(0, CLASSES, n)).to(room.device) for n in (len(train_seen), test_size)
+        torch.from_numpy(rng.integers(0, CLASSES, count)).to(fixture.device) for count in (n, test_n)
     )
-    settings = dict(
-        classes=CLASSES, seed=SEED, epochs=size.probe_epochs, lr=0.01, momentum=0.9, weight_decay=1e-4, batch_size=256
-    )
+    settings: _ProbeSettings = {
+        "classes": CLASSES,
+        "seed": SEED,
+        "epochs": size.probe_epochs,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "batch_size": 256,
+    }
+
+    def values_of(images: ImageViews) -> Tensor:
+        return activations(fixture.state.trunk, images, [layer], average_pool=pool)[layer]
 
     def ours() -> tuple[float, float]:
-        rows, test_rows = (
-            activations(room.state.trunk, seen, [layer], average_pool=pool)[layer] for seen in (train_seen, test_seen)
-        )
-        found = linear_probe(rows, labels, test_rows, test_labels, **settings)
+        found = linear_probe(values_of(train_images), labels, values_of(test_images), test_labels, **settings)
         return found.accuracy, found.loss
 
     def peer() -> tuple[float, float]:
         return peers.uncached_probe(
-            room.plain, train_seen, labels, test_seen, test_labels, layer=layer, average_pool=pool, **settings
+            fixture.eager, train_images, labels, test_images, test_labels, layer=layer, average_pool=pool, **settings
         )
 
-    values = activations(room.state.trunk, ImageViews(room.images[:1], room.views), [layer], average_pool=pool)
-    done = flop_counts.probe_flop(
-        room.layers(layer),
-        train=len(train_seen),
-        test=test_size,
-        values=values[layer].shape[1],
-        classes=CLASSES,
-        epochs=size.probe_epochs,
-    )
-    words = f"{len(train_seen):,} + {test_size:,} images, {size.probe_epochs} epochs"
-    return room.stage(
+    values = values_of(ImageViews(fixture.pixels[:1], fixture.views)).shape[1]
+    return fixture.stage(
         "probe",
-        words,
-        done,
+        f"{n:,} + {test_n:,} images, {size.probe_epochs} epochs",
+        flop_counts.probe_flop(
+            fixture.layers(layer), train=n, test=test_n, values=values, classes=CLASSES, epochs=size.probe_epochs
+        ),
         "FLOP",
         ours=ours,
         peers=(Peer("uncached, eager", peer),),
-        difference=_probes_apart,
+        difference=_probe_difference,
         tolerance=0.01,
     )
 
 
-def _largest(ours: Tensor, peer: Tensor) -> float:
+def _largest_difference(ours: Tensor, peer: Tensor) -> float:
     return float((ours - peer).abs().max())
 
 
-def _relative(ours: Tensor, peer: Tensor) -> float:
-    return _largest(ours, peer) / float(ours.abs().max())
+def _relative_difference(ours: Tensor, peer: Tensor) -> float:
+    return _largest_difference(ours, peer) / float(ours.abs().max())
 
 
-def _up_to_mirror(ours: Tensor, peer: Tensor) -> float:
-    """The two draw their mirrors from different generators, so each image may be the other way round."""
+def _difference_up_to_mirror(ours: Tensor, peer: Tensor) -> float:
+    """Ours and the peer draw their mirrors from different generators, so an image may be mirrored in one of them."""
     straight, mirrored = ((ours - other).abs().flatten(1).amax(1) for other in (peer, peer.flip(-1)))
     return float(torch.minimum(straight, mirrored).max())
 
 
-def _probes_apart(ours: tuple[float, float], peer: tuple[float, float]) -> float:
-    """The losses, relative; the accuracies may differ by an image or two where a tie is decided by rounding."""
+def _probe_difference(ours: tuple[float, float], peer: tuple[float, float]) -> float:
+    """The relative difference of the losses; the accuracies may differ by an image or two, where rounding decides."""
     return max(abs(ours[1] - peer[1]) / abs(ours[1]), abs(ours[0] - peer[0]) / 1e3)

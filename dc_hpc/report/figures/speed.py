@@ -1,6 +1,6 @@
-"""The figures of a benchmark: each stage against its peers and its limit, and how time and memory grow.
+"""Draws a benchmark: each stage against its peers and its limit, and how time and memory scale.
 
-They take the plain rows that `bench --json` writes.
+The rows are those that `bench --json` writes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMES = {"n": "images or points n", "k": "clusters k", "runs": "runs of one task"}
+_LABELS = {"n": "images or points n", "k": "clusters k", "runs": "runs of one task"}
 
 
-def speed(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
-    """How many times as fast as each peer (left), and which share of what the machine can do (right); a line for
-    each stage and peer, a marker for each network. facts: lines that say on what machine.
+def speed(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> Figure:
+    """How many times as fast as each peer every stage is (left), and the share of the machine's limit (right).
+
+    There is a line for each stage and peer and a marker for each network. caption: lines that describe the machine.
     """
     pairs = list(dict.fromkeys((row["name"], row["peer"]) for row in rows))
     networks = list(dict.fromkeys(row["network"] for row in rows))
@@ -29,7 +30,7 @@ def speed(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
         mine = [row for row in rows if row["network"] == network]
         _dots(axes[0][0], mine, "ratio", places, index, network, apart=len(networks))
         shares = list({row["name"]: row for row in reversed(mine)}.values())
-        _dots(axes[0][1], shares, "share", _first_of(places), index, network, apart=len(networks))
+        _dots(axes[0][1], shares, "share", _first_places(places), index, network, apart=len(networks))
     names = [name if peer is None else f"{name}  vs {peer}" for name, peer in pairs]
     axes[0][0].set_yticks(list(places.values()), names)
     _against_peers(axes[0][0])
@@ -38,12 +39,12 @@ def speed(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
     axes[0][1].set_xlim(-2, 102)
     if len(networks) > 1:
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(networks))
-    figure.supxlabel("\n".join(wrapped(line, 150) for line in facts), fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped(line, 150) for line in caption), fontsize=7.5, color=GREY)
     return figure
 
 
-def _first_of(places: Mapping[tuple[str, str | None], int]) -> dict[tuple[str, str | None], int]:
-    """The share is the stage's own: it stands in the line of the stage's first peer, whoever that is."""
+def _first_places(places: Mapping[tuple[str, str | None], int]) -> dict[tuple[str, str | None], int]:
+    """The share belongs to the stage, not to a peer, so it is drawn in the line of the stage's first peer."""
     first: dict[str, int] = {}
     for (name, _), place in places.items():
         first.setdefault(name, place)
@@ -90,10 +91,11 @@ def _against_peers(ax: Axes) -> None:
     ax.set_title("How many times as fast as its peer each stage is ...")
 
 
-def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
+def scaling(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> Figure:
     """Time (above) and memory (below) of each stage against n, k and the runs of a task, both axes logarithmic.
 
-    rows: of `bench --growth --json`. The legend gives the exponent of time and, in brackets, that of the work.
+    rows: of `bench --scaling --json`. The legend gives the exponent of time and, in brackets, that of the operation
+    count.
     """
     variables = list(dict.fromkeys(row["variable"] for row in rows))
     stages = list(dict.fromkeys(row["name"] for row in rows))
@@ -102,18 +104,18 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
         mine = [row for row in rows if row["variable"] == variable]
         for name in [stage for stage in stages if any(row["name"] == stage for row in mine)]:
             points = sorted((row for row in mine if row["name"] == name), key=lambda row: row["value"])
-            look = _look(stages.index(name))
+            style = _line_style(stages.index(name))
             axes[0][column].plot(
                 [row["value"] for row in points],
                 [row["seconds"] for row in points],
                 label=_with_exponents(points[0]),
-                **look,
+                **style,
             )
-            held = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
-            axes[1][column].plot([value for value, _ in held], [memory for _, memory in held], **look)
+            measured = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
+            axes[1][column].plot([value for value, _ in measured], [memory for _, memory in measured], **style)
         values = sorted({row["value"] for row in mine})
         for ax, name in ((axes[0][column], "seconds"), (axes[1][column], "peak memory (MiB)")):
-            ax.set(xlabel=_NAMES[variable], ylabel=name)
+            ax.set(xlabel=_LABELS[variable], ylabel=name)
             _whole_decades(ax, values)
         axes[0][column].legend(
             fontsize=7.5,
@@ -121,18 +123,18 @@ def growth(rows: Sequence[Mapping[str, Any]], facts: Sequence[str]) -> Figure:
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=2,
-            title="stage, exponent of its time (of its work)",
+            title="stage, exponent of its time (of its operation count)",
             title_fontsize=8.5,
             alignment="left",
         )
-    figure.supxlabel("\n".join(wrapped(line, 160) for line in facts), fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped(line, 160) for line in caption), fontsize=7.5, color=GREY)
     return figure
 
 
-def _look(index: int) -> dict[str, Any]:
+def _line_style(index: int) -> dict[str, Any]:
     """Colour and marker of a stage, the same in every panel; hollow and dashed in the second round of colours."""
-    again = {"linestyle": "--", "markerfacecolor": "white"} if index >= len(PALETTE) else {}
-    return again | {
+    second_round = {"linestyle": "--", "markerfacecolor": "white"} if index >= len(PALETTE) else {}
+    return second_round | {
         "color": PALETTE[index % len(PALETTE)],
         "marker": MARKERS[index % len(MARKERS)],
         "markersize": 5,
@@ -142,16 +144,18 @@ def _look(index: int) -> dict[str, Any]:
 
 def _with_exponents(row: Mapping[str, Any]) -> str:
     if row["exponent"] is None:
-        return row["name"]
+        return str(row["name"])
     return f"{row['name']} {row['exponent']:.2f} ({round(row['work_exponent'], 2) + 0.0:.2f})"
 
 
 def _whole_decades(ax: Axes, values: Sequence[int]) -> None:
-    """Both axes logarithmic: ticks at the sizes that were measured, and the other axis from one power of ten to
-    another, however little a stage grows.
+    """Make both axes logarithmic, with ticks at the measured values of x.
+
+    The y axis goes from one power of ten to another, however little a stage grows.
     """
     import math
 
+    import numpy as np
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     ax.set(xscale="log", yscale="log")
@@ -160,6 +164,6 @@ def _whole_decades(ax: Axes, values: Sequence[int]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    drawn = [float(value) for line in ax.lines for value in line.get_ydata()]
+    drawn = [float(value) for line in ax.lines for value in np.asarray(line.get_ydata())]
     if drawn:
         ax.set_ylim(10 ** math.floor(math.log10(min(drawn))), 10 ** math.ceil(math.log10(max(drawn) * 1.01)))
