@@ -4,7 +4,7 @@ import pytest
 
 from dc_hpc.benchmark import authors, authors_driver
 
-FAKE = {
+STUB = {
     "utils.py": "def set_seed(seed): pass\n",
     "deep_clustering_models.py": """
 import time, torch
@@ -46,16 +46,16 @@ def eval_linear(n_epochs, writer, **rest):
 
 @pytest.fixture
 def checkout(tmp_path):
-    for name, text in FAKE.items():
+    for name, text in STUB.items():
         path = tmp_path / "theirs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path / "theirs"
 
 
-def test_a_checkout_is_driven_and_its_parts_are_timed(checkout, fmnist_root):
+def test_a_checkout_is_called_and_its_parts_are_timed(checkout, fmnist_root):
     authors.check_checkout(checkout)
-    found = authors.time_theirs(checkout, fmnist_root, authors.Sitting(cycles=3, epochs=2, turns=1), seed=0)
+    found = authors.time_theirs(checkout, fmnist_root, authors.Workload(cycles=3, epochs=2, rounds=1), seed=0)
     assert {name: len(found[name]) for name in ("cycle", "features", "clustering", "training", "probe_epoch")} == {
         "cycle": 2,
         "features": 2,
@@ -72,13 +72,13 @@ def test_a_checkout_is_driven_and_its_parts_are_timed(checkout, fmnist_root):
     "change, said",
     [
         ("import not_there_at_all\n", "needs the package not_there_at_all, which is not installed"),
-        ("raise RuntimeError('wrong branch')\n", "ended with an error: RuntimeError: wrong branch"),
+        ("raise RuntimeError('wrong branch')\n", "failed: RuntimeError: wrong branch"),
     ],
 )
 def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change, said):
     (checkout / "utils.py").write_text(change)
     with pytest.raises(authors.InputError, match=said) as caught:
-        authors.time_theirs(checkout, fmnist_root, authors.SITTINGS["quick"], seed=0)
+        authors.time_theirs(checkout, fmnist_root, authors.WORKLOADS["quick"], seed=0)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -93,15 +93,15 @@ def test_a_whole_run_is_extrapolated_from_what_was_measured():
         "probe_epoch": 7.0,
         "threads": 2,
     }
-    rows = {row.name: row for row in authors._rows(ours, theirs, authors.Sitting(2, 1, 2), slots=4)}
+    rows = {row.name: row for row in authors._rows(ours, theirs, authors.Workload(2, 1, 2), slots=4)}
     assert (rows["run"].seconds, rows["run"].peer_seconds) == (2 + 50 + 98 + 4, 5 + 490 + 140)
     assert rows["cycle"].ratio == 10 / 3 and rows["cycle_grouping"].ratio == 5 and rows["probe_epoch"].ratio == 35
     assert rows["cycle_features"].seconds is None and rows["cycle_features"].ratio is None
-    facts = authors._facts(ours, theirs, 4)
-    assert facts["runs_per_hour"] == 4 * 3600 / 154 and facts["peer_runs_per_hour"] == 3600 / 635
+    throughput = authors._throughput(ours, theirs, 4)
+    assert throughput["runs_per_hour"] == 4 * 3600 / 154 and throughput["peer_runs_per_hour"] == 3600 / 635
 
 
-def test_the_first_cycle_counts_as_a_start():
+def test_the_extra_time_of_the_first_cycle_counts_as_startup():
     record = [
         {"stage": stage, "seconds": seconds}
         for stage, seconds in [
@@ -115,7 +115,7 @@ def test_the_first_cycle_counts_as_a_start():
             ("probe", 4.0),
         ]
     ]
-    found = authors._ours_by_name([record, record], wall=25.0)
+    found = authors._by_name([record, record], wall=25.0)
     assert found == {
         "cycle": [3.0, 4.0] * 2,
         "grouping": [1.0, 1.5] * 2,
@@ -123,11 +123,11 @@ def test_the_first_cycle_counts_as_a_start():
         "probe": [4.0] * 2,
         "start": [25.0 - 21.0 + 6.5],
     }
-    assert authors._ours_by_name([record[:3] + record[-1:]], wall=15.0)["start"] == [1.0]
+    assert authors._by_name([record[:3] + record[-1:]], wall=15.0)["start"] == [1.0]
 
 
-def test_the_writer_takes_what_a_tensorboard_writer_takes():
-    silent = authors_driver.Silent()
-    silent.add_scalar("probe_valid/loss", 1.0, global_step=0)
-    silent.add_histogram("x", [1], 2)
-    silent.close()
+def test_the_epoch_timer_accepts_the_calls_of_a_tensorboard_writer():
+    timer = authors_driver.EpochTimer()
+    timer.add_scalar("probe_valid/loss", 1.0, global_step=0)
+    timer.add_histogram("x", [1], 2)
+    timer.close()

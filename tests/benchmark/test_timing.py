@@ -6,15 +6,15 @@ import pytest
 
 from dc_hpc.benchmark.stages import peers
 from dc_hpc.benchmark.suite import run_stages
-from dc_hpc.benchmark.timing import Peer, Row, Stage, alternate, measure
+from dc_hpc.benchmark.timing import InvalidTiming, Peer, Row, Stage, alternate, measure, stages_above_limit
 
 
-def test_a_share_above_one_is_called_impossible():
+def test_a_stage_above_its_limit_is_named():
     rows = [{"name": "pca", "network": "lenet5", "share": share} for share in (None, 0.4, 1.05, 1.29, 1.29)]
-    assert impossible(rows) == ["pca of lenet5"] and impossible(rows[:3]) == []
+    assert stages_above_limit(rows) == ["pca of lenet5"] and stages_above_limit(rows[:3]) == []
 
 
-def test_a_peer_that_computes_something_else_is_not_timed():
+def test_a_peer_that_computes_another_result_is_not_timed():
     stage = Stage(
         "pca",
         "lenet5",
@@ -22,23 +22,23 @@ def test_a_peer_that_computes_something_else_is_not_timed():
         1.0,
         "FLOP",
         ours=lambda: 1.0,
-        peers=(Peer("liar", lambda: 1.1),),
+        peers=(Peer("wrong peer", lambda: 1.1),),
         difference=lambda a, b: abs(a - b),
         tolerance=0.01,
     )
-    with pytest.raises(Invalid, match="liar gives another result than ours"):
+    with pytest.raises(InvalidTiming, match="wrong peer gives another result than ours"):
         measure(stage, budget=0)
     not_a_number = replace(stage, difference=lambda a, b: float("nan"))
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidTiming):
         measure(not_a_number, budget=0)
 
 
-def test_ours_and_the_peers_are_called_in_turn():
+def test_ours_and_the_peers_are_called_alternately():
     calls = []
     seconds = alternate(
         [lambda: calls.append("ours"), lambda: calls.append("peer")],
         budget=0,
-        fewest=3,
+        min_rounds=3,
         before=lambda: calls.append("before"),
     )
     assert calls == ["before", "ours", "before", "peer"] * 3
