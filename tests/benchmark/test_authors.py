@@ -69,15 +69,15 @@ def test_a_checkout_is_called_and_its_parts_are_timed(checkout, fmnist_root):
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ("import not_there_at_all\n", "needs the package not_there_at_all, which is not installed"),
         ("raise RuntimeError('wrong branch')\n", "failed: RuntimeError: wrong branch"),
     ],
 )
-def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change, said):
+def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change, message):
     (checkout / "utils.py").write_text(change)
-    with pytest.raises(authors.InputError, match=said) as caught:
+    with pytest.raises(authors.InputError, match=message) as caught:
         authors.time_theirs(checkout, fmnist_root, authors.WORKLOADS["quick"], seed=0)
     assert len(str(caught.value).splitlines()) == 1
 

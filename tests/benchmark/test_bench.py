@@ -70,7 +70,7 @@ def test_the_table_and_the_figure_are_there(quick):
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (["--size", "huge"], "--size 'huge' is not allowed"),
         (["--networks", "vgg"], "--networks 'vgg' is not allowed; allowed: lenet5"),
@@ -90,9 +90,9 @@ def test_the_table_and_the_figure_are_there(quick):
         (["--peer", "."], "--compare-with . is no checkout of the authors' code"),
     ],
 )
-def test_bad_options_are_one_line(words, said):
+def test_bad_options_are_one_line(words, message):
     done = run_command("bench", *words, cwd=REPOSITORY)
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_help_hides_the_former_option_names():

@@ -57,7 +57,7 @@ def injector():
     server.process.stdout.close()
 
 
-def begun(place: Path, operation: str) -> Path:
+def interrupted_run(place: Path, operation: str) -> Path:
     """A run that has saved its cycles 0 to 2; for a recovery it also has a damaged newest checkpoint."""
     shutil.rmtree(place, ignore_errors=True)
     directory = place / "outputs" / "runs" / "the-run"
@@ -86,23 +86,17 @@ def check_and_continue(directory: Path) -> None:
         recover(directory)
         assert run_directory.load_checkpoint(directory)[0].cycle == 3
         end(directory)
-    assert set(results_without_quarantine(directory)) == {
-        "features/c0000.h5",
-        "trunk.safetensors",
-        "metrics.csv",
-        "result.json",
-    }
-    assert (
-        feature_dumps.read_features(directory, 0)["features"].shape == (500, 8)
-        and len(feature_dumps.read_trunk(directory)) == 2
-    )
+    names = {"features/c0000.h5", "trunk.safetensors", "metrics.csv", "result.json"}
+    assert set(results_without_quarantine(directory)) == names
+    assert feature_dumps.read_features(directory, 0)["features"].shape == (500, 8)
+    assert len(feature_dumps.read_trunk(directory)) == 2
     assert len(metrics_csv.read_metrics(directory)) == 4 and run_directory.read_result(directory)["ia"] == 0.5
     assert not [path for path in directory.rglob("*") if path.name.endswith(".tmp")]
 
 
 def sites(injector, place, operation):
     """(call, how many times) of an undisturbed operation."""
-    outcome = injector.run(operation, begun(place, operation))
+    outcome = injector.run(operation, interrupted_run(place, operation))
     assert outcome["code"] == 0 and outcome["calls"]["fsync"] >= 2, outcome
     return [(call, outcome["calls"][call]) for call in CALLS if outcome["calls"].get(call)]
 
@@ -118,7 +112,7 @@ def test_a_kill_at_every_call(injector, tmp_path, operation, step):
     every = [(call, at) for call, times in sites(injector, tmp_path / "x", operation) for at in range(1, times + 1)]
     killed = 0
     for call, at in every[::step]:
-        directory = begun(tmp_path / "x", operation)
+        directory = interrupted_run(tmp_path / "x", operation)
         outcome = injector.run(operation, directory, f"{call}:signal=KILL:when={at}")
         assert outcome["code"] in (-signal.SIGKILL, 0), (call, at, outcome)
         killed += outcome["code"] == -signal.SIGKILL
@@ -137,7 +131,7 @@ def test_an_error_at_every_call(injector, tmp_path, operation, when, error, step
     chosen = every[ERRORS.index(error) :: step * 4] if step > 1 else every
     failed = 0
     for call, at in chosen:
-        directory = begun(tmp_path / "x", operation)
+        directory = interrupted_run(tmp_path / "x", operation)
         outcome = injector.run(operation, directory, f"{call}:error={error}:when={when.format(at)}")
         assert outcome["code"] in (0, FAILED), (call, at, outcome)
         failed += outcome["code"] == FAILED

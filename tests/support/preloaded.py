@@ -1,6 +1,6 @@
 """Imports all that a run imports and loads its compiled kernels, in the server that forks the runs of the crash tests.
 
-A worker process forks its runs in the same way. Without this every kill would cost the seconds of a start.
+A worker process forks its runs in the same way. Without this every kill would cost several seconds.
 """
 
 from __future__ import annotations
