@@ -24,10 +24,9 @@ def print_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> N
         same_stage = (row["network"], row["name"]) == before
         before = row["network"], row["name"]
         table.add_row(*_cells(row, same_stage=same_stage))
-    notes = [
-        "of limit: of GEMM (GFLOP/s) or of copying memory (GB/s); for checkpoint and dump, of a plain write",
-        "ratio: the peer's time / ours; above 1 ours is faster",
-    ]
+    notes = ["ratio: the peer's time / ours; above 1 ours is faster"]
+    if any(row["share"] is not None for row in rows):
+        notes += ["of limit: of GEMM (GFLOP/s) or of copying memory (GB/s); for checkpoint and dump, of a plain write"]
     _print(table, [*caption, *notes])
 
 
