@@ -1,4 +1,4 @@
-"""python -m dc_hpc.bench: how fast each stage of a run is, against its peers and against this machine's limits."""
+"""python -m dc_hpc.bench: times each stage of a run and compares it with its peers and with this machine's limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -14,13 +14,19 @@ from dc_hpc.benchmark.constants import NETWORKS, SIZES, STAGES
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import DEVICES, cores
 
-# torch, matplotlib and rich are imported where they are used: --help answers at once.
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+# torch, pandas, matplotlib and rich are imported where they are used: --help answers at once.
 
+Rows = Sequence[Mapping[str, Any]]
 FIGURE_FORMS = (".png", ".svg", ".pdf")
-MOST_SHARE = 1.1
-BUSY = 0.5  # load average that is not ours, beyond which a program of several threads is slowed more than ours
+BUSY = 0.5  # a load average of other programs beyond which several threads are slowed more than one
+
+_NETWORKS, _STAGES = f"Only these of {', '.join(NETWORKS)}.", f"Only these of {', '.join(STAGES)}."
+_JSON = "Write the rows here, and FILE's stem.environment.json beside it."
+_FIGURE = "Draw the rows; FILE ends in .png, .svg or .pdf."
+_SCALING = "Instead: time and memory against n, k and runs."
+_COMPARE_WITH = "Instead: whole runs against a checkout of the authors' code."
+_STARTUP = "Instead: from the start of a process to its first training step."
+_DATA = "--compare-with, --startup: folder of the data sets."
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -29,60 +35,48 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def bench(
     size: Annotated[str, typer.Option(help=f"{', '.join(SIZES)}: seconds, minutes, or the paper's sizes.")] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="The same as --size quick.")] = False,
-    networks: Annotated[
-        Optional[str],  # noqa: UP045  typer reads it at run time, on python 3.10 too
-        typer.Option(metavar="A,B", help=f"Only these of {', '.join(NETWORKS)}."),
-    ] = None,
-    stages: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="A,B", help=f"Only these of {', '.join(STAGES)}."),
-    ] = None,
+    networks: Annotated[str | None, typer.Option(metavar="A,B", help=_NETWORKS)] = None,
+    stages: Annotated[str | None, typer.Option(metavar="A,B", help=_STAGES)] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch and every BLAS.")] = 1,
     device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}.")] = "auto",
-    json: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write the rows here, and FILE's stem.environment.json beside it."),
-    ] = None,
-    figure: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Draw them; FILE ends in .png, .svg or .pdf."),
-    ] = None,
-    growth: Annotated[bool, typer.Option("--growth", help="Instead: time and memory against n, k and runs.")] = False,
-    peer: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Instead: whole runs against a checkout of the authors' code."),
-    ] = None,
-    start: Annotated[bool, typer.Option("--start", help="Instead: from a process's start to its first step.")] = False,
-    slots: Annotated[int, typer.Option(min=1, help="--peer: our runs at the same time.")] = cores(),
-    data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help="--peer, --start: folder of the data sets.")] = Path(
-        "data"
-    ),
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help=_JSON)] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help=_FIGURE)] = None,
+    scaling: Annotated[bool, typer.Option("--scaling", help=_SCALING)] = False,
+    compare_with: Annotated[Path | None, typer.Option(metavar="DIR", help=_COMPARE_WITH)] = None,
+    startup: Annotated[bool, typer.Option("--startup", help=_STARTUP)] = False,
+    slots: Annotated[int, typer.Option(min=1, help="--compare-with: our runs at the same time.")] = cores(),
+    data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help=_DATA)] = Path("data"),
+    growth: Annotated[bool, typer.Option("--growth", hidden=True)] = False,
+    peer: Annotated[Path | None, typer.Option("--peer", hidden=True)] = None,
+    start: Annotated[bool, typer.Option("--start", hidden=True)] = False,
 ) -> None:
-    """Time every stage of a run: seconds, work a second, share of this machine's limit, and the peer's time.
+    """Time every stage of a run: seconds, rate, share of this machine's limit, and the peer's time.
 
     The limits (fp32 GEMM through torch and numpy, copying memory) and the peers (scikit-learn, faiss, PIL with
-    torch's DataLoader, torch.save, eager torch) are measured in the same process, ours and the peers in turn, and
-    what a peer computes is checked against ours first. Each row of the JSON list has the keys name, network, size,
-    seconds (median), achieved, limit (GFLOP/s; GB/s for views, sampling, agreement, checkpoint, dump), share
-    (achieved / limit), peer, peer_seconds, ratio (peer_seconds / seconds); null is "not measured". With --growth the
-    keys are name, variable, value, seconds, memory (bytes), work and the exponent of each.
+    torch's DataLoader, torch.save, eager torch) are measured in the same process, ours and the peers alternately. The
+    result of a peer is compared with ours first. Each row of the JSON list has the keys name, network, size, seconds
+    (median), achieved, limit (GFLOP/s; GB/s for views, sampling, agreement, checkpoint, dump), share (achieved /
+    limit), peer, peer_seconds, ratio (peer_seconds / seconds); null means "not measured". With --scaling the keys are
+    name, variable, value, seconds, memory (bytes), work (the operation count: FLOP or bytes moved) and the exponent of
+    each.
     """
     size = "quick" if quick else size
+    scaling, compare_with, startup = scaling or growth, compare_with or peer, startup or start  # their former names
     _one_of("--size", [size], SIZES)
     _one_of("--device", [device], DEVICES)
-    wanted_networks = _one_of("--networks", _listed(networks, NETWORKS), NETWORKS)
-    wanted_stages = _one_of("--stages", _listed(stages, STAGES), STAGES)
-    _check_outlets(json, figure)
-    if growth + bool(peer) + start > 1:
-        raise InputError("--growth, --peer and --start are benchmarks of their own; give one of them in a call")
-    if start:
-        _starts(data, size=size, json=json, figure=figure)
-    elif peer:
-        _against_authors(peer, data, size=size, slots=slots, json=json, figure=figure)
-    elif growth:
-        _growth(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
+    chosen_networks = _one_of("--networks", _listed(networks, NETWORKS), NETWORKS)
+    chosen_stages = _one_of("--stages", _listed(stages, STAGES), STAGES)
+    _check_writable(json, figure)
+    if scaling + bool(compare_with) + startup > 1:
+        raise InputError("--scaling, --compare-with and --startup are separate benchmarks; give only one of them")
+    if startup:
+        _startup(data, size=size, json=json, figure=figure)
+    elif compare_with:
+        _compare_with(compare_with, data, size=size, slots=slots, json=json, figure=figure)
+    elif scaling:
+        _scaling(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
     else:
-        _stages(wanted_networks, wanted_stages, size=size, threads=threads, device=device, json=json, figure=figure)
+        _stages(chosen_networks, chosen_stages, size=size, threads=threads, device=device, json=json, figure=figure)
 
 
 def _stages(
@@ -95,132 +89,101 @@ def _stages(
     json: Path | None,
     figure: Path | None,
 ) -> None:
-    from dc_hpc.benchmark import environment as about
-    from dc_hpc.benchmark.stages import computing, run_stages
+    from dc_hpc.benchmark.environment import caption, chosen_device, load_average
+    from dc_hpc.benchmark.suite import computing, run_stages
     from dc_hpc.benchmark.tables import print_stages
-    from dc_hpc.benchmark.timing import Invalid, as_json
+    from dc_hpc.benchmark.timing import InvalidTiming, as_json, stages_above_limit
 
-    place, load = about.chosen_device(device), about.load_average()
+    device, load = chosen_device(device), load_average()
     with _progress() as report, computing(threads):
         try:
-            rows, limits = run_stages(networks, stages, size=size, device=place, report=report)
-        except Invalid as error:
+            found, limits = run_stages(networks, stages, size=size, device=device, report=report)
+        except InvalidTiming as error:
             raise InputError(f"{error}; leave the stage out with --stages, and please report it") from None
-        facts = {
-            **about.machine(device=place, threads=threads),
-            "limits": limits.facts(),
-            "size": size,
-            "load_start": load,
-            "load_end": about.load_average(),
-        }
-    found = as_json(rows)
-    print_stages(found, about.caption(facts))
-    for name in impossible(found):
-        print(f"! {name} is above the limit: its work or the limit is wrong, do not quote it")
-    _write(found, facts, json)
-    if figure:
-        from dc_hpc.report.figures.speed import speed
-
-        _draw(lambda: speed(found, about.caption(facts)), figure)
+        environment = _environment(device, threads, load, limits=limits.by_name(), size=size)
+    rows = as_json(found)
+    print_stages(rows, caption(environment))
+    for name in stages_above_limit(rows):
+        print(f"! {name} is above the limit: its operation count or the limit is wrong, do not quote it")
+    _write(rows, environment, json)
+    _draw("speed", rows, environment, figure)
 
 
-def impossible(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The stages that reach more than the limit, beyond what a noisy measurement of either explains."""
-    return list(
-        dict.fromkeys(
-            f"{row['name']} of {row['network']}"
-            for row in rows
-            if row["share"] is not None and row["share"] > MOST_SHARE
-        )
-    )
+def _scaling(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:
+    from dc_hpc.benchmark.environment import caption, chosen_device, load_average
+    from dc_hpc.benchmark.scaling import TOLERANCE, run_scaling, too_steep
+    from dc_hpc.benchmark.tables import print_scaling
 
-
-def _growth(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:
-    from dc_hpc.benchmark import environment as about
-    from dc_hpc.benchmark.scaling import TOLERANCE, run_growth, too_fast
-    from dc_hpc.benchmark.tables import print_growth
-
-    place, load = about.chosen_device(device), about.load_average()
+    device, load = chosen_device(device), load_average()
     with _progress() as report:
-        rows = run_growth(quick=quick, threads=threads, device=place, report=report)
-    facts = {**about.machine(device=place, threads=threads), "load_start": load, "load_end": about.load_average()}
-    print_growth(rows, about.caption(facts))
-    _write(rows, facts, json)
-    if figure:
-        from dc_hpc.report.figures.speed import growth
-
-        _draw(lambda: growth(rows, about.caption(facts)), figure)
+        rows = run_scaling(quick=quick, threads=threads, device=device, report=report)
+    environment = _environment(device, threads, load)
+    print_scaling(rows, caption(environment))
+    _write(rows, environment, json)
+    _draw("scaling", rows, environment, figure)
     if quick:
-        print("too small to judge; the default sizes do")
+        print("these sizes are too small to judge how the stages scale; the default sizes are large enough")
         return
-    faster = too_fast(rows)
-    for row in faster:
+    steep = too_steep(rows)
+    for row in steep:
         print(
-            f"{row['name']} grows faster with {row['variable']} than its work: exponent {row['exponent']:.2f}, of "
-            f"the work {row['work_exponent']:.2f}"
+            f"{row['name']} grows faster with {row['variable']} than its operation count: exponent "
+            f"{row['exponent']:.2f}, of the count {row['work_exponent']:.2f}"
         )
-    if faster:
+    if steep:
         raise typer.Exit(1)
-    print(f"no stage grows faster than its work (exponents within {TOLERANCE})")
+    print(f"no stage grows faster than its operation count (exponents within {TOLERANCE})")
 
 
-def _against_authors(peer: Path, data: Path, *, size: str, slots: int, json: Path | None, figure: Path | None) -> None:
+def _compare_with(checkout: Path, data: Path, *, size: str, slots: int, json: Path | None, figure: Path | None) -> None:
     from dc_hpc.benchmark.authors import check_checkout, compare
 
-    check_checkout(peer)  # before torch is imported
-    from dc_hpc.benchmark import environment as about
+    check_checkout(checkout)  # before torch is imported
+    from dc_hpc.benchmark.environment import caption, load_average
     from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import as_json
 
-    load = about.load_average()
+    load = load_average()
     with _progress() as report:
-        rows, found = compare(peer, data.expanduser(), size=size, slots=slots, report=report)
-    facts = {
-        **about.machine(device="cpu", threads=1),
-        **found,
-        "size": size,
-        "load_start": load,
-        "load_end": about.load_average(),
-    }
-    print_stages(as_json(rows), about.caption(facts))
+        found, throughput = compare(checkout, data.expanduser(), size=size, slots=slots, report=report)
+    rows, environment = as_json(found), _environment("cpu", 1, load, **throughput, size=size)
+    print_stages(rows, caption(environment))
     print(
-        f"runs an hour: ours {found['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
-        f"{found['peer_runs_per_hour']:.1f} (one at a time, its default of {found['peer_threads']} threads)"
+        f"runs an hour: ours {throughput['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
+        f"{throughput['peer_runs_per_hour']:.1f} (one at a time, its default of {throughput['peer_threads']} threads)"
     )
-    if max(load, facts["load_end"] - max(slots, found["peer_threads"])) > BUSY:
-        print("! other work ran on this machine, which slows several threads more than one: do not quote the ratios")
+    if max(load, environment["load_end"] - max(slots, throughput["peer_threads"])) > BUSY:
+        print(
+            "! other programs ran on this machine, which slows several threads more than one: do not quote the ratios"
+        )
     print("measured: cycles, their parts, probe epochs, starts; extrapolated: the run and the runs an hour")
-    _write(as_json(rows), facts, json)
-    if figure:
-        from dc_hpc.report.figures.speed import speed
-
-        _draw(lambda: speed(as_json(rows), about.caption(facts)), figure)
+    _write(rows, environment, json)
+    _draw("speed", rows, environment, figure)
 
 
-def _starts(data: Path, *, size: str, json: Path | None, figure: Path | None) -> None:
-    from dc_hpc.benchmark.startup import time_starts
+def _startup(data: Path, *, size: str, json: Path | None, figure: Path | None) -> None:
+    from dc_hpc.benchmark.startup import time_startup
     from dc_hpc.data.official import verify
 
     verify("fmnist", data.expanduser())  # before torch is imported
-    from dc_hpc.benchmark import environment as about
+    from dc_hpc.benchmark.environment import caption, load_average
     from dc_hpc.benchmark.tables import print_stages
     from dc_hpc.benchmark.timing import as_json
 
-    load = about.load_average()
+    load = load_average()
     with _progress() as report:
-        rows = as_json(time_starts(data.expanduser(), size=size, report=report))
-    facts = {
-        **about.machine(device="cpu", threads=1),
-        "size": size,
-        "load_start": load,
-        "load_end": about.load_average(),
-    }
-    print_stages(rows, about.caption(facts))
-    _write(rows, facts, json)
-    if figure:
-        from dc_hpc.report.figures.speed import speed
+        rows = as_json(time_startup(data.expanduser(), size=size, report=report))
+    environment = _environment("cpu", 1, load, size=size)
+    print_stages(rows, caption(environment))
+    _write(rows, environment, json)
+    _draw("speed", rows, environment, figure)
 
-        _draw(lambda: speed(rows, about.caption(facts)), figure)
+
+def _environment(device: str, threads: int, load_start: float, **more: Any) -> dict[str, Any]:
+    """What the environment file says: the machine, `more`, and the load average at both ends of the benchmark."""
+    from dc_hpc.benchmark.environment import load_average, machine
+
+    return {**machine(device=device, threads=threads), **more, "load_start": load_start, "load_end": load_average()}
 
 
 def _listed(text: str | None, known: Sequence[str]) -> list[str]:
@@ -236,8 +199,8 @@ def _one_of(flag: str, values: Sequence[str], allowed: Sequence[str]) -> list[st
     return [name for name in allowed if name in values]
 
 
-def _check_outlets(json: Path | None, figure: Path | None) -> None:
-    """Refuse, before minutes of timing, files that could not be written at their end."""
+def _check_writable(json: Path | None, figure: Path | None) -> None:
+    """Refuse files that cannot be written, before minutes of timing."""
     if figure and figure.suffix not in FIGURE_FORMS:
         raise InputError(f"--figure {figure} has no known ending; allowed: {', '.join(FIGURE_FORMS)}")
     from dc_hpc.storage import atomic_files
@@ -255,30 +218,36 @@ def _check_outlets(json: Path | None, figure: Path | None) -> None:
             raise InputError(f"{flag} {path} cannot be written; give a file in a folder of your own")
 
 
-def _write(rows: Any, facts: Mapping[str, Any], json: Path | None) -> None:
+def _write(rows: Rows, environment: Mapping[str, Any], json: Path | None) -> None:
     if json is None:
         return
     from dc_hpc.storage import atomic_files
 
     atomic_files.write_json(json, rows)
-    atomic_files.write_json(json.with_name(f"{json.stem}.environment.json"), facts)
+    atomic_files.write_json(json.with_name(f"{json.stem}.environment.json"), environment)
     print(f"wrote {json} and {json.stem}.environment.json")
 
 
-def _draw(make: Callable[[], Figure], path: Path) -> None:
+def _draw(kind: str, rows: Rows, environment: Mapping[str, Any], path: Path | None) -> None:
+    """Draw the rows as one of the figures of report/figures/speed.py: "speed" or "scaling"."""
+    if path is None:
+        return
+    from dc_hpc.benchmark.environment import caption
+    from dc_hpc.report.figures import speed
     from dc_hpc.report.figures.style import figure_bytes, style
     from dc_hpc.storage import atomic_files
 
+    draw = {"speed": speed.speed, "scaling": speed.scaling}[kind]
     form = path.suffix[1:]
     with style():
-        content = figure_bytes(make(), (form,))[form]
+        content = figure_bytes(draw(rows, caption(environment)), (form,))[form]
     atomic_files.replace_bytes(path, content)
     print(f"wrote {path}")
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Says what is being timed: in one line that changes on a terminal, not at all elsewhere."""
+    """A function that shows what is timed next: in one changing line on a terminal, and nowhere else."""
     from rich.console import Console
 
     console = Console(stderr=True)

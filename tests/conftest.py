@@ -1,4 +1,4 @@
-"""Real data for the tests: scikit-learn's digits as a person's own images, and Fashion-MNIST."""
+"""Real data for the tests: scikit-learn's digits as a custom data set, and Fashion-MNIST; and a real SLURM."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# One thread, said before anything starts a pool of them: the bits of a sum depend on their number, and threads that
-# share cores with other work are many times slower than one.
+# One thread, set before any library starts its pool: the bits of a sum depend on the number of threads, and threads
+# that share their cores with other programs are many times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
@@ -20,7 +20,7 @@ from dc_hpc.data.fetching import fetch  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
-# How long an example takes says something about the other work on the machine. (In CI hypothesis knows by itself.)
+# No deadline: the time of an example depends on the load of the machine. (In CI hypothesis has no deadline by itself.)
 settings.register_profile("here", deadline=None)
 if not os.environ.get("CI"):
     settings.load_profile("here")
@@ -46,7 +46,7 @@ def digits_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def fmnist_root() -> Path:
-    """The data root with the real Fashion-MNIST; fetched if it is not there, and an error if that cannot be done."""
+    """The data root with the real Fashion-MNIST, which is fetched if it is missing; fails if that is not possible."""
     root = Path(os.environ.get("DC_HPC_DATA", REPOSITORY / "data"))
     fetch("fmnist", root, report=lambda line: None)
     return root
@@ -54,7 +54,7 @@ def fmnist_root() -> Path:
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A real SLURM of two nodes for the whole session; its state folder. Its configuration is in SLURM_CONF."""
+    """The module slurm/one_machine.py, with a real SLURM of two nodes running for the whole session; see SLURM_CONF."""
     spec = importlib.util.spec_from_file_location("one_machine", REPOSITORY / "slurm" / "one_machine.py")
     one_machine = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(one_machine)

@@ -1,8 +1,8 @@
-"""Whole runs against the authors' own code, from a checkout that a person has: it has no licence, so it is not here.
+"""Compares whole runs with the authors' own code, which has no licence, so a person must provide a checkout of it.
 
-Both sides do a few cycles and a few epochs of the probe on Fashion-MNIST with k 5, in turn on one machine; a whole run
-of 50 cycles and 20 probe epochs is extrapolated from them. What the first cycle of a process takes beyond the later
-ones (ours compiles in it) counts once, as a part of the start.
+Ours and theirs alternately compute a few cycles and a few epochs of the probe on Fashion-MNIST with k 5, on one
+machine; a whole run of 50 cycles and 20 probe epochs is extrapolated from them. The first cycle of a process takes
+longer than the later ones (ours compiles in it); the difference counts once, as a part of the start.
 """
 
 from __future__ import annotations
@@ -40,23 +40,26 @@ _DRIVER = Path(__file__).with_name("authors_driver.py")
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """cycles: on each side and turn, the first a warm-up if there are more. epochs: of the probe. turns: of both."""
+class Workload:
+    """What is computed. cycles: of ours and of theirs in each round; the first is a warm-up if there are more.
+
+    epochs: of their probe. rounds: in each of them theirs runs, then ours.
+    """
 
     cycles: int
     epochs: int
-    turns: int
+    rounds: int
 
 
-SITTINGS = {"quick": Sitting(1, 1, 1), "default": Sitting(3, 1, 2), "full": Sitting(6, 2, 3)}
+WORKLOADS = {"quick": Workload(1, 1, 1), "default": Workload(3, 1, 2), "full": Workload(6, 2, 3)}
 
 
 def check_checkout(checkout: Path) -> None:
-    """InputError unless the folder holds the modules that are driven."""
+    """Raise InputError unless the folder holds the modules that are called."""
     missing = [name for name in NEEDED if not (checkout / name).is_file()]
     if missing:
         raise InputError(
-            f"--peer {checkout} is no checkout of the authors' code: {', '.join(missing)} missing; give "
+            f"--compare-with {checkout} is no checkout of the authors' code: {', '.join(missing)} missing; give "
             "the folder that holds deep_clustering.py"
         )
 
@@ -64,51 +67,52 @@ def check_checkout(checkout: Path) -> None:
 def compare(
     checkout: Path, data: Path, *, size: str, slots: int, report: Callable[[str], None]
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of a cycle, its parts, a probe epoch and a run; and the facts: threads, slots, runs per hour.
+    """The rows of a cycle, its parts, a probe epoch and a run; and, by name, threads, slots and runs per hour.
 
     slots: our runs at the same time, each on one thread. The authors' code runs once at a time on its default
-    threads. Raises InputError: not a checkout, its needs or the data missing, or it ends with an error.
+    threads. Raises InputError where the folder is no checkout, a package or the data are missing, or it fails.
     """
     check_checkout(checkout)
     verify("fmnist", data)
-    sitting = SITTINGS[size]
+    workload = WORKLOADS[size]
     theirs, ours = [], []
-    for turn in range(sitting.turns):
-        report(f"{PEER}, turn {turn + 1} of {sitting.turns}")
-        theirs.append(time_theirs(checkout, data, sitting, seed=turn))
-        report(f"our runs, turn {turn + 1} of {sitting.turns}")
-        ours.append(time_ours(data, sitting, slots=slots, seed=turn))
-    return _rows(_medians(ours), _medians(theirs), sitting, slots), _facts(_medians(ours), _medians(theirs), slots)
+    for number in range(workload.rounds):
+        report(f"{PEER}, round {number + 1} of {workload.rounds}")
+        theirs.append(time_theirs(checkout, data, workload, seed=number))
+        report(f"our runs, round {number + 1} of {workload.rounds}")
+        ours.append(time_ours(data, workload, slots=slots, seed=number))
+    medians = _medians(ours), _medians(theirs)
+    return _rows(*medians, workload, slots), _throughput(*medians, slots)
 
 
-def time_theirs(checkout: Path, data: Path, sitting: Sitting, *, seed: int) -> dict[str, list[float]]:
+def time_theirs(checkout: Path, data: Path, workload: Workload, *, seed: int) -> dict[str, list[float]]:
     """Seconds by name from a process of the authors' code: cycle, its PARTS, probe_epoch, start; threads."""
     environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "PYTHONPATH")}
-    words = [str(checkout.resolve()), str(data.resolve()), str(sitting.cycles), str(sitting.epochs), str(seed)]
+    words = [str(checkout.resolve()), str(data.resolve()), str(workload.cycles), str(workload.epochs), str(seed)]
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="dc-hpc-peer-") as folder:  # where it may leave files
+    with tempfile.TemporaryDirectory(prefix="dc-hpc-peer-") as folder:  # where it may write files
         done = subprocess.run(
             [sys.executable, "-B", str(_DRIVER), *words], capture_output=True, text=True, cwd=folder, env=environment
         )
     wall = time.perf_counter() - started
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise InputError(f"--peer {checkout} ended with an error: {last}; its branch `new` is the one that is driven")
-    found = json.loads(done.stdout.splitlines()[-1])
+        raise InputError(f"--compare-with {checkout} failed: {last}; bench calls the code of its branch `new`")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if "missing" in found:
         raise InputError(
-            f"--peer {checkout} needs the package {found['missing']}, which is not installed in "
+            f"--compare-with {checkout} needs the package {found['missing']}, which is not installed in "
             f"{sys.executable}; install it there"
         )
     threads = found.pop("threads")
     rest = wall - sum(found["cycle"]) - sum(found["probe_epoch"])
     later = {name: _later(found[name]) for name in ("cycle", *PARTS)}
-    return found | later | {"start": [rest + _excess(found["cycle"])], "threads": [threads]}
+    return {**found, **later, "start": [rest + _excess(found["cycle"])], "threads": [threads]}
 
 
-def time_ours(data: Path, sitting: Sitting, *, slots: int, seed: int) -> dict[str, list[float]]:
+def time_ours(data: Path, workload: Workload, *, slots: int, seed: int) -> dict[str, list[float]]:
     """Seconds by name from `slots` processes at the same time: cycle, grouping, training, probe, start."""
-    settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"] | {"cycles": sitting.cycles, "last_cycle": "train"}
+    settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"] | {"cycles": workload.cycles, "last_cycle": "train"}
     with tempfile.TemporaryDirectory(prefix="dc-hpc-ours-") as folder:
         directories = [
             run_directory.create(Path(folder), make_config(settings | {"seed": 1000 * seed + slot}))
@@ -129,11 +133,13 @@ def time_ours(data: Path, sitting: Sitting, *, slots: int, seed: int) -> dict[st
         wall = time.perf_counter() - started
         failed = [error for process, error in zip(processes, errors) if process.returncode]
         if failed:
-            raise RuntimeError(f"a run of ours did not end: {(failed[0].strip().splitlines() or ['no reason'])[-1]}")
-        return _ours_by_name([run_directory.attempts(directory)[-1]["seconds"] for directory in directories], wall)
+            raise RuntimeError(f"a run of ours failed: {(failed[0].strip().splitlines() or ['no reason'])[-1]}")
+        return _by_name([run_directory.attempts(directory)[-1]["seconds"] for directory in directories], wall)
 
 
-def _ours_by_name(records: Sequence[Sequence[Mapping[str, Any]]], wall: float) -> dict[str, list[float]]:
+def _by_name(records: Sequence[Sequence[Mapping[str, Any]]], wall: float) -> dict[str, list[float]]:
+    """Seconds by name from the records that our runs keep of their stages. wall: seconds of all the processes."""
+
     def of(stage: str) -> list[list[float]]:
         return [[one["seconds"] for one in record if one["stage"] == stage] for record in records]
 
@@ -157,37 +163,35 @@ def _excess(cycles: Sequence[float]) -> float:
     return cycles[0] - statistics.median(_later(cycles))
 
 
-def _medians(turns: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
-    return {name: statistics.median([second for turn in turns for second in turn[name]]) for name in turns[0]}
+def _medians(rounds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    return {name: statistics.median([second for one in rounds for second in one[name]]) for name in rounds[0]}
 
 
 def _run_seconds(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[float, float]:
-    """A whole run of each: its start, 50 cycles (the last untrained, as their loop leaves it), 20 probe epochs."""
+    """Seconds of a whole run of ours and of theirs: its start, 50 cycles and 20 probe epochs.
+
+    The last cycle is not trained, because their loop does not train it.
+    """
     own = ours["start"] + CYCLES * ours["grouping"] + (CYCLES - 1) * ours["training"] + ours["probe"]
     other = theirs["start"] + (CYCLES - 1) * theirs["cycle"] + PROBE_EPOCHS * theirs["probe_epoch"]
     return own, other
 
 
-def _rows(ours: Mapping[str, float], theirs: Mapping[str, float], sitting: Sitting, slots: int) -> list[Row]:
-    measured = f"60,000 images, k 5, {max(1, sitting.cycles - 1) * sitting.turns} cycles measured"
+def _rows(ours: Mapping[str, float], theirs: Mapping[str, float], workload: Workload, slots: int) -> list[Row]:
+    measured = f"60,000 images, k 5, {max(1, workload.cycles - 1) * workload.rounds} cycles measured"
     own, other = _run_seconds(ours, theirs)
 
     def row(name: str, size: str, seconds: float | None, peer_seconds: float) -> Row:
         ratio = None if seconds is None else peer_seconds / seconds
-        return Row(name, "lenet5", size, seconds, None, None, None, PEER, peer_seconds, ratio)
+        return Row(name, "lenet5", size, seconds, peer=PEER, peer_seconds=peer_seconds, ratio=ratio)
 
-    parts = {name: theirs[name] for name in PARTS}
+    grouping = theirs["features"] + theirs["clustering"]
     return [
         row("cycle", measured, ours["cycle"], theirs["cycle"]),
-        row("cycle_features", measured, None, parts["features"]),
-        row("cycle_clustering", measured, None, parts["clustering"]),
-        row(
-            "cycle_grouping",
-            f"{measured}: features and clustering",
-            ours["grouping"],
-            parts["features"] + parts["clustering"],
-        ),
-        row("cycle_training", measured, ours["training"], parts["training"]),
+        row("cycle_features", measured, None, theirs["features"]),
+        row("cycle_clustering", measured, None, theirs["clustering"]),
+        row("cycle_grouping", f"{measured}: features and clustering", ours["grouping"], grouping),
+        row("cycle_training", measured, ours["training"], theirs["training"]),
         row(
             "probe_epoch",
             f"60,000 images; ours: {PROBE_EPOCHS} epochs measured / {PROBE_EPOCHS}",
@@ -200,7 +204,7 @@ def _rows(ours: Mapping[str, float], theirs: Mapping[str, float], sitting: Sitti
     ]
 
 
-def _facts(ours: Mapping[str, float], theirs: Mapping[str, float], slots: int) -> dict[str, Any]:
+def _throughput(ours: Mapping[str, float], theirs: Mapping[str, float], slots: int) -> dict[str, Any]:
     own, other = _run_seconds(ours, theirs)
     return {
         "slots": slots,

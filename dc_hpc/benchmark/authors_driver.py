@@ -1,9 +1,10 @@
-"""Runs and times a checkout of the authors' code, in a process of its own; only its public functions are called.
+"""Runs and times a checkout of the authors' code in a process of its own; it calls only public functions of theirs.
 
     python authors_driver.py CHECKOUT DATA CYCLES EPOCHS SEED
 
-prints one line of JSON: seconds of each cycle and of its parts, seconds of each probe epoch, threads; or `missing`.
-Nothing of this package is imported, because the checkout's modules have names of their own choice.
+prints one line of JSON: seconds of each cycle and of its parts, seconds of each probe epoch, threads; or, as `missing`,
+the package that the checkout needs and does not find. This file imports nothing of dc_hpc, because modules of the
+checkout might have the same names.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from typing import Any
 
 FEATURES_OF_CONV2 = 1600  # values of LeNet's second convolution: 16 x 10 x 10
 MEAN, STD = (0.2860,), (0.3205,)
+MODULES = ("utils", "deep_clustering", "deep_clustering_dataset", "deep_clustering_models", "evaluation.linear_probe")
 
 
-class Silent:
-    """In place of a TensorBoard writer: takes everything, writes nothing, and remembers when an epoch was reported."""
+class EpochTimer:
+    """Replaces a TensorBoard writer: accepts every call, writes nothing, and records when an epoch was reported."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
 
     def add_scalar(self, tag: str, *values: Any, **named: Any) -> None:
-        """A number; the first of a validation ends an epoch of the probe."""
+        """Record the time of a validation loss, which ends an epoch of the probe."""
         if "valid" in tag and tag.endswith("loss"):
             self.epochs.append(time.perf_counter())
 
@@ -40,7 +42,7 @@ class Silent:
 
 
 def timed(call: Callable[..., Any], spans: list[tuple[float, float]]) -> Callable[..., Any]:
-    """The same function, noting when each call began and ended."""
+    """The same function, which also appends the begin and the end of each call to `spans`."""
 
     def inside(*values: Any, **named: Any) -> Any:
         began = time.perf_counter()
@@ -53,37 +55,49 @@ def timed(call: Callable[..., Any], spans: list[tuple[float, float]]) -> Callabl
 
 
 def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
-    """`cycles` of DeepCluster on Fashion-MNIST with k 5, then `epochs` of the probe behind the second convolution."""
-    set_seed = importlib.import_module("utils").set_seed  # first: it imports most of what may be missing
-    import deep_clustering
+    """Run `cycles` of DeepCluster on Fashion-MNIST with k 5, then `epochs` of the probe on the second convolution."""
+    # By name, because these modules are not installed; utils first, which imports most of what may be missing.
+    modules: list[Any] = [importlib.import_module(name) for name in MODULES]
+    utils, deep_clustering, datasets, models, probe = modules
     import torch
-    from deep_clustering_dataset import DeepClusteringDataset
-    from deep_clustering_models import LeNet
-    from evaluation.linear_probe import eval_linear
-    from torchvision import transforms
     from torchvision.datasets import FashionMNIST
 
-    set_seed(seed)
+    utils.set_seed(seed)
     train, test = (FashionMNIST(data, train=part) for part in (True, False))
-    net, writer = LeNet(batch_normalization=True, device=torch.device("cpu")), Silent()
+    net, timer = models.LeNet(batch_normalization=True, device=torch.device("cpu")), EpochTimer()
     spans: dict[str, list[tuple[float, float]]] = {"features": [], "clustering": [], "training": []}
     net.full_feed_forward = timed(net.full_feed_forward, spans["features"])
     net.deep_cluster_train = timed(net.deep_cluster_train, spans["training"])
     deep_clustering.sklearn_kmeans = timed(deep_clustering.sklearn_kmeans, spans["clustering"])
-    optimizer = torch.optim.SGD(
-        [p for p in net.parameters() if p.requires_grad], lr=0.1, momentum=0.1, weight_decay=0.001
-    )
-    images, normal = DeepClusteringDataset(train), transforms.Normalize(MEAN, STD)
+    _run_cycles(deep_clustering, net, datasets.DeepClusteringDataset(train), timer, cycles, seed)
+    ended = time.perf_counter()
+    probe_started = _run_probe(probe, net, train, test, timer, epochs, seed)
+    begins = [began for began, _ in spans["features"]]
+    ends = [probe_started, *timer.epochs]
+    return {
+        "cycle": [after - began for began, after in zip(begins, [*begins[1:], ended])],
+        **{name: [end - began for began, end in found] for name, found in spans.items()},
+        "probe_epoch": [after - before for before, after in zip(ends, ends[1:])],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _run_cycles(deep_clustering: Any, net: Any, images: Any, writer: EpochTimer, cycles: int, seed: int) -> None:
+    import torch
+    from torchvision import transforms
+
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.1, weight_decay=0.001)
+    normal = transforms.Normalize(MEAN, STD)
     images.set_transform(transforms.ToTensor())
-    centre = [transforms.Resize(44), transforms.CenterCrop(32)]
     deep_clustering.deep_cluster(
         model=net,
         dataset=images,
         n_clusters=5,
         loss_fn=torch.nn.CrossEntropyLoss(),
         optimizer=optimizer,
-        n_cycles=cycles + 1,  # their loop leaves out the last one
-        loading_transform=transforms.Compose([*centre, normal]),
+        n_cycles=cycles + 1,  # their loop omits the last one
+        loading_transform=transforms.Compose([transforms.Resize(44), transforms.CenterCrop(32), normal]),
         in_loop_transform=True,
         training_transform=transforms.Compose([transforms.RandomResizedCrop(32), normal]),
         random_state=seed,
@@ -91,13 +105,20 @@ def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
         training_shuffle=True,
         pca_components=None,
         writer=writer,
-        verbose=1,  # their k-means is given verbose - 1, which must not be negative
+        verbose=1,  # they call k-means with verbose - 1, which must not be negative
     )
-    ended = time.perf_counter()
-    train.transform = transforms.Compose([*centre, transforms.RandomHorizontalFlip(), transforms.ToTensor(), normal])
-    test.transform = transforms.Compose([*centre, transforms.ToTensor(), normal])
-    probed = time.perf_counter()
-    eval_linear(
+
+
+def _run_probe(probe: Any, net: Any, train: Any, test: Any, writer: EpochTimer, epochs: int, seed: int) -> float:
+    """Run the probe; return the time at which it started."""
+    from torchvision import transforms
+
+    centre = [transforms.Resize(44), transforms.CenterCrop(32)]
+    pixels = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    train.transform = transforms.Compose([*centre, transforms.RandomHorizontalFlip(), *pixels])
+    test.transform = transforms.Compose([*centre, *pixels])
+    started = time.perf_counter()
+    probe.eval_linear(
         model=net,
         n_epochs=epochs,
         traindataset=train,
@@ -110,14 +131,7 @@ def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
         writer=writer,
         verbose=0,
     )
-    begins = [began for began, _ in spans["features"]]
-    ends = [probed, *writer.epochs]
-    return {
-        "cycle": [after - began for began, after in zip(begins, [*begins[1:], ended])],
-        **{name: [end - began for began, end in found] for name, found in spans.items()},
-        "probe_epoch": [after - before for before, after in zip(ends, ends[1:])],
-        "threads": torch.get_num_threads(),
-    }
+    return started
 
 
 def main() -> None:
@@ -127,8 +141,9 @@ def main() -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             if importlib.util.find_spec("tensorboard") is None:
-                sys.modules["torch.utils.tensorboard"] = types.ModuleType("torch.utils.tensorboard")
-                sys.modules["torch.utils.tensorboard"].SummaryWriter = Silent
+                tensorboard: Any = types.ModuleType("torch.utils.tensorboard")
+                tensorboard.SummaryWriter = EpochTimer
+                sys.modules["torch.utils.tensorboard"] = tensorboard
             found = drive(data, int(cycles), int(epochs), int(seed))
     except ModuleNotFoundError as error:
         found = {"missing": error.name}

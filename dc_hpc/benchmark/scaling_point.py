@@ -1,9 +1,9 @@
-"""One stage at one size in a process of its own, so that its peak memory is its own.
+"""Measures one stage at one value in a process of its own, so that the peak memory is that of the stage.
 
-    python -m dc_hpc.benchmark.scaling_point NAME VARIABLE VALUE QUICK THREADS DEVICE
+    python -m dc_hpc.benchmark.scaling_point NAME VARIABLE VALUE quick|default THREADS DEVICE
 
-prints one line of JSON: seconds, memory (bytes that the stage and its input hold at the peak, beyond what the
-libraries hold after a small call; null where that is nothing), work.
+prints one line of JSON: seconds; memory (bytes that the stage and its input hold at the peak, beyond what the
+libraries hold after a small call; null where that is nothing); work (its operation count).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from dc_hpc.algorithm.backends.determinism import exact
-from dc_hpc.benchmark import clustering_stages, file_stages, image_stages
-from dc_hpc.benchmark.constants import GROWTH_IMAGES
-from dc_hpc.benchmark.image_stages import NetworkFixture
-from dc_hpc.benchmark.limits import settled
-from dc_hpc.benchmark.sizes import Setting, Size, setting
-from dc_hpc.benchmark.stages import computing
+from dc_hpc.benchmark.constants import SCALING_IMAGES
+from dc_hpc.benchmark.limits import synchronizer
+from dc_hpc.benchmark.scaling import Point
+from dc_hpc.benchmark.stages.builder import StageBuilder
+from dc_hpc.benchmark.stages.sizes import Setting, Size, setting
+from dc_hpc.benchmark.suite import computing
 from dc_hpc.benchmark.timing import Stage
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
@@ -35,75 +35,60 @@ from dc_hpc.data.custom import data_digest
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.storage import atomic_files, run_directory
 
-_WARM_UP = {"n": 2_000, "k": 5}
-_SHORT_SECONDS, _TRIES = 1.0, 3
+_SMALL_K = 5
+_ENOUGH_SECONDS, _TRIES = 1.0, 3
 _IMAGES_OF_A_RUN = 1_000
 
 
-def point(name: str, variable: str, value: int, *, quick: bool, threads: int, device: str) -> dict[str, float | None]:
-    """Seconds, memory and work of a stage of lenet5 whose `variable` is `value`; "run" is whole runs, one by one."""
-    with tempfile.TemporaryDirectory(prefix="dc-hpc-growth-") as folder, computing(threads):
-        wait = settled(device)
-        if name != "run":  # first calls are slow; a run is a first call itself
+def measure_point(name: str, variable: str, value: int, *, quick: bool, threads: int, device: str) -> Point:
+    """Seconds, memory and operation count of a stage of lenet5 whose `variable` has this value.
+
+    The name "run" stands for whole runs, one after the other; their count is the number of runs.
+    """
+    with tempfile.TemporaryDirectory(prefix="dc-hpc-scaling-") as folder, computing(threads):
+        synchronize = synchronizer(device)
+        if name != "run":  # the first call of a process is slow; for a run that belongs to its time
             with exact():
-                _stage(name, "k", _WARM_UP["k"], quick=True, device=device, folder=Path(folder) / "warm").ours()
-        empty = _resident()
+                _stage(name, "k", _SMALL_K, quick=True, device=device, folder=Path(folder) / "warm-up").ours()
+        memory_before = _resident()
         stage = _stage(name, variable, value, quick=quick, device=device, folder=Path(folder) / "point")
-        _forget_peak()
+        _reset_peak()
         seconds: list[float] = []
-        while not seconds or (len(seconds) < _TRIES and sum(seconds) < _SHORT_SECONDS and name != "run"):
+        while not seconds or (len(seconds) < _TRIES and sum(seconds) < _ENOUGH_SECONDS and name != "run"):
             stage.before()
-            wait()
+            synchronize()
             started = time.perf_counter()
             with exact():
                 stage.ours()
-            wait()
+            synchronize()
             seconds.append(time.perf_counter() - started)
-        held = _peak() - empty
-        return {"seconds": min(seconds), "memory": float(held) if held > 0 else None, "work": float(stage.work)}
+        memory = _peak() - memory_before
+        return {"seconds": min(seconds), "memory": float(memory) if memory > 0 else None, "work": float(stage.count)}
 
 
 def _stage(name: str, variable: str, value: int, *, quick: bool, device: str, folder: Path) -> Stage:
     if name == "run":
         return _runs(value, device, folder)
-    n = value if variable == "n" else GROWTH_IMAGES["quick" if quick else "default"]
-    k = value if variable == "k" else _WARM_UP["k"]
-    chosen = _setting(n, k)
-    on_images = {
-        "views": image_stages.views,
-        "sampling": image_stages.sampling,
-        "forward": image_stages.features,
-        "train": image_stages.train,
-        "probe": image_stages.probe,
-    }
-    on_points = {
-        "pca": clustering_stages.pca,
-        "kmeans_init": clustering_stages.kmeans_init,
-        "kmeans_torch": clustering_stages.kmeans_torch,
-        "agreement": clustering_stages.agreement_stage,
-    }
-    if name in on_images:
-        return on_images[name](NetworkFixture(chosen, device))
-    return file_stages.dump(chosen, folder) if name == "dump" else on_points[name](chosen, device)
+    n = value if variable == "n" else SCALING_IMAGES["quick" if quick else "default"]
+    k = value if variable == "k" else _SMALL_K
+    return StageBuilder(_setting(n, k), device, folder).build(name)
 
 
 def _setting(n: int, k: int) -> Setting:
     """lenet5 with n images and n points."""
     size = Size(images=n, points=n, probe_images=n, probe_epochs=2, k=k, iterations=3, budget=0)
-    plain = setting("lenet5", "quick")
-    return replace(plain, size=size, baseline=plain.baseline | {"k": k})
+    quick = setting("lenet5", "quick")
+    return replace(quick, size=size, baseline=quick.baseline | {"k": k})
 
 
 def _runs(count: int, device: str, folder: Path) -> Stage:
-    """So many small runs of lenet5, one after the other in this process, as a task of `runs_per_task` does them."""
+    """`count` small runs of lenet5, one after the other in this process, as a task of `runs_per_task` computes them."""
     from dc_hpc.experiment.run import run
 
     rng, memory = np.random.default_rng(0), io.BytesIO()
-    images = {
-        f"{part}_images": rng.integers(0, 256, (_IMAGES_OF_A_RUN, 28, 28), dtype=np.uint8) for part in ("train", "test")
-    }
-    labels = {f"{part}_labels": np.arange(_IMAGES_OF_A_RUN) % 10 for part in ("train", "test")}
-    np.savez_compressed(memory, **images, **labels)
+    train, test = (rng.integers(0, 256, (_IMAGES_OF_A_RUN, 28, 28), dtype=np.uint8) for _ in range(2))
+    labels = np.arange(_IMAGES_OF_A_RUN) % 10
+    np.savez_compressed(memory, train_images=train, test_images=test, train_labels=labels, test_labels=labels)
     atomic_files.make_directory(folder)
     atomic_files.replace_bytes(folder / "noise.npz", memory.getvalue())
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"]
@@ -118,12 +103,12 @@ def _runs(count: int, device: str, folder: Path) -> Stage:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory now."""
+    """Bytes of this process that are in memory now."""
     return _status("VmRSS")
 
 
 def _peak() -> int:
-    """The most bytes that this process had in memory since `_forget_peak`, or ever where that cannot be done."""
+    """The most bytes of this process in memory since `_reset_peak`, or since its start where that is not possible."""
     return _status("VmHWM")
 
 
@@ -137,8 +122,8 @@ def _status(name: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _forget_peak() -> None:
-    """Let the kernel begin the peak anew, so that what making the input took for a moment is not in it."""
+def _reset_peak() -> None:
+    """Ask the kernel to measure the peak from now on, without what making the input took for a moment."""
     with contextlib.suppress(OSError):
         handle = os.open("/proc/self/clear_refs", os.O_WRONLY)
         try:
@@ -147,6 +132,12 @@ def _forget_peak() -> None:
             os.close(handle)
 
 
+def main() -> None:
+    """The command line."""
+    name, variable, value, size, threads, device = sys.argv[1:]
+    point = measure_point(name, variable, int(value), quick=size == "quick", threads=int(threads), device=device)
+    print(json.dumps(point))
+
+
 if __name__ == "__main__":
-    name, variable, value, quick, threads, device = sys.argv[1:]
-    print(json.dumps(point(name, variable, int(value), quick=quick == "quick", threads=int(threads), device=device)))
+    main()

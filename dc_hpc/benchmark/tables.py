@@ -1,4 +1,4 @@
-"""The rows of a benchmark as tables for people."""
+"""Prints the rows of a benchmark as tables for people."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from rich.console import Console
 from rich.table import Table
 
 _BYTES = ("views", "sampling", "agreement", "checkpoint", "dump")
-_WIDTH = 130  # where the output is no terminal
+_WIDTH = 130  # where the output is not a terminal
 
 
 def print_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> None:
-    """Stages against their peers, network by network; what was not measured says so."""
+    """Print the stages and their peers, network by network; a time that was not measured reads "not measured"."""
     table = _table(("stage", "size"), ("ours", "achieved", "of limit"), ("peer",), ("peer's", "ratio"))
     before = ("", "")
     for row in rows:
         if row["network"] != before[0]:
             table.add_section()
             table.add_row(f"[bold]{row['network']}[/bold]")
-        again = (row["network"], row["name"]) == before
+        same_stage = (row["network"], row["name"]) == before
         before = row["network"], row["name"]
-        table.add_row(*_cells(row, again=again))
-    _print(table, [*caption, "ratio: the peer's time / ours; above 1 ours is faster"])
+        table.add_row(*_cells(row, same_stage=same_stage))
+    notes = ["ratio: the peer's time / ours; above 1 ours is faster"]
+    if any(row["share"] is not None for row in rows):
+        notes += ["of limit: of GEMM (GFLOP/s) or of copying memory (GB/s); for checkpoint and dump, of a plain write"]
+    _print(table, [*caption, *notes])
 
 
-def _cells(row: Mapping[str, Any], *, again: bool) -> list[str]:
+def _cells(row: Mapping[str, Any], *, same_stage: bool) -> list[str]:
     unit = "GB/s" if row["name"] in _BYTES else "GFLOP/s"
-    achieved = "" if row["achieved"] is None else f"{_figures(row['achieved'])} {unit}"
+    achieved = "" if row["achieved"] is None else f"{_three_figures(row['achieved'])} {unit}"
     share = "" if row["share"] is None else f"{100 * row['share']:.1f} %"
     ours = [row["name"], row["size"], _time(row["seconds"]), achieved, share]
-    ratio = "" if row["ratio"] is None else f"{_figures(row['ratio'])}x"
+    ratio = "" if row["ratio"] is None else f"{_three_figures(row['ratio'])}x"
     other = ["", "", ""] if row["peer"] is None else [row["peer"], _time(row["peer_seconds"]), ratio]
-    return ([""] * 5 if again else ours) + other
+    return ([""] * 5 if same_stage else ours) + other
 
 
-def print_growth(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> None:
-    """A line for each stage and variable: time and memory at both ends, and the exponents."""
-    table = _table(("stage", "against"), ("time", "memory", "exponent", "of work", "of memory"))
+def print_scaling(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> None:
+    """Print a line for each stage and variable: time and memory at both ends, and the exponents."""
+    table = _table(("stage", "against"), ("time", "memory", "exponent", "of count", "of memory"))
     for name, variable in dict.fromkeys((row["name"], row["variable"]) for row in rows):
         mine = [row for row in rows if (row["name"], row["variable"]) == (name, variable)]
         first, last = mine[0], mine[-1]
@@ -51,11 +54,15 @@ def print_growth(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> N
             f"{_mebibytes(first['memory'])} to {_mebibytes(last['memory'])} MiB",
             *["" if slope is None else f"{slope:.2f}" for slope in slopes],
         )
-    _print(table, [*caption, "exponent: of the time over the variable, 1 for twice the time at twice the size"])
+    notes = [
+        "exponent: of the time over the variable, 1 for twice the time at twice the size",
+        "of count: of the operation count (FLOP, or bytes moved), of memory: of the memory",
+    ]
+    _print(table, [*caption, *notes])
 
 
 def _table(*groups: tuple[str, ...]) -> Table:
-    """Columns of words and columns of numbers, in turn."""
+    """A table whose groups of columns hold alternately words and numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, group in enumerate(groups):
         for name in group:
@@ -75,16 +82,16 @@ def _print(table: Table, caption: Sequence[str]) -> None:
         print(line)
 
 
-def _figures(value: float) -> str:
-    """Three figures, never a power of ten."""
+def _three_figures(value: float) -> str:
+    """The number with three significant figures, never as a power of ten."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.6f}"
 
 
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return "not measured"
-    return f"{_figures(seconds)} s" if seconds >= 1 else f"{_figures(1e3 * seconds)} ms"
+    return f"{_three_figures(seconds)} s" if seconds >= 1 else f"{_three_figures(1e3 * seconds)} ms"
 
 
 def _mebibytes(memory: float | None) -> str:
-    return "?" if memory is None else _figures(memory / 2**20)
+    return "?" if memory is None else _three_figures(memory / 2**20)

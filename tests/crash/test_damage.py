@@ -1,4 +1,4 @@
-"""Files that changed since they were written: none is read as if it had not."""
+"""A file that changed after it was written is never read as if it were unchanged."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killing import good
 from support.commands import run_command
+from support.kill_runs import results_without_quarantine
 from support.small_runs import new_run, results, small_config
 
 from dc_hpc.experiment.execution import Execution
@@ -24,8 +24,8 @@ SETTINGS = {"cycles": 3, "features": "every"}
 
 
 @pytest.fixture(scope="module")
-def two(digits_root, tmp_path_factory):
-    """Two outputs folders of the same shape: a run that is done, one stopped on its way, an IA run, a submission."""
+def two_folders(digits_root, tmp_path_factory):
+    """Two outputs folders that differ in the seed: each has a finished, a stopped and an IA run, and a submission."""
     places = []
     for seed in (1, 2):
         outputs = tmp_path_factory.mktemp("two") / "outputs"
@@ -48,7 +48,7 @@ def _checkpoint(directory, path):
 
 
 def readers(outputs, runs):
-    """(file, what reads it) of every file that a program reads again."""
+    """(file, function that reads it) for every file that a program reads again."""
     done, stopped, ia = runs["done"], runs["stopped"], runs["ia"]
     (first,), (submission,) = ia.glob("first-*"), submissions.folder_of(outputs).glob("*.json")
     yield done / "config.json", lambda: run_directory.read_config(done)
@@ -75,15 +75,15 @@ def _first(ia, path):
 
 
 def _submission(outputs):
-    complaints: list[str] = []
-    found = submissions.read_all(outputs, complaints)
-    if complaints:
-        raise DamagedFile(outputs, complaints[0])
+    warnings: list[str] = []
+    found = submissions.read_all(outputs, warnings)
+    if warnings:
+        raise DamagedFile(outputs, warnings[0])
     return found
 
 
 def same(one, other):
-    """Equal, arrays inside included."""
+    """Whether two values are equal, with the arrays in them."""
     if isinstance(one, np.ndarray):
         return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, dict):
@@ -94,7 +94,7 @@ def same(one, other):
 
 
 def mutated(data, others, rng):
-    """(kind, other content) of a file: flipped, cut, longer, overwritten, or that of another file."""
+    """(kind of change, changed bytes): flipped, cut, longer, overwritten, or the bytes of another file."""
     kind = rng.choice(["flip", "flip", "flips", "cut", "longer", "block", "digit", "other", "empty"])
     bad = bytearray(data)
     if kind in ("flip", "flips"):
@@ -104,7 +104,7 @@ def mutated(data, others, rng):
         del bad[rng.randrange(len(bad)) :]
     elif kind == "longer":
         bad += rng.choice([b"\0", b" ", b"\n", b"0", bytes(512), data])
-    elif kind == "block":  # a page that never reached the disk
+    elif kind == "block":  # a page that was never written to the disk
         start = rng.randrange(len(bad))
         bad[start : start + 4096] = bytes(len(bad[start : start + 4096]))
     elif kind == "digit":
@@ -118,13 +118,13 @@ def mutated(data, others, rng):
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.crash)])
-def test_mutations_are_never_read_silently(two, count):
-    rng, (outputs, runs), (_, others) = random.Random(count), *two
+def test_mutations_are_never_read_silently(two_folders, count):
+    rng, (outputs, runs), (_, others) = random.Random(count), *two_folders
     watched = [(path, read, path.read_bytes(), read()) for path, read in readers(outputs, runs)]
     foreign = {}
-    for (path, _, data, _), (twin, _) in zip(watched, readers(two[1][0], others)):
+    for (path, _, data, _), (counterpart, _) in zip(watched, readers(two_folders[1][0], others)):
         inside = [other.read_bytes() for other in path.parent.iterdir() if other.is_file() and other != path]
-        foreign[path] = [twin.read_bytes(), *(one for one in inside if one != data)]
+        foreign[path] = [counterpart.read_bytes(), *(one for one in inside if one != data)]
     found = harmless = 0
     while found + harmless < count:
         path, read, data, truth = watched[(found + harmless) % len(watched)]
@@ -134,7 +134,7 @@ def test_mutations_are_never_read_silently(two, count):
         path.write_bytes(bad)
         try:
             assert same(read(), truth), f"{path.name} was read silently after {kind}"
-            harmless += 1  # space between numbers, padding: what is read is the truth
+            harmless += 1  # a change of white space or padding: the values read are the original ones
         except DamagedFile:
             found += 1
         finally:
@@ -144,8 +144,8 @@ def test_mutations_are_never_read_silently(two, count):
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
-def test_a_json_file_of_a_future_format_is_refused(two, name):
-    directory = two[0][1]["done"]
+def test_a_json_file_of_a_future_format_is_refused(two_folders, name):
+    directory = two_folders[0][1]["done"]
     path, before = directory / name, (directory / name).read_bytes()
     content = {key: value for key, value in json.loads(before).items() if key != "sha256"}
     atomic_files.write_sealed(path, content | {"format": 2})
@@ -154,15 +154,15 @@ def test_a_json_file_of_a_future_format_is_refused(two, name):
     path.write_bytes(before)
 
 
-def test_arrays_of_a_future_format_are_refused(two, tmp_path):
-    """Whole, with digests that fit, but written by a later program."""
-    directory = shutil.copytree(two[0][1]["stopped"], tmp_path / two[0][1]["stopped"].name)
+def test_arrays_of_a_future_format_are_refused(two_folders, tmp_path):
+    """The file is complete and its digests are right, but a later version wrote it."""
+    directory = shutil.copytree(two_folders[0][1]["stopped"], tmp_path / two_folders[0][1]["stopped"].name)
     path = sorted((directory / "checkpoints").iterdir())[-1]
-    tensors, facts = serialization.parse_safetensors(path.read_bytes(), path)
-    future = serialization.safetensors_bytes(tensors, facts | {"format": "2"})
+    tensors, metadata = serialization.parse_safetensors(path.read_bytes(), path)
+    future = serialization.safetensors_bytes(tensors, metadata | {"format": "2"})
     newer = atomic_files.write_digested(path.parent, "c000009-trained", ".safetensors", future)
-    checkpoint, complaints = run_directory.load_checkpoint(directory)
-    assert "format 2" in complaints[0] and checkpoint.cycle < 9 and not newer.exists()
+    checkpoint, warnings = run_directory.load_checkpoint(directory)
+    assert "format 2" in warnings[0] and checkpoint.cycle < 9 and not newer.exists()
     dump = feature_dumps.features_path(directory, 0)
     found = feature_dumps.read_features(directory, 0)
     atomic_files.replace_bytes(
@@ -183,9 +183,9 @@ def test_arrays_of_a_future_format_are_refused(two, tmp_path):
         *[pytest.param(one, marks=pytest.mark.crash) for one in ("features/c0001.h5", "newest", "features gone")],
     ],
 )
-def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digits_root, tmp_path, name):
+def test_a_stopped_run_with_a_damaged_file_ends_with_the_same_results(two_folders, digits_root, tmp_path, name):
     changes = {**SETTINGS, "cycles": 4, "seed": 1}
-    directory = shutil.copytree(two[0][1]["stopped"], tmp_path / "runs" / two[0][1]["stopped"].name)
+    directory = shutil.copytree(two_folders[0][1]["stopped"], tmp_path / "runs" / two_folders[0][1]["stopped"].name)
     if name in ("checkpoints", "newest"):
         spoilt = sorted((directory / "checkpoints").iterdir())[-1 if name == "newest" else 0 :]
     else:
@@ -198,7 +198,7 @@ def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digi
         assert {error.path for error in damaged_files(directory)} == set(spoilt)
     assert run_directory.create(tmp_path, small_config(digits_root, **changes)) == directory  # as submit does
     assert run(directory, Execution(str(digits_root))) == "done"
-    assert good(directory) == _alone(digits_root, tmp_path, changes)
+    assert results_without_quarantine(directory) == _results_of_a_run_alone(digits_root, tmp_path, changes)
     assert [error.path for error in damaged_files(directory)] == ([spoilt[0]] if "attempts" in name else [])
 
 
@@ -210,17 +210,17 @@ def test_a_stopped_run_with_a_damaged_file_ends_as_if_nothing_had_been(two, digi
         *[pytest.param(one, marks=pytest.mark.crash) for one in ("metrics.csv", "features/c0001.h5", "config.json")],
     ],
 )
-def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, tmp_path, name):
+def test_a_finished_run_with_a_damaged_file_is_computed_again(two_folders, digits_root, tmp_path, name):
     changes = {**SETTINGS, "seed": 1}
-    directory = shutil.copytree(two[0][1]["done"], tmp_path / "runs" / two[0][1]["done"].name)
+    directory = shutil.copytree(two_folders[0][1]["done"], tmp_path / "runs" / two_folders[0][1]["done"].name)
     content = bytearray((directory / name).read_bytes())
     content[len(content) // 2] ^= 4
     (directory / name).write_bytes(content)
     damaged = list(damaged_files(directory))
     assert [error.path.name for error in damaged] == [Path(name).name]
-    seen = run_command("status", "check", "--outputs", tmp_path, cwd=tmp_path)
-    assert seen.returncode == 1 and Path(name).name in seen.stdout and "1 of 1 runs are damaged" in seen.stdout
-    if name == "result.json":  # is looked at whenever the state is asked for
+    status = run_command("status", "check", "--outputs", tmp_path, cwd=tmp_path)
+    assert status.returncode == 1 and Path(name).name in status.stdout and "1 of 1 runs are damaged" in status.stdout
+    if name == "result.json":  # the state of a run checks this file
         assert (
             run_directory.state_of(directory).name == "resumable"
             and "result.json" in run_directory.state_of(directory).reason
@@ -229,19 +229,19 @@ def test_a_finished_run_with_a_damaged_file_is_computed_again(two, digits_root, 
         quarantine_damaged(directory, damaged)
     run_directory.create(tmp_path, small_config(digits_root, **changes))
     assert run(directory, Execution(str(digits_root))) == "done"
-    assert good(directory) == _alone(digits_root, tmp_path, changes)
+    assert results_without_quarantine(directory) == _results_of_a_run_alone(digits_root, tmp_path, changes)
     assert list(damaged_files(directory)) == []
 
 
-def _alone(root, tmp_path, changes):
+def _results_of_a_run_alone(root, tmp_path, changes):
     directory = new_run(tmp_path / "alone", root, **changes)
     assert run(directory, Execution(str(root))) == "done"
     return results(directory)
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json", "attempts/0001.json"])
-def test_a_record_without_its_digest_is_damage(two, tmp_path, name):
-    directory = shutil.copytree(two[0][1]["done"], tmp_path / two[0][1]["done"].name)
+def test_a_record_without_its_digest_is_damage(two_folders, tmp_path, name):
+    directory = shutil.copytree(two_folders[0][1]["done"], tmp_path / two_folders[0][1]["done"].name)
     content = json.loads((directory / name).read_text())
     del content["sha256"]
     os.chmod(directory / name, 0o600)

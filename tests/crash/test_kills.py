@@ -1,7 +1,7 @@
-"""SIGKILL at any moment: of a run, of one that gives to others, of a worker; and several attempts at once.
+"""SIGKILL at any moment: of a run, of a donor run, of a worker; and several attempts of one run at the same time.
 
-Whatever is killed, the same command brings the run to its end, and every file is the one of a run that nobody
-disturbed. Times and hosts, in attempts/, are excepted.
+Whatever is killed, the same command brings the run to its end, and every file has the bytes of an undisturbed run,
+except for the times and hosts in attempts/.
 """
 
 import os
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from killing import kill_at_random, start_at_once, wait_for_checkpoints
+from support.kill_runs import kill_at_random, start_at_once, wait_for_checkpoints
 from support.small_runs import new_run, results, small_config
 
 from dc_hpc.config.run_config import run_id
@@ -25,7 +25,7 @@ from dc_hpc.storage.processes import process_start
 LONG = {"cycles": 12, "features": "every"}
 SHORT = {"cycles": 6, "features": "every"}
 HALTED = {"halt_cycle": 5, "cycles": 8, "features": 2}
-GIVER = {"cycles": 8, "features": 2}
+DONOR = {"cycles": 8, "features": 2}
 
 
 def finish(directory, root):
@@ -34,7 +34,7 @@ def finish(directory, root):
 
 @pytest.fixture(scope="module")
 def undisturbed(digits_root, tmp_path_factory):
-    """The files of a run that nobody disturbed, by its settings; each computed once."""
+    """A function from settings to the files of an undisturbed run; each run is computed once."""
     known = {}
 
     def of(**changes):
@@ -56,7 +56,7 @@ def undisturbed(digits_root, tmp_path_factory):
     ],
 )
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(digits_root, tmp_path, undisturbed, seed, kills):
-    """20 kills over 4 runs every day; 300 over 30 in `make crash`."""
+    """20 kills over 4 runs in `make test`; 300 over 30 in `make crash`."""
     changes = LONG | {"cycles": kills * 12 // 5}  # long enough for all of them
     directory = new_run(tmp_path, digits_root, **changes)
     hits = kill_at_random(directory, digits_root, random.Random(seed), kills)
@@ -68,30 +68,30 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(digits_root, tm
 
 
 @pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.crash) for seed in range(1, 10)]])
-def test_killed_while_it_gives_cycles_to_its_halted_twins(digits_root, tmp_path, undisturbed, seed):
-    """The giver dies around the moment of giving; giver and twin both end with the bytes of a lonely run."""
+def test_a_donor_killed_while_it_copies_cycles_to_a_halted_run(digits_root, tmp_path, undisturbed, seed):
+    """The donor is killed at about the time of copying; both runs end with the bytes of an undisturbed run."""
     rng = random.Random(seed)
-    giver, twin = (new_run(tmp_path, digits_root, **one) for one in (GIVER, HALTED))
-    process = start_at_once(giver, digits_root)
-    while process.is_alive() and not (twin / "features").exists():  # what giving begins with
+    donor, halted = (new_run(tmp_path, digits_root, **one) for one in (DONOR, HALTED))
+    process = start_at_once(donor, digits_root)
+    while process.is_alive() and not (halted / "features").exists():  # the first thing that is copied
         time.sleep(0.001)
     time.sleep(rng.uniform(0, 0.03))
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    for directory, changes in ((twin, HALTED), (giver, GIVER)):
+    for directory, changes in ((halted, HALTED), (donor, DONOR)):
         assert finish(directory, digits_root) == "done"
         assert results(directory) == undisturbed(**changes)
 
 
-@pytest.mark.parametrize("lives", [2, pytest.param(16, marks=pytest.mark.crash)])
-def test_living_attempts_of_one_run_do_no_harm(digits_root, tmp_path, undisturbed, lives):
+@pytest.mark.parametrize("attempts", [2, pytest.param(16, marks=pytest.mark.crash)])
+def test_living_attempts_of_one_run_do_no_harm(digits_root, tmp_path, undisturbed, attempts):
     directory = new_run(tmp_path, digits_root, **SHORT)
-    processes = [start_at_once(directory, digits_root) for _ in range(lives)]
+    processes = [start_at_once(directory, digits_root) for _ in range(attempts)]
     for process in processes:
         process.join(500)
-    assert [process.exitcode for process in processes] == [0] * lives
-    assert [attempt["ended"] for attempt in run_directory.attempts(directory)] == ["done"] * lives
+    assert [process.exitcode for process in processes] == [0] * attempts
+    assert [attempt["ended"] for attempt in run_directory.attempts(directory)] == ["done"] * attempts
     assert results(directory) == undisturbed(**SHORT)
 
 
@@ -118,19 +118,19 @@ def children_of(pid):
 
 @pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.crash) for seed in range(1, 6)]])
 def test_a_killed_worker_leaves_no_process_and_no_damage(digits_root, tmp_path, undisturbed, seed):
-    """Its desks save and end by themselves: nobody will call again, and nobody would stop them."""
+    """Its worker processes notice that it is gone; they save, and exit by themselves."""
     rng = random.Random(seed)
     changes = [{**LONG, "seed": one} for one in (1, 2)]
     directories = [new_run(tmp_path, digits_root, **one) for one in changes]
     worker = start_worker(digits_root, directories)
     wait_for_checkpoints(directories[0], 1, lambda: worker.poll() is None)
-    desks = {pid: process_start(pid) for pid in children_of(worker.pid)}
-    assert len(desks) == 2
+    processes = {pid: process_start(pid) for pid in children_of(worker.pid)}
+    assert len(processes) == 2
     time.sleep(rng.uniform(0, 0.3))
     worker.kill()
-    worker.wait()  # and not for the end of what its desks may still say
+    worker.wait()  # communicate() would wait for its processes, which hold the other ends of its pipes
     end = time.monotonic() + 60
-    while (left := [pid for pid, begun in desks.items() if process_start(pid) == begun]) and time.monotonic() < end:
+    while (left := [pid for pid, begun in processes.items() if process_start(pid) == begun]) and time.monotonic() < end:
         time.sleep(0.05)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
@@ -138,20 +138,20 @@ def test_a_killed_worker_leaves_no_process_and_no_damage(digits_root, tmp_path, 
     assert not left
     assert all(
         run_directory.state_of(directory).name == "resumable" for directory in directories
-    )  # saved, not computed out
+    )  # they saved and did not compute to the end
     for directory, one in zip(directories, changes):
         assert finish(directory, digits_root) == "done"
         assert results(directory) == undisturbed(**one)
 
 
-def test_a_killed_desk_costs_one_attempt_and_no_run(digits_root, tmp_path, undisturbed):
+def test_a_killed_worker_process_costs_one_attempt_and_no_run(digits_root, tmp_path, undisturbed):
     changes = [{**SHORT, "seed": one} for one in (1, 2)]
     directories = [new_run(tmp_path, digits_root, **one) for one in changes]
     worker = start_worker(digits_root, directories)
     wait_for_checkpoints(directories[0], 2, lambda: worker.poll() is None)
     os.kill(children_of(worker.pid)[0], signal.SIGKILL)
-    said = worker.communicate(timeout=300)
-    assert worker.returncode == 0, said
+    output = worker.communicate(timeout=300)
+    assert worker.returncode == 0, output
     for directory, one in zip(directories, changes):
-        assert run_directory.state_of(directory).name == "done", said
+        assert run_directory.state_of(directory).name == "done", output
         assert results(directory) == undisturbed(**one)

@@ -1,4 +1,4 @@
-"""Many runs, some of them damaged, some being written: nothing good is lost, nothing damaged goes unnamed."""
+"""With many runs, some damaged and some being written, no good run is lost and every damaged one is named."""
 
 import json
 import os
@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from crowd import accuracy_of
 from support.commands import run_command
+from support.many_writers import accuracy_of
 from support.recorded_runs import config_of, record
 
 from dc_hpc.report.frames.csv_files import read_runs_csv
 from dc_hpc.report.frames.runs import records
 
 TESTS = Path(__file__).parents[1]
-SEEN_BY_STATUS = ("config.json", "result.json", "attempts/0001.json")
+CHECKED_BY_STATUS = ("config.json", "result.json", "attempts/0001.json")
 
 
 def flip(path):
@@ -26,7 +26,7 @@ def flip(path):
 
 
 def change_a_digit(path):
-    """The accuracy, the worst that can happen unnoticed."""
+    """Change the accuracy, which is the worst change to overlook."""
     text = path.read_text()
     path.write_text(text.replace('"accuracy": 7', '"accuracy": 8'))
 
@@ -47,7 +47,7 @@ DAMAGES = [
 
 @pytest.fixture
 def many(tmp_path, monkeypatch):
-    """Makes runs that are done, without waiting for the disk; every tenth is damaged afterwards."""
+    """A function that records finished runs without syncing them; if asked, it then damages every tenth."""
 
     def make(count, damaged):
         monkeypatch.setattr(os, "fsync", lambda handle: None)
@@ -73,15 +73,15 @@ def rows_of(outputs):
 def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
     names, bad = many(count, damaged=True)
     outputs = tmp_path / "outputs"
-    said = run_command("aggregate", "--outputs", outputs, "--jobs", tmp_path, cwd=tmp_path, check=0)
-    assert "Traceback" not in said.stderr
+    done = run_command("aggregate", "--outputs", outputs, "--jobs", tmp_path, cwd=tmp_path, check=0)
+    assert "Traceback" not in done.stderr
     rows = rows_of(outputs)
     assert set(rows) == set(names)
     for seed, name in enumerate(names):
         row = rows[name]
         if name not in bad:
             assert (row["state"], row["accuracy"], row["state_reason"]) == ("done", accuracy_of(seed), None)
-        elif bad[name].startswith("attempts"):  # when and where it ran is lost, what it found is not
+        elif bad[name].startswith("attempts"):  # time and host of the run are lost, its results are not
             assert row["state"] == "done" and row["accuracy"] == accuracy_of(seed) and bad[name] in row["state_reason"]
         else:
             assert row["state"] == "damaged" and row["state_reason"].startswith(bad[name])
@@ -89,9 +89,10 @@ def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
     assert shown["counts"]["done"] == count - sum(name == "result.json" for name in bad.values())
     reasons = " ".join([*shown["complaints"], *(run["run"] for run in shown["runs"] if "damaged" in run["reason"])])
     plain = run_command("status", "--outputs", outputs, cwd=tmp_path, check=0).stdout
-    told = sum(file in ("config.json", "attempts/0001.json") for file in bad.values())  # a bad result is a run's reason
-    assert plain.count("! ") == min(20, told) and "status check" in plain, plain
-    assert all(name in reasons for name, file in bad.items() if file in SEEN_BY_STATUS and file != "config.json")
+    # A damaged result.json is not a warning: it is the reason of its run.
+    reported = sum(file in ("config.json", "attempts/0001.json") for file in bad.values())
+    assert plain.count("! ") == min(20, reported) and "status check" in plain, plain
+    assert all(name in reasons for name, file in bad.items() if file in CHECKED_BY_STATUS and file != "config.json")
     checked = run_command("status", "check", "--outputs", outputs, cwd=tmp_path, check=1).stdout
     assert all(name in checked for name in bad)
 
@@ -100,32 +101,32 @@ def test_many_runs_of_which_a_tenth_is_damaged(many, tmp_path, count):
 def test_sixty_four_processes_finish_runs_while_others_read(tmp_path, runs, pause):
     outputs = tmp_path / "outputs"
     paths = os.pathsep.join((str(TESTS), str(TESTS.parent)))
-    crowd = subprocess.Popen(
-        [sys.executable, TESTS / "crash" / "crowd.py", outputs, "64", str(runs), str(pause)],
+    writers = subprocess.Popen(
+        [sys.executable, TESTS / "support" / "many_writers.py", outputs, "64", str(runs), str(pause)],
         env=os.environ | {"PYTHONPATH": paths},
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not outputs.is_dir() and crowd.poll() is None:
+    while not outputs.is_dir() and writers.poll() is None:
         time.sleep(0.05)
-    looks, working = 0, True
+    readings, working = 0, True
     while working:
-        working = crowd.poll() is None  # the last look comes after the last run
+        working = writers.poll() is None  # so the last reading comes after the last run
         for name in ("status", "aggregate"):
-            said = run_command(
+            done = run_command(
                 name, "--outputs", outputs, *(["--jobs", tmp_path] if name == "aggregate" else []), cwd=tmp_path
             )
-            early = said.returncode == 2 and "no run in" in said.stderr
-            assert (said.returncode == 0 or early) and "Traceback" not in said.stderr, said.stderr
-            assert "damaged" not in said.stdout, said.stdout
+            early = done.returncode == 2 and "no run in" in done.stderr
+            assert (done.returncode == 0 or early) and "Traceback" not in done.stderr, done.stderr
+            assert "damaged" not in done.stdout, done.stdout
         for row in rows_of(outputs).values() if not early else ():
             assert row["state"] != "damaged", row
             assert row["state"] != "done" or row["accuracy"] == accuracy_of(row["seed"])
-        looks += 1
-    assert crowd.wait() == 0, crowd.stderr.read()
-    crowd.stderr.close()
+        readings += 1
+    assert writers.wait() == 0, writers.stderr.read()
+    writers.stderr.close()
     assert len(rows_of(outputs)) == 64 * runs and all(row["state"] == "done" for row in rows_of(outputs).values())
-    print(f"{looks} looks at {64 * runs} runs of 64 processes")
+    print(f"{readings} readings of {64 * runs} runs of 64 processes")
 
 
 @pytest.mark.crash

@@ -1,6 +1,6 @@
 """A kill, and an error, at every file call of a save, of a recovery, and of the end of a run.
 
-strace makes the system misbehave, so nothing of ours is replaced by a stand-in.
+strace injects them, so no code of ours is replaced by a mock.
 """
 
 import json
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from injected import CALLS, FAILED, HISTORY, end, recover, save, tensors
-from killing import good, run_with_failing_calls
+from support.failing_calls import CALLS, FAILED, HISTORY, end, recover, save, tensors
+from support.kill_runs import results_without_quarantine, run_with_failing_calls
 from support.small_runs import new_run, results
 
 from dc_hpc.experiment.execution import Execution
@@ -23,22 +23,24 @@ from dc_hpc.experiment.run import run
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "ESTALE")
-SHARE = 9  # a kill at every 9th site each day, an error at every 36th; all of them in `make crash`
+SHARE = 9  # `make test`: a kill at every 9th site, an error at every 36th; `make crash`: at every site
 
 
 class Injector:
-    """The server of injected.py."""
+    """The client of the server in support/failing_calls.py."""
 
     def __init__(self):
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("injected.py")],
+            [sys.executable, Path(__file__).parents[1] / "support" / "failing_calls.py"],
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
 
-    def do(self, work, directory, *inject):
-        self.process.stdin.write(json.dumps({"work": work, "directory": str(directory), "inject": inject}) + "\n")
+    def run(self, operation, directory, *inject):
+        self.process.stdin.write(
+            json.dumps({"operation": operation, "directory": str(directory), "inject": inject}) + "\n"
+        )
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -55,25 +57,25 @@ def injector():
     server.process.stdout.close()
 
 
-def begun(place: Path, work: str) -> Path:
-    """A run that has saved its cycles 0 to 2; before a recovery its newest checkpoint is damaged too."""
+def interrupted_run(place: Path, operation: str) -> Path:
+    """A run that has saved its cycles 0 to 2; for a recovery it also has a damaged newest checkpoint."""
     shutil.rmtree(place, ignore_errors=True)
     directory = place / "outputs" / "runs" / "the-run"
     number = run_directory.start_attempt(directory, {})
     metrics_csv.report_progress(directory, number, HISTORY[:3], {"cycles_done": 3})
     for cycle in range(3):
         save(directory, cycle)
-    if work == "recover":
+    if operation == "recover":
         save(directory, 3)
         newest = sorted((directory / "checkpoints").iterdir())[-1]
         newest.write_bytes(newest.read_bytes()[:-1])
     return directory
 
 
-def check_and_go_on(directory: Path) -> None:
-    """The last good checkpoint loads; the work can be done again; then all is there and nothing else."""
+def check_and_continue(directory: Path) -> None:
+    """The last good checkpoint loads, and the operations can be repeated; then every file exists and no other."""
     if run_directory.state_of(directory).name == "done":
-        run_directory.tidy(directory)  # all that a new attempt does
+        run_directory.tidy(directory)  # a new attempt does nothing else
     else:
         checkpoint, _ = run_directory.load_checkpoint(directory)
         assert checkpoint is not None and checkpoint.cycle in (2, 3)
@@ -84,62 +86,61 @@ def check_and_go_on(directory: Path) -> None:
         recover(directory)
         assert run_directory.load_checkpoint(directory)[0].cycle == 3
         end(directory)
-    assert set(good(directory)) == {"features/c0000.h5", "trunk.safetensors", "metrics.csv", "result.json"}
-    assert (
-        feature_dumps.read_features(directory, 0)["features"].shape == (500, 8)
-        and len(feature_dumps.read_trunk(directory)) == 2
-    )
+    names = {"features/c0000.h5", "trunk.safetensors", "metrics.csv", "result.json"}
+    assert set(results_without_quarantine(directory)) == names
+    assert feature_dumps.read_features(directory, 0)["features"].shape == (500, 8)
+    assert len(feature_dumps.read_trunk(directory)) == 2
     assert len(metrics_csv.read_metrics(directory)) == 4 and run_directory.read_result(directory)["ia"] == 0.5
     assert not [path for path in directory.rglob("*") if path.name.endswith(".tmp")]
 
 
-def sites(injector, place, work):
-    """(call, how many times) of an undisturbed work."""
-    seen = injector.do(work, begun(place, work))
-    assert seen["code"] == 0 and seen["calls"]["fsync"] >= 2, seen
-    return [(call, seen["calls"][call]) for call in CALLS if seen["calls"].get(call)]
+def sites(injector, place, operation):
+    """(call, how many times) of an undisturbed operation."""
+    outcome = injector.run(operation, interrupted_run(place, operation))
+    assert outcome["code"] == 0 and outcome["calls"]["fsync"] >= 2, outcome
+    return [(call, outcome["calls"][call]) for call in CALLS if outcome["calls"].get(call)]
 
 
-WAYS = pytest.mark.parametrize(
+SHARES = pytest.mark.parametrize(
     "step", [pytest.param(SHARE, id="some"), pytest.param(1, id="all", marks=pytest.mark.crash)]
 )
 
 
-@WAYS
-@pytest.mark.parametrize("work", ["save", "recover", "end"])
-def test_a_kill_at_every_call(injector, tmp_path, work, step):
-    every = [(call, at) for call, times in sites(injector, tmp_path / "x", work) for at in range(1, times + 1)]
+@SHARES
+@pytest.mark.parametrize("operation", ["save", "recover", "end"])
+def test_a_kill_at_every_call(injector, tmp_path, operation, step):
+    every = [(call, at) for call, times in sites(injector, tmp_path / "x", operation) for at in range(1, times + 1)]
     killed = 0
     for call, at in every[::step]:
-        directory = begun(tmp_path / "x", work)
-        seen = injector.do(work, directory, f"{call}:signal=KILL:when={at}")
-        assert seen["code"] in (-signal.SIGKILL, 0), (call, at, seen)
-        killed += seen["code"] == -signal.SIGKILL
-        check_and_go_on(directory)
-    print(f"{work}: {killed} kills at {len(every[::step])} of {len(every)} sites")
+        directory = interrupted_run(tmp_path / "x", operation)
+        outcome = injector.run(operation, directory, f"{call}:signal=KILL:when={at}")
+        assert outcome["code"] in (-signal.SIGKILL, 0), (call, at, outcome)
+        killed += outcome["code"] == -signal.SIGKILL
+        check_and_continue(directory)
+    print(f"{operation}: {killed} kills at {len(every[::step])} of {len(every)} sites")
     assert killed >= 0.95 * len(every[::step])
 
 
-@WAYS
+@SHARES
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("when", ["{}", "{}+"], ids=["once", "for_ever"])
-@pytest.mark.parametrize("work", ["save", "recover", "end"])
-def test_an_error_at_every_call(injector, tmp_path, work, when, error, step):
-    """It is an OSError or it is overcome; nothing is lost; once it is over the run goes on to its end."""
-    every = [(call, at) for call, times in sites(injector, tmp_path / "x", work) for at in range(1, times + 1)]
+@pytest.mark.parametrize("operation", ["save", "recover", "end"])
+def test_an_error_at_every_call(injector, tmp_path, operation, when, error, step):
+    """The operation succeeds or raises an OSError; nothing is lost; afterwards the run continues to its end."""
+    every = [(call, at) for call, times in sites(injector, tmp_path / "x", operation) for at in range(1, times + 1)]
     chosen = every[ERRORS.index(error) :: step * 4] if step > 1 else every
     failed = 0
     for call, at in chosen:
-        directory = begun(tmp_path / "x", work)
-        seen = injector.do(work, directory, f"{call}:error={error}:when={when.format(at)}")
-        assert seen["code"] in (0, FAILED), (call, at, seen)
-        failed += seen["code"] == FAILED
-        check_and_go_on(directory)
-    print(f"{work}: {error} {when}: {failed} failures at {len(chosen)} of {len(every)} sites")
+        directory = interrupted_run(tmp_path / "x", operation)
+        outcome = injector.run(operation, directory, f"{call}:error={error}:when={when.format(at)}")
+        assert outcome["code"] in (0, FAILED), (call, at, outcome)
+        failed += outcome["code"] == FAILED
+        check_and_continue(directory)
+    print(f"{operation}: {error} {when}: {failed} failures at {len(chosen)} of {len(every)} sites")
     assert failed
 
 
-# ---- true runs
+# ---- real runs
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def reference(digits_root, tmp_path_factory):
     return results(directory)
 
 
-def door_of_run(directory, root, **more):
+def run_as_command(directory, root, **more):
     command = [
         sys.executable,
         "-m",
@@ -164,10 +165,10 @@ def door_of_run(directory, root, **more):
     return done.returncode, done.stderr
 
 
-def assert_one_line(code, said):
-    """What a person sees of a run that failed: its name, one line of why, no traceback, no crash."""
-    assert code in (0, 1), (code, said)
-    assert "Traceback" not in said and len(said.splitlines()) <= 2, said
+def assert_one_line(code, stderr):
+    """A failed run prints its name and one line with the reason, without a traceback."""
+    assert code in (0, 1), (code, stderr)
+    assert "Traceback" not in stderr and len(stderr.splitlines()) <= 2, stderr
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def assert_one_line(code, said):
         ],
     ],
 )
-def test_a_true_run_says_one_line_and_goes_on_later(injector, digits_root, tmp_path, reference, call, error, when):
+def test_a_true_run_prints_one_line_and_continues_later(injector, digits_root, tmp_path, reference, call, error, when):
     directory = new_run(tmp_path / "outputs", digits_root, features="every")
     rule = (
         f"inject=?{call},?{call}2:error={error}:when={when}"
@@ -192,7 +193,7 @@ def test_a_true_run_says_one_line_and_goes_on_later(injector, digits_root, tmp_p
     )
     assert_one_line(*run_with_failing_calls(directory, digits_root, rule))
     assert run(directory, Execution(str(digits_root))) == "done"
-    assert good(directory) == reference
+    assert results_without_quarantine(directory) == reference
 
 
 @pytest.mark.parametrize(
@@ -206,15 +207,15 @@ def test_a_true_run_says_one_line_and_goes_on_later(injector, digits_root, tmp_p
     ],
 )
 def test_no_file_may_grow(digits_root, tmp_path, reference, limit):
-    """RLIMIT_FSIZE, under which HDF5 by itself brings Python down."""
+    """Under RLIMIT_FSIZE, where HDF5 by itself would crash Python."""
     directory = new_run(tmp_path, digits_root, features="every")
-    code, said = door_of_run(
+    code, stderr = run_as_command(
         directory, digits_root, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     )
     assert code == 1
-    assert_one_line(code, said)
+    assert_one_line(code, stderr)
     assert run(directory, Execution(str(digits_root))) == "done"
-    assert good(directory) == reference
+    assert results_without_quarantine(directory) == reference
 
 
 @pytest.fixture
@@ -233,23 +234,23 @@ def small_disk(tmp_path):
     "free", [pytest.param(0, marks=pytest.mark.crash), 90, pytest.param(300, marks=pytest.mark.crash)]
 )
 def test_a_full_disk(digits_root, small_disk, reference, free):
-    """free: KiB left when the run begins. Once there is room again it ends as if nothing had been."""
+    """free: KiB that are free when the run begins. Once there is space again, it ends with the same results."""
     directory = new_run(small_disk / "outputs", digits_root, features="every")
     (small_disk / "filler").write_bytes(b"")
     used = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(bytes(max(0, used.f_bavail * used.f_frsize - (free << 10))))
-    code, said = door_of_run(directory, digits_root)
-    assert code == 1 and "No space left on device" in said, said
-    assert_one_line(code, said)
-    for door in ("status", "aggregate"):
-        seen = subprocess.run(
-            [sys.executable, "-m", f"dc_hpc.{door}", "--outputs", small_disk / "outputs"],
+    code, stderr = run_as_command(directory, digits_root)
+    assert code == 1 and "No space left on device" in stderr, stderr
+    assert_one_line(code, stderr)
+    for command in ("status", "aggregate"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"dc_hpc.{command}", "--outputs", small_disk / "outputs"],
             capture_output=True,
             text=True,
             cwd=Path(__file__).parents[2],
         )
-        assert "Traceback" not in seen.stderr and seen.returncode in (0, 2), seen.stderr
+        assert "Traceback" not in done.stderr and done.returncode in (0, 2), done.stderr
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert run(directory, Execution(str(digits_root))) == "done"
-    assert good(directory) == reference
+    assert results_without_quarantine(directory) == reference

@@ -1,8 +1,8 @@
-"""python tests/mutants/run_mutants.py: plant the bugs of tests/mutants, one by one, in a copy of the committed files.
+"""Runs mutation tests: applies each patch of tests/mutants to a copy of the committed files; a test must then fail.
 
-Each must be caught.
+    python tests/mutants/run_mutants.py [NAME...]
 
-A patch begins with what is wrong with it and the tests that say so:
+A patch begins with a comment about the bug that it introduces and the tests that catch it:
 
     # one line: what the bug does
     # caught by: tests/test_x.py::test_y
@@ -20,7 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PATCHES = sorted((REPOSITORY / "tests" / "mutants").glob("*.patch"))
-FAILED = 1  # pytest's exit code when tests ran and some failed; others mean that none ran
+FAILED = 1  # pytest's exit code when tests ran and some failed; other codes mean that none ran
 
 
 def named_tests(patch: Path) -> list[str]:
@@ -29,7 +29,7 @@ def named_tests(patch: Path) -> list[str]:
 
 
 def apply(patch: Path, tree: Path, *options: str) -> str:
-    """What git has against a patch in a tree; "" when it applies."""
+    """Apply a patch to a tree; return git's error message, "" when the patch applies."""
     command = ["git", "apply", "--whitespace=nowarn", *options, str(patch)]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     return done.stderr.strip() if done.returncode else ""
@@ -37,7 +37,7 @@ def apply(patch: Path, tree: Path, *options: str) -> str:
 
 def run_tests(names: list[str], tree: Path) -> tuple[int, str]:
     """pytest's exit code for these tests in a tree, and its last line."""
-    # no bytecode: a patch may be younger than its mtime says
+    # No bytecode: Python would take it for current where a patch changes neither the size nor the mtime of a file.
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *names]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace")
@@ -45,7 +45,7 @@ def run_tests(names: list[str], tree: Path) -> tuple[int, str]:
 
 
 def is_caught(patch: Path, tree: Path) -> bool:
-    """Plant one bug, run its tests, take it out again."""
+    """Apply one mutant, run its tests, and revert it; whether a test failed."""
     started, problem = time.monotonic(), apply(patch, tree)
     if problem:
         print(f"DOES NOT APPLY  {patch.stem}: {problem}", flush=True)
@@ -58,16 +58,16 @@ def is_caught(patch: Path, tree: Path) -> bool:
 
 
 def main(chosen: list[str]) -> int:
-    """Plant all, or the chosen ones; 1 when one is not caught."""
+    """Run all mutants, or the chosen ones; the exit code is 1 when one is not caught."""
     patches = [patch for patch in PATCHES if not chosen or patch.stem in chosen]
-    with tempfile.TemporaryDirectory(prefix="teeth-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
         started, names = time.monotonic(), sorted({name for patch in patches for name in named_tests(patch)})
         code, last = run_tests(names, Path(folder))
-        print(f"{'sound' if code == 0 else 'NOT SOUND'}  {len(names)} tests without a bug: {last}", flush=True)
+        print(f"{'passed' if code == 0 else 'FAILED'}  {len(names)} tests without a mutant: {last}", flush=True)
         caught = [is_caught(patch, Path(folder)) for patch in patches]
-    print(f"{len(patches)} planted, {sum(caught)} caught, in {time.monotonic() - started:.0f} s")
+    print(f"{len(patches)} mutants, {sum(caught)} caught, in {time.monotonic() - started:.0f} s")
     return 0 if patches and all(caught) and code == 0 else 1
 
 

@@ -1,4 +1,4 @@
-"""The planted bugs of `make teeth` still fit the code; whether each is caught takes longer to see."""
+"""The mutants of `make mutants` still apply to the code. Whether each is caught takes longer; `make mutants` tells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mutants.run_mutants import PATCHES, REPOSITORY, apply, named_tests
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
-def test_a_planted_bug_applies_and_names_a_test_that_exists(patch):
+def test_a_mutant_applies_and_names_a_test_that_exists(patch):
     assert not apply(patch, REPOSITORY, "--check")
     assert named_tests(patch), "a patch says `# caught by: tests/test_x.py::test_y`"
     for name in named_tests(patch):
@@ -18,5 +18,5 @@ def test_a_planted_bug_applies_and_names_a_test_that_exists(patch):
         assert test.split("[")[0] in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_there_are_enough():
+def test_there_are_enough_mutants():
     assert len(PATCHES) >= 12

@@ -85,14 +85,14 @@ def _opens_for_writing(call, owner):
 
 # fetch writes into a folder of its own in the data root, verifies, then moves it into place: torchvision, gzip and tar
 # cannot write otherwise. The benchmark works in temporary folders and asks the kernel to forget a peak of memory.
-# Compiled kernels go to the user's cache, far from outputs, and their module knows nothing of experiment. The streams of
-# a local job lead to /dev/null.
+# Compiled kernels go to the user's cache, and their module knows nothing of outputs. The streams of a local job lead to
+# /dev/null.
 # What is not ours is apart too: submitit writes its own pickles and logs below outputs/slurm.
 MAY_WRITE = {
     "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
     "dc_hpc.data.fetching": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
     "dc_hpc.scheduler.launch": {"open"},
-    "dc_hpc.benchmark.stages": {"TemporaryDirectory"},
+    "dc_hpc.benchmark.suite": {"TemporaryDirectory"},
     "dc_hpc.benchmark.startup": {"TemporaryDirectory"},
     "dc_hpc.benchmark.authors": {"TemporaryDirectory"},
     "dc_hpc.benchmark.scaling_point": {"TemporaryDirectory", "open", "write"},

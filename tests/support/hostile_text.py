@@ -1,4 +1,4 @@
-"""Texts that a person, a damaged disk or an enemy could put where a grid, a site profile or an answer is read."""
+"""Texts that a person, a damaged disk or an attacker could write where a grid, a site profile or an answer is read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SECONDS_PER_EXAMPLE = 10
 
 
 def fuzz(examples: int) -> settings:
-    """Settings for this many examples; the time of one is limited by `promptly`, not by hypothesis."""
+    """Settings for this many examples; `promptly` limits the time of an example instead of hypothesis."""
     return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 @contextmanager
 def promptly(seconds: float = SECONDS_PER_EXAMPLE) -> Iterator[None]:
-    """What computes longer than this in here fails, and what waits twelve times as long: machines may be busy."""
+    """Fail a block that computes for longer than this, or takes twelve times as long: the machine may be busy."""
 
     def late(*_: object) -> None:
         raise AssertionError(f"not done in {seconds} s")
@@ -74,7 +74,7 @@ VALUES = st.one_of(
     st.integers(1, 40).map(lambda depth: "[" * depth + "]" * depth),
     st.integers(1, 30).map(lambda n: "{k: " * n + "1"),
 )
-# What is put somewhere into a text; most cut it in two meanings.
+# Pieces that are inserted somewhere in a text; most change its meaning.
 PIECES = st.sampled_from(
     [
         *"\0\a\t\r\n \x1b\x7f\u0085\u2028\ufeff\ud800:[]{}&*!|>%@`'\"#-?,",
@@ -89,7 +89,7 @@ PIECES = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> bytes:
-    """One of the texts as bytes: as it is, with a piece put in, cut off, or in a wrong encoding."""
+    """One of the texts as bytes: unchanged, with a piece inserted, cut off, or in a wrong encoding."""
     text = draw(texts)
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         place = draw(st.integers(0, len(text)))

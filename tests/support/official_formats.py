@@ -1,6 +1,6 @@
-"""Small data sets in the true formats of the big ones, byte layout included, so that the real reading code runs.
+"""Small data sets in the formats of the official ones, byte for byte, so that the real reading code runs.
 
-Images are uint8 (n, c, h, w) and labels (n,) everywhere here, whatever the format's own order is.
+Images are uint8 (n, c, h, w) and labels (n,) everywhere here, whatever the order of the format is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".
 
 
 def random_split(n: int, shape: tuple[int, int, int], seed: int, classes: int = 10) -> Split:
-    """n random images (c, h, w) and labels in which each class occurs if n >= classes."""
+    """n random images (c, h, w) and their labels; each class occurs if n >= classes."""
     draw = np.random.default_rng(seed)
     labels = draw.permutation(np.arange(n) % classes)
     return draw.integers(0, 256, (n, *shape), dtype=np.uint8), labels
@@ -90,7 +90,7 @@ def _batches(train: Split, test: Split) -> dict[str, Split]:
 def _python2_batch(images: np.ndarray, labels: np.ndarray) -> bytes:
     """The pickle that Python 2 and its numpy wrote: byte strings, `numpy.core`, a dtype whose flags are 0 and 1.
 
-    Python 3 cannot write these opcodes any more, and a pickle of today would hide what old ones do to new readers.
+    Python 3 can no longer write these opcodes, and a modern pickle would not show how readers handle the old ones.
     """
     n, width = len(images), images[0].size
     dtype = b"cnumpy\ndtype\n" + _python2_string(b"u1") + b"K\x00K\x01\x87R"
@@ -125,7 +125,7 @@ def md5_of(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-# ---- a person's own images
+# ---- custom data sets
 
 
 def write_npz(path: Path, train: Split, test: Split) -> None:
@@ -135,7 +135,7 @@ def write_npz(path: Path, train: Split, test: Split) -> None:
 
 
 def png_files(train: Split, test: Split, classes: list[str]) -> dict[str, bytes]:
-    """{train/CLASS/00007.png: content}: within a class in the order of the images."""
+    """{train/CLASS/00007.png: content}; the files of a class are in the order of the images."""
     files = {}
     for part, (images, labels) in (("train", train), ("test", test)):
         for i, (image, label) in enumerate(zip(images, labels)):
@@ -163,7 +163,7 @@ def write_zip(path: Path, files: dict[str, bytes], prefix: str = "") -> None:
 
 
 def count_as_official(monkeypatch, root: Path, forms: Iterable[str]) -> None:
-    """Let the small files below `root` pass for the official ones: in our table of sums and in torchvision's."""
+    """Make the checksum tables of dc_hpc and torchvision accept the small files below `root` as the official ones."""
     import torchvision
 
     sums = {name: {file: md5_of(root / file) for file in official_form(name).files} for name in forms}

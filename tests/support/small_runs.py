@@ -1,4 +1,4 @@
-"""Small real runs: LeNet on scikit-learn's digits, a second or two each."""
+"""Small real runs: LeNet on scikit-learn's digits; each takes a second or two."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dc_hpc.storage import run_directory
 
 
 def small_config(root: Path, *, protocol: str = "code", **changes) -> RunConfig:
-    """A run on the digits in `root`: k 6, three cycles, two probe epochs."""
+    """The settings of a run on the digits in `root`: k 6, three cycles, two probe epochs."""
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"][protocol]
     settings |= {
         "dataset": "digits",
@@ -27,11 +27,12 @@ def small_config(root: Path, *, protocol: str = "code", **changes) -> RunConfig:
 
 
 def new_run(outputs: Path, root: Path, **changes) -> Path:
+    """Create the directory of a run of `small_config`; return it."""
     return run_directory.create(outputs, small_config(root, **changes))
 
 
 def results(directory: Path) -> dict[str, bytes]:
-    """Every file of a run that says what came out, by name: all but where and when it was computed."""
+    """The bytes of every file of a run by name, without attempts/, which records where and when it was computed."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
@@ -40,6 +41,6 @@ def results(directory: Path) -> dict[str, bytes]:
 
 
 def children_seconds() -> float:
-    """Seconds that the ended children of this process have computed; other work on the machine does not count."""
+    """CPU seconds of the ended children of this process; other load on the machine does not count."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

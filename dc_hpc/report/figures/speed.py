@@ -1,15 +1,12 @@
-"""Draws the figures of a benchmark: each stage against its peers and its limit, and how time and memory grow.
+"""Draws a benchmark: each stage against its peers and its limit, and how time and memory scale.
 
-The figures take the plain rows that `bench --json` writes.
+The rows are those that `bench --json` writes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dc_hpc.report.figures.style import GREY, MARKERS, PALETTE, canvas, wrapped
 
@@ -17,13 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMES = {"n": "images or points n", "k": "clusters k", "runs": "runs of one task"}
+_LABELS = {"n": "images or points n", "k": "clusters k", "runs": "runs of one task"}
 
 
-def speed(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Figure:
-    """How many times as fast as each peer (left), and which share of what the machine can do (right).
+def speed(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> Figure:
+    """How many times as fast as each peer every stage is (left), and the share of the machine's limit (right).
 
-    A line for each stage and peer, a marker for each network. environment: lines that say on what machine.
+    There is a line for each stage and peer and a marker for each network. caption: lines that describe the machine.
     """
     pairs = list(dict.fromkeys((row["name"], row["peer"]) for row in rows))
     networks = list(dict.fromkeys(row["network"] for row in rows))
@@ -31,9 +28,9 @@ def speed(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Figu
     places = {pair: len(pairs) - 1 - index for index, pair in enumerate(pairs)}
     for index, network in enumerate(networks):
         mine = [row for row in rows if row["network"] == network]
-        _dots(axes[0][0], mine, "ratio", places, index, network, of=len(networks))
+        _dots(axes[0][0], mine, "ratio", places, index, network, apart=len(networks))
         shares = list({row["name"]: row for row in reversed(mine)}.values())
-        _dots(axes[0][1], shares, "share", _first_of(places), index, network, of=len(networks))
+        _dots(axes[0][1], shares, "share", _first_places(places), index, network, apart=len(networks))
     names = [name if peer is None else f"{name}  vs {peer}" for name, peer in pairs]
     axes[0][0].set_yticks(list(places.values()), names)
     _against_peers(axes[0][0])
@@ -42,12 +39,12 @@ def speed(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Figu
     axes[0][1].set_xlim(-2, 102)
     if len(networks) > 1:
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(networks))
-    figure.supxlabel("\n".join(wrapped(line, 150) for line in environment), fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped(line, 150) for line in caption), fontsize=7.5, color=GREY)
     return figure
 
 
-def _first_of(places: Mapping[tuple[str, str | None], int]) -> dict[tuple[str, str | None], int]:
-    """The line of each stage's first peer: the share is the stage's own and is drawn there only."""
+def _first_places(places: Mapping[tuple[str, str | None], int]) -> dict[tuple[str, str | None], int]:
+    """The share belongs to the stage, not to a peer, so it is drawn in the line of the stage's first peer."""
     first: dict[str, int] = {}
     for (name, _), place in places.items():
         first.setdefault(name, place)
@@ -62,11 +59,11 @@ def _dots(
     index: int,
     network: str,
     *,
-    of: int,
+    apart: int,
 ) -> None:
     found = [row for row in rows if row[value] is not None]
     scale = 100 if value == "share" else 1
-    lift = 0.5 * ((of - 1) / 2 - index) / max(of, 1)
+    lift = 0.5 * ((apart - 1) / 2 - index) / max(apart, 1)
     ax.plot(
         [scale * row[value] for row in found],
         [places[row["name"], row["peer"]] + lift for row in found],
@@ -94,11 +91,11 @@ def _against_peers(ax: Axes) -> None:
     ax.set_title("How many times as fast as its peer each stage is ...")
 
 
-def growth(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Figure:
+def scaling(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> Figure:
     """Time (above) and memory (below) of each stage against n, k and the runs of a task, both axes logarithmic.
 
-    rows: of `bench --scaling --json`. environment: lines that say on what machine. The legend has the exponent of the
-    time and, in brackets, that of the work.
+    rows: of `bench --scaling --json`. The legend gives the exponent of time and, in brackets, that of the operation
+    count.
     """
     variables = list(dict.fromkeys(row["variable"] for row in rows))
     stages = list(dict.fromkeys(row["name"] for row in rows))
@@ -107,18 +104,18 @@ def growth(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Fig
         mine = [row for row in rows if row["variable"] == variable]
         for name in [stage for stage in stages if any(row["name"] == stage for row in mine)]:
             points = sorted((row for row in mine if row["name"] == name), key=lambda row: row["value"])
-            look = _look(stages.index(name))
+            style = _line_style(stages.index(name))
             axes[0][column].plot(
                 [row["value"] for row in points],
                 [row["seconds"] for row in points],
                 label=_with_exponents(points[0]),
-                **look,
+                **style,
             )
-            held = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
-            axes[1][column].plot([value for value, _ in held], [memory for _, memory in held], **look)
+            measured = [(row["value"], row["memory"] / 2**20) for row in points if row["memory"] is not None]
+            axes[1][column].plot([value for value, _ in measured], [memory for _, memory in measured], **style)
         values = sorted({row["value"] for row in mine})
         for ax, name in ((axes[0][column], "seconds"), (axes[1][column], "peak memory (MiB)")):
-            ax.set(xlabel=_NAMES[variable], ylabel=name)
+            ax.set(xlabel=_LABELS[variable], ylabel=name)
             _whole_decades(ax, values)
         axes[0][column].legend(
             fontsize=7.5,
@@ -126,18 +123,18 @@ def growth(rows: Sequence[Mapping[str, Any]], environment: Sequence[str]) -> Fig
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=2,
-            title="stage, exponent of its time (of its work)",
+            title="stage, exponent of its time (of its operation count)",
             title_fontsize=8.5,
             alignment="left",
         )
-    figure.supxlabel("\n".join(wrapped(line, 160) for line in environment), fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped(line, 160) for line in caption), fontsize=7.5, color=GREY)
     return figure
 
 
-def _look(index: int) -> dict[str, Any]:
+def _line_style(index: int) -> dict[str, Any]:
     """Colour and marker of a stage, the same in every panel; hollow and dashed in the second round of colours."""
-    again = {"linestyle": "--", "markerfacecolor": "white"} if index >= len(PALETTE) else {}
-    return again | {
+    second_round = {"linestyle": "--", "markerfacecolor": "white"} if index >= len(PALETTE) else {}
+    return second_round | {
         "color": PALETTE[index % len(PALETTE)],
         "marker": MARKERS[index % len(MARKERS)],
         "markersize": 5,
@@ -152,7 +149,13 @@ def _with_exponents(row: Mapping[str, Any]) -> str:
 
 
 def _whole_decades(ax: Axes, values: Sequence[int]) -> None:
-    """Make both axes logarithmic, with ticks at the measured sizes and the other axis between whole powers of ten."""
+    """Make both axes logarithmic, with ticks at the measured values of x.
+
+    The y axis goes from one power of ten to another, however little a stage grows.
+    """
+    import math
+
+    import numpy as np
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     ax.set(xscale="log", yscale="log")

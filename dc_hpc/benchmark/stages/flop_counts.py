@@ -1,7 +1,7 @@
-"""The work of each stage, derived from sizes alone: FLOP (a multiplication or an addition of floats) or bytes moved.
+"""Derives the operation count of each stage from sizes alone: FLOP (a float multiplication or addition) or bytes moved.
 
-Counted is what the result needs, not what an implementation happens to do: bias, batch norm, ReLU and pooling are left
-out as torch's own counter leaves them out, and they are under 2 % of the arithmetic, though not of the time.
+A count holds what the result needs, not what an implementation happens to do. Bias, batch norm, ReLU and pooling are
+left out, as in torch's own counter; they are under 2 % of the arithmetic, though not of the time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import nn
 
 
 class Layer(NamedTuple):
-    """A layer that multiplies. macs: multiply-adds an image. trained: whether its weights are."""
+    """A layer that multiplies. macs: multiply-adds for one image. trained: whether its weights are trained."""
 
     name: str
     macs: int
@@ -21,7 +21,7 @@ class Layer(NamedTuple):
 
 
 def layers(net: nn.Sequential, channels: int, side: int, *, until: str | None = None) -> list[Layer]:
-    """The convolutions and Linear layers of a plain net for channels x side x side images, `until` a layer."""
+    """The convolutions and Linear layers of a net for channels x side x side images, up to the layer `until`."""
     found: list[Layer] = []
     for name, layer in net.named_children():
         if isinstance(layer, nn.Sequential):
@@ -42,33 +42,36 @@ def layers(net: nn.Sequential, channels: int, side: int, *, until: str | None = 
 
 
 def _side_after(side: int, layer: nn.Conv2d | nn.MaxPool2d) -> int:
-    kernel, stride, padding = (
-        value[0] if isinstance(value, tuple) else value for value in (layer.kernel_size, layer.stride, layer.padding)
-    )
+    kernel, stride, padding = (_first(value) for value in (layer.kernel_size, layer.stride, layer.padding))
     return (side + 2 * padding - kernel) // stride + 1
 
 
+def _first(value: int | str | tuple[int, ...]) -> int:
+    """torch gives a pair for a convolution, a number for a pool; the paddings of our nets are never strings."""
+    return value[0] if isinstance(value, tuple) else int(value)
+
+
 def forward_flop(images: int, found: list[Layer]) -> float:
-    """Two FLOP a multiply-add."""
+    """Two FLOP for each multiply-add."""
     return 2.0 * images * sum(layer.macs for layer in found)
 
 
 def training_flop(images: int, found: list[Layer], *, features: int, k: int) -> float:
-    """Forward, the gradient of every trained weight, and the gradient of every input that something trained made.
+    """The forward pass, the gradient of every trained weight, and the gradient of every input that trained layers made.
 
-    The first trained layer needs no gradient of its input, a frozen Sobel filter needs none at all. features, k: of
-    the head.
+    The first trained layer needs no gradient of its input, and a frozen Sobel filter needs none at all. features, k:
+    of the head.
     """
-    total, behind = 0, False
+    total, after_trained = 0, False
     for layer in [*found, Layer("head", features * k, True)]:
-        total += layer.macs * (1 + layer.trained + behind)
-        behind = behind or layer.trained
+        total += layer.macs * (1 + layer.trained + after_trained)
+        after_trained = after_trained or layer.trained
     return 2.0 * images * total
 
 
 def probe_flop(found: list[Layer], *, train: int, test: int, values: int, classes: int, epochs: int) -> float:
-    """The frozen trunk once over both sets; in each epoch the classifier forward and its weights' gradient over the
-    training set, and forward over the test set.
+    """The frozen trunk once over both sets; in each epoch the classifier's forward pass and its weights' gradient over
+    the training set, and its forward pass over the test set.
     """
     return forward_flop(train + test, found) + 2.0 * epochs * values * classes * (2 * train + test)
 
@@ -81,12 +84,12 @@ def pca_flop(n: int, d: int, pca: int) -> float:
 
 
 def kmeans_flop(n: int, d: int, k: int, iterations: int) -> float:
-    """`iterations` of Lloyd and the assignment that follows them: 2 n k d an assignment, n d an update."""
+    """`iterations` of Lloyd and the final assignment: 2 n k d for each assignment, n d for each update."""
     return float((iterations + 1) * 2 * n * k * d + iterations * n * d)
 
 
 def plusplus_flop(n: int, d: int, k: int) -> float:
-    """Greedy k-means++: k - 1 rounds in which 2 + log(k) candidates meet all points (2 n d each), then one
+    """Greedy k-means++: k - 1 rounds that compare 2 + log(k) candidates with all points (2 n d each), then one
     assignment to the centroids found.
     """
     return float((k - 1) * (2 + int(math.log(k))) * 2 * n * d + 2 * n * k * d)
@@ -98,7 +101,7 @@ def views_bytes(images: int, channels: int, side: int, crop: int) -> float:
 
 
 def sampling_bytes(drawn: int, channels: int, crop: int) -> float:
-    """uint8 views read, float32 batches written, and 8 bytes for the place of each image drawn."""
+    """uint8 views read, float32 batches written, and 8 bytes for the index of each image drawn."""
     return float(drawn * (5 * channels * crop * crop + 8))
 
 

@@ -1,6 +1,8 @@
-"""Many processes that finish runs in one outputs folder at once.
+"""Starts many processes that finish runs in one outputs folder at the same time.
 
-python crowd.py OUTPUTS PROCESSES RUNS SECONDS     each process makes so many runs, each with a pause in its middle
+    python many_writers.py OUTPUTS PROCESSES RUNS SECONDS
+
+Each process records RUNS runs, and pauses for SECONDS in the middle of each.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ BASE = 70.0
 
 
 def accuracy_of(seed: int) -> float:
-    """What the run of a seed found; every seed something else."""
+    """The accuracy of the run of a seed; every seed has another one."""
     return BASE + seed / 1000
 
 
-def work(outputs: Path, seeds: range, seconds: float) -> None:
-    """Make these runs: each is stopped once before it ends."""
+def record_runs(outputs: Path, seeds: range, seconds: float) -> None:
+    """Record a run for each seed; each is interrupted once before it ends."""
     for seed in seeds:
         config = config_of("fmnist", seed=seed, cycles=3)
         record_interrupted(outputs, config, cycles_done=1)
@@ -30,13 +32,13 @@ def work(outputs: Path, seeds: range, seconds: float) -> None:
 
 
 def main() -> None:
-    """Fork the crowd and wait for it; the exit code is the number of processes that failed."""
+    """Fork the processes and wait for them; the exit code is the number of those that failed."""
     outputs, (processes, runs), seconds = Path(sys.argv[1]), map(int, sys.argv[2:4]), float(sys.argv[4])
     children = []
     for number in range(processes):
         child = os.fork()
         if child == 0:
-            work(outputs, range(number * runs, (number + 1) * runs), seconds)
+            record_runs(outputs, range(number * runs, (number + 1) * runs), seconds)
             os._exit(0)
         children.append(child)
     sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))

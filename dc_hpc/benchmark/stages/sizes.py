@@ -1,4 +1,4 @@
-"""How large each stage is timed, and the settings of the paper's baselines that belong to a network."""
+"""How large the input of each stage is, and the settings of the paper's baselines that belong to a network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ PCA_OF_LENET5 = 40  # its baseline has none; this is the smaller one of its grid
 
 @dataclass(frozen=True)
 class Size:
-    """images: of views, sampling, forward, training. points: that are reduced and clustered. probe_images,
-    probe_epochs: of the probe; a fifth as many test it. k: clusters. iterations: of k-means. budget: seconds of a
-    stage after which no further round begins. most_features: clustered ones are cut to this. momentum: whether the
-    checkpoint holds it, as it does from the first training on.
+    """The input of every stage of one network.
+
+    images: of views, sampling, forward, training. points: that are reduced and clustered. probe_images, probe_epochs:
+    of the probe, which is tested on a fifth as many images. k: clusters. iterations: of k-means. budget: seconds of a
+    stage after which no further round begins. max_features: points with more features are cut to this. momentum:
+    whether the checkpoint holds it, as it does from the first training on.
     """
 
     images: int
@@ -28,7 +30,7 @@ class Size:
     k: int
     iterations: int
     budget: float
-    most_features: int = 2048
+    max_features: int = 2048
     momentum: bool = True
 
 
@@ -42,7 +44,7 @@ _DEFAULT = {
     "alexnet_small": Size(1_600, 10_000, 500, 20, 1000, 5, 3),
     "alexnet": Size(32, 3_000, 16, 5, 200, 5, 3, 1024),
 }
-# The data sets of the paper: 60,000 images of Fashion-MNIST, 50,000 of CIFAR10, which 60,000 stand for.
+# The data sets of the paper: Fashion-MNIST has 60,000 images; CIFAR10 has 50,000 and is timed with 60,000 too.
 _FULL = {
     "lenet5": Size(60_000, 60_000, 60_000, 20, 5, 20, 10),
     "alexnet_small": Size(60_000, 60_000, 10_000, 20, 1000, 20, 10),
@@ -53,31 +55,33 @@ _ALL = {"quick": _QUICK, "default": _DEFAULT, "full": _FULL}
 
 @dataclass(frozen=True)
 class Setting:
-    """A network at a size. baseline: its settings in the paper. facts: its input and features."""
+    """A network at a size. baseline: its settings in the paper. spec: its input and features."""
 
     network: str
     size: Size
     baseline: dict[str, Any]
-    facts: NetSpec
+    spec: NetSpec
     image_side: int
 
     @property
     def features(self) -> int:
-        """D, of the points that are reduced."""
-        return min(self.facts.features, self.size.most_features)
+        """D, the dimension of the points that are reduced."""
+        return min(self.spec.features, self.size.max_features)
 
     @property
     def pca(self) -> int:
-        """Components to reduce to, fewer where the points are."""
-        return min(self.baseline["pca"] or PCA_OF_LENET5, self.size.points // 2)
+        """The number of components to reduce to, at most half the number of points."""
+        components: int = self.baseline["pca"] or PCA_OF_LENET5
+        return min(components, self.size.points // 2)
 
     @property
     def batch_size(self) -> int:
-        """Of training: the baseline's, or all images where they are fewer."""
-        return min(self.baseline["batch_size"], self.size.images)
+        """The batch size of training: the baseline's, or the number of images where that is smaller."""
+        batch_size: int = self.baseline["batch_size"]
+        return min(batch_size, self.size.images)
 
 
 def setting(network: str, size: str) -> Setting:
-    """The setting of a network at one of names.SIZES."""
+    """The setting of a network at one of constants.SIZES."""
     baseline = BASELINES[BASELINE_OF[network]]
     return Setting(network, _ALL[size][network], baseline, NET_SPECS[network], IMAGE_SIDE[network])

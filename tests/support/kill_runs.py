@@ -1,4 +1,4 @@
-"""True runs as processes, and the means to kill them at a moment that nobody chose."""
+"""Starts real runs as processes and kills them at random moments."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from support.small_runs import results
 
 from dc_hpc.storage import run_directory
 
-ANY_TRACER = 0x59616D61, -1  # of prctl: strace is no ancestor of what it attaches to
+ANY_TRACER = 0x59616D61, -1  # arguments of prctl: strace is not an ancestor of the process that it attaches to
 
 
 @cache
-def nursery() -> ForkServerContext:
-    """Forks processes that have all of warmed.py."""
+def preloaded_server() -> ForkServerContext:
+    """A server that forks processes in which preloaded.py is already imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmed"])
+    context.set_forkserver_preload(["support.preloaded"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # it does not hear of ours otherwise
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the server does not inherit sys.path
         forkserver.ensure_running()
     return context
 
 
 def start_at_once(directory: Path, root: Path) -> BaseProcess:
-    """The run of a directory as a process of its own, saving after every phase; without the door."""
-    process = nursery().Process(target=_run, args=(directory, root))
+    """Start the run of a directory in its own process; it saves after every phase. The command line is left out."""
+    process = preloaded_server().Process(target=_run, args=(directory, root))
     process.start()
     return process
 
@@ -53,10 +53,10 @@ def _run(directory: Path, root: Path) -> None:
 
 
 def run_with_failing_calls(directory: Path, root: Path, rule: str) -> tuple[int | None, str]:
-    """A run through its door while strace injects a rule from its first moment on; its exit code and what it said."""
-    said = root / f"{directory.name}.said"
-    gate, opener = nursery().Pipe(duplex=False)
-    process = nursery().Process(target=_run_when_let, args=(directory, root, gate, said))
+    """The command of a run, with strace injecting a rule from its first call on; its exit code and its stderr."""
+    stderr = root / f"{directory.name}.stderr"
+    reader, writer = preloaded_server().Pipe(duplex=False)
+    process = preloaded_server().Process(target=_run_command_after_signal, args=(directory, root, reader, stderr))
     process.start()
     with subprocess.Popen(
         ["strace", "-f", "-q", "-o", "/dev/null", "-e", rule, "-p", str(process.pid)], stderr=subprocess.DEVNULL
@@ -64,26 +64,26 @@ def run_with_failing_calls(directory: Path, root: Path, rule: str) -> tuple[int 
         while f"TracerPid:\t{tracer.pid}" not in Path(f"/proc/{process.pid}/status").read_text():
             assert tracer.poll() is None, "strace could not attach"
             time.sleep(0.001)
-        opener.send_bytes(b"x")
+        writer.send_bytes(b"x")
         process.join(300)
-    return process.exitcode, said.read_text()
+    return process.exitcode, stderr.read_text()
 
 
-def _run_when_let(directory: Path, root: Path, gate: Connection, said: Path) -> None:
+def _run_command_after_signal(directory: Path, root: Path, reader: Connection, stderr: Path) -> None:
     from dc_hpc.experiment.run import main
 
     ctypes.CDLL(None).prctl(*ANY_TRACER, 0, 0, 0)
-    with open(said, "w") as stream:
+    with open(stderr, "w") as stream:
         os.dup2(stream.fileno(), 2)
-    gate.poll(None)
+    reader.poll(None)
     sys.argv = ["run", str(directory), "--data", str(root), "--save-seconds", "0"]
     main()
 
 
 def kill_at_random(directory: Path, root: Path, rng: random.Random, kills: int) -> int:
-    """SIGKILL the run `kills` times, each after a random number of further checkpoints and a random moment more.
+    """SIGKILL the run `kills` times, each after a random number of further checkpoints and a random time.
 
-    Returns how many hit a living run; fewer only when it reached its end.
+    Returns how many kills hit a living run; it is less than `kills` only when the run reached its end.
     """
     hits = 0
     while hits < kills and not (directory / "result.json").exists():
@@ -99,10 +99,10 @@ def kill_at_random(directory: Path, root: Path, rng: random.Random, kills: int) 
     return hits
 
 
-def wait_for_checkpoints(directory: Path, further: int, goes_on: Callable[[], bool]) -> None:
-    """Wait until so many further checkpoints of a run were written."""
-    seen = set(checkpoints(directory))
-    while goes_on() and len(set(checkpoints(directory)) - seen) < further:
+def wait_for_checkpoints(directory: Path, further: int, is_alive: Callable[[], bool]) -> None:
+    """Wait until a run has written this many further checkpoints, or is no longer alive."""
+    before = set(checkpoints(directory))
+    while is_alive() and len(set(checkpoints(directory)) - before) < further:
         time.sleep(0.003)
 
 
@@ -111,6 +111,6 @@ def checkpoints(directory: Path) -> list[str]:
     return [path.name for path in (directory / "checkpoints").glob("c*.safetensors")]
 
 
-def good(directory: Path) -> dict[str, bytes]:
-    """`results` without what was moved to quarantine."""
+def results_without_quarantine(directory: Path) -> dict[str, bytes]:
+    """`results` without the files that were moved to quarantine."""
     return {name: data for name, data in results(directory).items() if "quarantine" not in name}

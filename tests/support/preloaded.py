@@ -1,6 +1,6 @@
-"""What a nursery has before it forks: all that a run imports, and its loops compiled; nothing is computed.
+"""Imports all that a run imports and loads its compiled kernels, in the server that forks the runs of the crash tests.
 
-A desk is such a process. Without it every kill would cost the seconds of a start.
+A worker process forks its runs in the same way. Without this every kill would cost several seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The other ways to the same results: scikit-learn, faiss, PIL with torch's DataLoader, and plain eager torch.
+"""Computes the same results with other libraries: scikit-learn, faiss, PIL with torch's DataLoader, eager torch.
 
-Each function computes what ours computes from the same input, the same draws included; libraries are imported in it,
-so that one that is not installed costs only its own rows.
+Each function computes what ours computes, from the same input and the same random draws. It imports its library itself,
+so that a library that is not installed costs only its own rows.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-class PilImages(Dataset):
-    """A data set as torchvision keeps them: an array in memory, one PIL image and its transforms at each access."""
+class PilImages(Dataset[Tensor]):
+    """A data set as in torchvision: an array in memory; each access makes a PIL image and transforms it."""
 
     def __init__(self, images: np.ndarray, transform: Callable[[Any], Tensor]):
         self.images, self.transform = images, transform
@@ -45,7 +45,7 @@ class PilImages(Dataset):
 
 
 def pil_images(images: Tensor, views: Views, *, mirror: bool) -> PilImages:
-    """uint8 (n, c, h, w) behind torchvision's transforms: the clustering view, mirrored at random for training."""
+    """uint8 (n, c, h, w) with torchvision's transforms: the clustering view, mirrored at random for training."""
     from torchvision import transforms
 
     steps = [transforms.Resize(views.resize), transforms.CenterCrop(views.crop)]
@@ -56,7 +56,7 @@ def pil_images(images: Tensor, views: Views, *, mirror: bool) -> PilImages:
 
 
 def last_batch(dataset: PilImages, *, batch_size: int, order: np.ndarray | None, device: str) -> Tensor:
-    """All batches through a DataLoader in this process, in `order` or as they lie; returns the last."""
+    """Load all batches with a DataLoader in this process, in `order` or in that of the data set; return the last."""
     sampler = None if order is None else order.tolist()
     batch = torch.empty(0)
     for batch in DataLoader(dataset, batch_size=batch_size, sampler=sampler):
@@ -65,17 +65,17 @@ def last_batch(dataset: PilImages, *, batch_size: int, order: np.ndarray | None,
 
 
 @torch.no_grad()
-def plain_features(net: nn.Sequential, seen: ImageViews) -> Tensor:
-    """Features of every image by the plain net, in eval mode, a batch at a time."""
+def eager_features(net: nn.Sequential, images: ImageViews) -> Tensor:
+    """Features of every image by eager torch, in eval mode, batch by batch."""
     net.eval()
-    batches = torch.arange(len(seen), device=seen.images.device).split(EAGER_BATCH)
-    return torch.cat([net(seen.clustering(slice(int(batch[0]), int(batch[-1]) + 1))) for batch in batches])
+    batches = torch.arange(len(images), device=images.images.device).split(EAGER_BATCH)
+    return torch.cat([net(images.clustering(slice(int(batch[0]), int(batch[-1]) + 1))) for batch in batches])
 
 
-def plain_epoch(
+def eager_epoch(
     net: nn.Sequential,
     head: nn.Module,
-    seen: ImageViews,
+    images: ImageViews,
     pseudo_labels: Tensor,
     *,
     order: np.ndarray,
@@ -90,14 +90,16 @@ def plain_epoch(
 
     order, augmentation and dropout (a seed) are the draws that ours makes.
     """
-    constants = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizers = [torch.optim.SGD(trained, **constants), torch.optim.SGD(head.parameters(), **constants)]
+    optimizers = [
+        torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        for parameters in (trained, list(head.parameters()))
+    ]
     total = 0.0
     net.train()
     torch.manual_seed(dropout)
-    for indices in torch.from_numpy(order).to(seen.images.device).split(batch_size):
-        loss = cross_entropy(head(net(seen.training(indices, augmentation))), pseudo_labels[indices])
+    for indices in torch.from_numpy(order).to(images.images.device).split(batch_size):
+        loss = cross_entropy(head(net(images.training(indices, augmentation))), pseudo_labels[indices])
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -124,7 +126,7 @@ def uncached_probe(
     weight_decay: float,
     batch_size: int,
 ) -> tuple[float, float]:
-    """The linear probe with the frozen trunk run again in every epoch; (accuracy in percent, mean loss in nats)."""
+    """The linear probe, which runs the frozen trunk again in every epoch; (accuracy in percent, mean loss in nats)."""
     trunk = net[: 1 + [name for name, _ in net.named_children()].index(layer)].eval()
     values = _values(trunk, test.clustering(slice(0, 1)), average_pool).shape[1]
     classifier = _classifier(values, classes, seed).to(train.images.device)
@@ -154,7 +156,7 @@ def _values(trunk: nn.Sequential, batch: Tensor, average_pool: int | None) -> Te
 
 @torch.no_grad()
 def _classifier(values: int, classes: int, seed: int) -> nn.Linear:
-    """The weights that ours begins with: torch's default range, drawn from the probe's key."""
+    """The initial weights of our probe: torch's default range, drawn from the probe's key."""
     classifier, bound = nn.Linear(values, classes), 1 / math.sqrt(values)
     generator = torch_generator(seed, 0, "probe")
     for parameter in (classifier.weight, classifier.bias):
@@ -178,7 +180,8 @@ def sklearn_pca(features: np.ndarray, pca: int) -> np.ndarray:
     from sklearn.preprocessing import normalize
 
     solver = "covariance_eigh" if tuple(int(part) for part in __version__.split(".")[:2]) >= (1, 5) else "full"
-    return normalize(PCA(pca, whiten=True, svd_solver=solver).fit_transform(features))
+    reduced: np.ndarray = normalize(PCA(pca, whiten=True, svd_solver=solver).fit_transform(features))
+    return reduced
 
 
 def faiss_pca(features: np.ndarray, pca: int) -> np.ndarray:
@@ -188,7 +191,7 @@ def faiss_pca(features: np.ndarray, pca: int) -> np.ndarray:
     matrix = faiss.PCAMatrix(features.shape[1], pca, -0.5)
     matrix.max_points_per_d = -(-len(features) // features.shape[1])  # its default trains on 1,000 rows a column
     matrix.train(features)
-    reduced = matrix.apply(features)
+    reduced: np.ndarray = matrix.apply(features)
     faiss.normalize_L2(reduced)
     return reduced
 
@@ -197,14 +200,17 @@ def sklearn_plusplus(points: np.ndarray, k: int, seed: int) -> np.ndarray:
     """The first centroids (k, d) of greedy k-means++."""
     from sklearn.cluster import kmeans_plusplus
 
-    return kmeans_plusplus(points, k, random_state=seed)[0]
+    centroids: np.ndarray = kmeans_plusplus(points, k, random_state=seed)[0]
+    return centroids
 
 
 def sklearn_kmeans(points: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndarray:
     """Labels after `iterations` of Lloyd from given centroids."""
     from sklearn.cluster import KMeans
 
-    return KMeans(len(centroids), init=centroids, n_init=1, max_iter=iterations, tol=0.0).fit(points).labels_
+    kmeans = KMeans(len(centroids), init=centroids, n_init=1, max_iter=iterations, tol=0.0).fit(points)
+    labels: np.ndarray = kmeans.labels_
+    return labels
 
 
 def faiss_kmeans(points: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndarray:
@@ -214,7 +220,8 @@ def faiss_kmeans(points: np.ndarray, centroids: np.ndarray, iterations: int) -> 
     n, d = points.shape
     kmeans = faiss.Kmeans(d, len(centroids), niter=iterations, max_points_per_centroid=n, min_points_per_centroid=1)
     kmeans.train(points, init_centroids=centroids)
-    return kmeans.index.search(points, 1)[1][:, 0]
+    labels: np.ndarray = kmeans.index.search(points, 1)[1][:, 0]
+    return labels
 
 
 def sklearn_agreement(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -224,19 +231,20 @@ def sklearn_agreement(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(normalized_mutual_info_score(a, b)), float(adjusted_mutual_info_score(a, b))
 
 
-def torch_saved(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
-    """A checkpoint as torch.save makes it."""
+def torch_saved(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
+    """A checkpoint as torch.save writes it."""
     memory = io.BytesIO()
-    torch.save(tensors | facts, memory)
+    torch.save(tensors | metadata, memory)
     return memory.getvalue()
 
 
 def plain_hdf5(features: np.ndarray, pseudo_labels: np.ndarray) -> bytes:
-    """The same dump as h5py makes it by default: in one piece, no checksums."""
+    """The same dump as h5py writes it by default: in one piece, without checksums."""
     import h5py
 
     with h5py.File.in_memory() as file:
         file.create_dataset("features", data=features.astype(np.float16))
         file.create_dataset("pseudo_labels", data=pseudo_labels.astype(np.uint16))
         file.flush()
-        return file.id.get_file_image()
+        image: bytes = file.id.get_file_image()
+        return image

@@ -1,8 +1,6 @@
-"""The stages that see points or labels: pca, kmeans_init, kmeans by engine, agreement."""
+"""The stages whose input is points or labels: pca, kmeans_init, k-means by each backend, agreement."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,12 +9,12 @@ from torch import Tensor
 from dc_hpc.algorithm.agreement import agreement
 from dc_hpc.algorithm.clustering import reduce_features
 from dc_hpc.algorithm.kmeans.lloyd import KMeansResult, kmeans
-from dc_hpc.benchmark import flop_counts, peers
-from dc_hpc.benchmark.sizes import Setting
-from dc_hpc.benchmark.timing import Invalid, Peer, Stage
+from dc_hpc.benchmark.stages import flop_counts, peers
+from dc_hpc.benchmark.stages.sizes import Setting
+from dc_hpc.benchmark.timing import InvalidTiming, Peer, Stage
 
 SEED = 1
-LATENT = 6  # dimensions of the surface that the points lie on
+LATENT = 6  # dimension of the surface on which the points lie
 
 
 def pca(setting: Setting, device: str) -> Stage:
@@ -31,12 +29,12 @@ def pca(setting: Setting, device: str) -> Stage:
         flop_counts.pca_flop(n, d, q),
         "FLOP",
         ours=lambda: reduce_features(on_device, pca=q),
-        place=device,
+        device=device,
         difference=_up_to_signs,
         tolerance=0.01,
         peers=(
             Peer("scikit-learn PCA", lambda: peers.sklearn_pca(features, q)),
-            Peer("faiss PCAMatrix", _if_faiss(lambda: peers.faiss_pca(features, q))),
+            Peer("faiss PCAMatrix", lambda: peers.faiss_pca(features, q), peers.installed("faiss")),
         ),
     )
 
@@ -53,60 +51,60 @@ def kmeans_init(setting: Setting, device: str) -> Stage:
         flop_counts.plusplus_flop(n, d, k),
         "FLOP",
         ours=lambda: kmeans(on_device, k=k, seed=SEED, iterations=0),
-        place=device,
+        device=device,
         peers=(Peer("scikit-learn kmeans_plusplus", lambda: peers.sklearn_plusplus(points, k, SEED)),),
-        difference=lambda found, peer: _inertia_apart(found, peer, points),
+        difference=lambda found, peer: _inertia_difference(found, peer, points),
         tolerance=0.01,
     )
 
 
 def kmeans_torch(setting: Setting, device: str) -> Stage:
-    """Lloyd's iterations, engine torch."""
+    """Lloyd's iterations by the backend torch."""
     return _kmeans(setting, "torch", device, ("faiss Kmeans", "scikit-learn KMeans"))
 
 
 def kmeans_faiss(setting: Setting, device: str) -> Stage:
-    """Lloyd's iterations, engine faiss: its exact search, our update."""
+    """Lloyd's iterations by the backend faiss: its exact search, our update."""
     return _kmeans(setting, "faiss", "cpu", ("faiss Kmeans",))
 
 
 def kmeans_sklearn(setting: Setting, device: str) -> Stage:
-    """Lloyd's iterations, engine sklearn: its search in float64, our update."""
+    """Lloyd's iterations by the backend sklearn: its search in float64, our update."""
     return _kmeans(setting, "sklearn", "cpu", ("scikit-learn KMeans",))
 
 
-def _kmeans(setting: Setting, engine: str, device: str, others: tuple[str, ...]) -> Stage:
+def _kmeans(setting: Setting, backend: str, device: str, peer_names: tuple[str, ...]) -> Stage:
     n, d, k = _points_of(setting)
     iterations = setting.size.iterations
     points = _unit_points(n, d)
     first = points[np.random.default_rng(SEED).permutation(n)[:k]]
-    on_device, first_there = torch.from_numpy(points).to(device), torch.from_numpy(first).to(device)
-    check_still_moving(on_device, first_there, iterations)
+    on_device, first_on_device = torch.from_numpy(points).to(device), torch.from_numpy(first).to(device)
+    check_still_moving(on_device, first_on_device, iterations)
 
     def ours() -> np.ndarray:
-        found = kmeans(on_device, k=k, seed=SEED, iterations=iterations, backend=engine, centroids=first_there)
-        return found.labels.cpu().numpy()
+        found = kmeans(on_device, k=k, seed=SEED, iterations=iterations, backend=backend, centroids=first_on_device)
+        labels: np.ndarray = found.labels.cpu().numpy()
+        return labels
 
-    known = {
-        "faiss Kmeans": _if_faiss(lambda: peers.faiss_kmeans(points, first, iterations)),
-        "scikit-learn KMeans": lambda: peers.sklearn_kmeans(points, first, iterations),
-    }
+    by_faiss = Peer("faiss Kmeans", lambda: peers.faiss_kmeans(points, first, iterations), peers.installed("faiss"))
+    by_sklearn = Peer("scikit-learn KMeans", lambda: peers.sklearn_kmeans(points, first, iterations))
     return Stage(
-        f"kmeans_{engine}",
+        f"kmeans_{backend}",
         setting.network,
         f"{n:,} x {d}, k {k:,}, {iterations} iterations",
         flop_counts.kmeans_flop(n, d, k, iterations),
         "FLOP",
-        ours=_if_faiss(ours) if engine == "faiss" else ours,
-        peers=tuple(Peer(name, known[name]) for name in others),
-        place=device,
-        difference=_labels_apart,
+        ours=ours,
+        available=backend != "faiss" or peers.installed("faiss"),
+        peers=tuple(peer for peer in (by_faiss, by_sklearn) if peer.name in peer_names),
+        device=device,
+        difference=_share_of_other_labels,
         tolerance=0.02,
     )
 
 
 def agreement_stage(setting: Setting, device: str) -> Stage:
-    """NMI and AMI of two labellings of the points, three in ten of which moved."""
+    """NMI and AMI of two labellings of the points, which differ for three points in ten."""
     n, _, k = _points_of(setting)
     a, b = labellings(n, k)
 
@@ -128,7 +126,7 @@ def agreement_stage(setting: Setting, device: str) -> Stage:
 
 
 def labellings(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two int64 labellings (n,) with k clusters, alike in seven of ten."""
+    """Two int64 labellings (n,) with k clusters, equal for seven points in ten."""
     rng = np.random.default_rng(SEED)
     a = rng.integers(0, k, n)
     return a, np.where(rng.random(n) < 0.7, a, rng.integers(0, k, n))
@@ -140,59 +138,61 @@ def _points_of(setting: Setting) -> tuple[int, int, int]:
 
 
 def _features(n: int, d: int) -> np.ndarray:
-    """float32 (n, d) with variances that fall a factor of 30 from the first to the last, so that every component
-    has a place of its own, as with features of a net.
+    """float32 (n, d) whose standard deviations fall by a factor of 30 from the first to the last column.
+
+    Every component then has a variance of its own, as with features of a net, and PCA can tell them apart.
     """
-    return np.random.default_rng(SEED).standard_normal((n, d), dtype=np.float32) * np.geomspace(3, 0.1, d).astype("f4")
+    columns = np.random.default_rng(SEED).standard_normal((n, d), dtype=np.float32)
+    features: np.ndarray = columns * np.geomspace(3, 0.1, d).astype("f4")
+    return features
 
 
 def _unit_points(n: int, d: int) -> np.ndarray:
     """float32 (n, d) on the sphere, close to a surface of LATENT dimensions and without clusters.
 
-    Points that fill all of d dimensions would be settled by the first update: the mean of a few of them is nearer to
-    each than any other mean, and there would be nothing left to time.
+    k-means on points that fill all d dimensions would converge at the first update, because the mean of a few of them
+    is nearer to each of these than any other mean. There would be nothing left to time.
     """
     rng = np.random.default_rng(SEED)
     latent, spread = (rng.standard_normal(shape, dtype=np.float32) for shape in ((n, LATENT), (LATENT, d)))
     points = latent @ spread + 0.01 * rng.standard_normal((n, d), dtype=np.float32)
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+    unit: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return unit
 
 
 def check_still_moving(points: Tensor, first: Tensor, iterations: int) -> None:
-    """Raises Invalid where Lloyd's algorithm stops within so many iterations: ours would do less than is counted,
-    and less than faiss, which does not stop.
+    """Raise InvalidTiming where Lloyd's algorithm converges within so many iterations: ours would then do less than is
+    counted, and less than faiss, which does not stop.
     """
     done = kmeans(points, k=len(first), seed=SEED, iterations=iterations + 1, centroids=first).iterations
     if done <= iterations:
-        raise Invalid(
-            f"k-means of {len(points):,} points with k {len(first):,} settles within {iterations} iterations "
-            f"({done} done): its work would be overcounted"
+        raise InvalidTiming(
+            f"k-means of {len(points):,} points with k {len(first):,} converges within {iterations} iterations "
+            f"({done} done): its operation count would be too high"
         )
 
 
-def _if_faiss(call: Callable[[], np.ndarray]) -> Callable[[], np.ndarray] | None:
-    return call if peers.installed("faiss") else None
-
-
 def _up_to_signs(ours: Tensor, peer: np.ndarray) -> float:
-    """Components may point the other way. The mean, because neighbours of nearly equal variance may also mix."""
+    """The mean difference of absolute values: absolute, because a component may have the other sign; the mean, because
+    neighbours of nearly equal variance may mix.
+    """
     return float(np.abs(np.abs(ours.cpu().numpy()) - np.abs(peer)).mean() * np.sqrt(peer.shape[1]))
 
 
-def _inertia_apart(ours: KMeansResult, peer: np.ndarray, points: np.ndarray) -> float:
-    """How far the sums of squared distances to the nearest centroid are apart, relative.
+def _inertia_difference(ours: KMeansResult, peer: np.ndarray, points: np.ndarray) -> float:
+    """The relative difference of the sums of squared distances to the nearest centroid.
 
-    The draws are the same, but among thousands of candidates rounding decides one somewhere, and all that follow then
-    differ: the centroids are the same ones for small k only, their quality always.
+    The random draws are the same, but rounding decides between two of thousands of candidates at some point, and all
+    later centroids then differ. So the centroids agree for small k only, while their quality always does.
     """
     norms = np.square(peer).sum(1)
-    nearest = sum(
+    inertia = sum(
         float((np.square(rows).sum(1) + (norms - 2 * rows @ peer.T).min(1)).sum(dtype=np.float64))
         for rows in np.array_split(points, -(-len(points) // 1024))
     )
-    return abs(ours.inertia - nearest) / max(ours.inertia, 1e-12)
+    return abs(ours.inertia - inertia) / max(ours.inertia, 1e-12)
 
 
-def _labels_apart(ours: np.ndarray, peer: np.ndarray) -> float:
-    """The share of points in another cluster: those between two centroids, where rounding decides."""
+def _share_of_other_labels(ours: np.ndarray, peer: np.ndarray) -> float:
+    """The share of points in another cluster: rounding decides for a point midway between two centroids."""
     return float((ours != peer).mean())

@@ -1,0 +1,133 @@
+"""bench --compare-with: a stub of the authors' code is called, timed and compared."""
+
+import pytest
+
+from dc_hpc.benchmark import authors, authors_driver
+
+STUB = {
+    "utils.py": "def set_seed(seed): pass\n",
+    "deep_clustering_models.py": """
+import time, torch
+class LeNet(torch.nn.Module):
+    def __init__(self, batch_normalization, device):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(3))
+    def full_feed_forward(self): time.sleep(0.02)
+    def deep_cluster_train(self): time.sleep(0.03)
+""",
+    "deep_clustering_dataset.py": """
+class DeepClusteringDataset:
+    def __init__(self, images): self.images = images
+    def set_transform(self, transform): pass
+""",
+    "deep_clustering.py": """
+import time
+from torch.utils.tensorboard import SummaryWriter
+def sklearn_kmeans(verbose): time.sleep(0.01)
+def deep_cluster(model, n_cycles, verbose, writer, **rest):
+    for cycle in range(n_cycles - 1):
+        print("to the screen")
+        model.full_feed_forward()
+        sklearn_kmeans(verbose - 1)
+        writer.add_histogram("entropies", [1.0], cycle)
+        model.deep_cluster_train()
+""",
+    "evaluation/linear_probe.py": """
+import time
+def eval_linear(n_epochs, writer, **rest):
+    for epoch in range(n_epochs):
+        time.sleep(0.04)
+        for name in ("loss", "acc1"):
+            writer.add_scalar("linear_probe_train/x/" + name, 1.0, global_step=epoch)
+            writer.add_scalar("linear_probe_valid/x/" + name, 1.0, global_step=epoch)
+""",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name, text in STUB.items():
+        path = tmp_path / "theirs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "theirs"
+
+
+def test_a_checkout_is_called_and_its_parts_are_timed(checkout, fmnist_root):
+    authors.check_checkout(checkout)
+    found = authors.time_theirs(checkout, fmnist_root, authors.Workload(cycles=3, epochs=2, rounds=1), seed=0)
+    assert {name: len(found[name]) for name in ("cycle", "features", "clustering", "training", "probe_epoch")} == {
+        "cycle": 2,
+        "features": 2,
+        "clustering": 2,
+        "training": 2,
+        "probe_epoch": 2,
+    }
+    assert min(found["features"]) >= 0.02 and min(found["training"]) >= 0.03 and min(found["probe_epoch"]) >= 0.04
+    assert min(found["cycle"]) >= 0.06 and found["start"][0] > 0 and found["threads"][0] >= 1
+    assert not list(checkout.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("import not_there_at_all\n", "needs the package not_there_at_all, which is not installed"),
+        ("raise RuntimeError('wrong branch')\n", "failed: RuntimeError: wrong branch"),
+    ],
+)
+def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change, message):
+    (checkout / "utils.py").write_text(change)
+    with pytest.raises(authors.InputError, match=message) as caught:
+        authors.time_theirs(checkout, fmnist_root, authors.WORKLOADS["quick"], seed=0)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_whole_run_is_extrapolated_from_what_was_measured():
+    ours = {"start": 2.0, "cycle": 3.0, "grouping": 1.0, "training": 2.0, "probe": 4.0}
+    theirs = {
+        "start": 5.0,
+        "cycle": 10.0,
+        "features": 4.0,
+        "clustering": 1.0,
+        "training": 5.0,
+        "probe_epoch": 7.0,
+        "threads": 2,
+    }
+    rows = {row.name: row for row in authors._rows(ours, theirs, authors.Workload(2, 1, 2), slots=4)}
+    assert (rows["run"].seconds, rows["run"].peer_seconds) == (2 + 50 + 98 + 4, 5 + 490 + 140)
+    assert rows["cycle"].ratio == 10 / 3 and rows["cycle_grouping"].ratio == 5 and rows["probe_epoch"].ratio == 35
+    assert rows["cycle_features"].seconds is None and rows["cycle_features"].ratio is None
+    throughput = authors._throughput(ours, theirs, 4)
+    assert throughput["runs_per_hour"] == 4 * 3600 / 154 and throughput["peer_runs_per_hour"] == 3600 / 635
+
+
+def test_the_extra_time_of_the_first_cycle_counts_as_startup():
+    record = [
+        {"stage": stage, "seconds": seconds}
+        for stage, seconds in [
+            ("load", 1.0),
+            ("clustered", 4.0),
+            ("trained", 6.0),
+            ("clustered", 1.0),
+            ("trained", 2.0),
+            ("clustered", 1.5),
+            ("trained", 2.5),
+            ("probe", 4.0),
+        ]
+    ]
+    found = authors._by_name([record, record], wall=25.0)
+    assert found == {
+        "cycle": [3.0, 4.0] * 2,
+        "grouping": [1.0, 1.5] * 2,
+        "training": [2.0, 2.5] * 2,
+        "probe": [4.0] * 2,
+        "start": [25.0 - 21.0 + 6.5],
+    }
+    assert authors._by_name([record[:3] + record[-1:]], wall=15.0)["start"] == [1.0]
+
+
+def test_the_epoch_timer_accepts_the_calls_of_a_tensorboard_writer():
+    timer = authors_driver.EpochTimer()
+    timer.add_scalar("probe_valid/loss", 1.0, global_step=0)
+    timer.add_histogram("x", [1], 2)
+    timer.close()
