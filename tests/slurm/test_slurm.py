@@ -235,20 +235,7 @@ def place(tmp_path, digits_root, queue):
 
 
 def slurm_submit(place, root, *more, check=0):
-    return run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        root,
-        "--cluster",
-        "slurm",
-        "--site",
-        "site.yaml",
-        *more,
-        cwd=place,
-        check=check,
-    )
+    return submit_grid(place, root, "--cluster", "slurm", "--site", "site.yaml", *more, check=check)
 
 
 def test_the_doors_from_the_bill_to_the_tables(place, digits_root):
@@ -338,19 +325,7 @@ def test_a_launcher_that_died_after_sbatch_is_reconciled(place, digits_root):
 
 def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
     (place / "bad.yaml").write_text("partition: nowhere\n")
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        "bad.yaml",
-        "--yes",
-        cwd=place,
-    )
+    out = submit_grid(place, digits_root, "--cluster", "slurm", "--site", "bad.yaml", "--yes")
     assert out.returncode == 2 and "invalid partition" in out.stderr and len(out.stderr.strip().splitlines()) == 1
     assert "to submit: 3" in slurm_submit(place, digits_root, "--dry-run").stdout
 
