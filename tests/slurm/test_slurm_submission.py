@@ -113,16 +113,8 @@ def test_sbatch_that_fails_makes_no_duplicates(queue, digits_root, tmp_path, uni
     directories = sc.long_runs(tmp_path, digits_root, 2)
     (job,) = sc.submit(directories, digits_root)
     assert (tmp_path / "count").read_text().strip() == str(calls)
-    assert (
-        len(
-            [
-                task
-                for task in slurm.tasks()
-                if task.name.startswith("grid") and (task.is_active or task.name == job.name)
-            ]
-        )
-        == 2
-    )
+    tasks = [task for task in slurm.tasks() if task.name.startswith("grid")]
+    assert len([task for task in tasks if task.is_active or task.name == job.name]) == 2
     sc.wait_for_end(directories)
     sc.assert_same(directories, uninterrupted)
     assert [len(run_directory.attempts(one)) for one in directories] == [1, 1]
@@ -182,31 +174,14 @@ def test_another_user(queue, digits_root):
         shutil.copy(digits_root / "digits.npz", home / "digits.npz")
         for one in (home, *home.rglob("*")):
             os.chown(one, NOBODY, NOBODY, follow_symlinks=False)
-        command = [
-            "runuser",
-            "-u",
-            "nobody",
-            "--",
-            python,
-            "-m",
-            "dc_hpc.submit",
-            "--grid",
-            "grid.yaml",
-            "--data",
-            ".",
-            "--cluster",
-            "slurm",
-            "--site",
-            "site.yaml",
-            "--yes",
-        ]
+        arguments = ["--grid", "grid.yaml", "--data", ".", "--cluster", "slurm", "--site", "site.yaml", "--yes"]
+        command = ["runuser", "-u", "nobody", "--", python, "-m", "dc_hpc.submit", *arguments]
         environment = os.environ | {"HOME": str(home), "MPLCONFIGDIR": str(home), "PYTHONPATH": path}
         made = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
         assert made.returncode == 0, made.stdout + made.stderr
-        ended = (
-            home / "outputs" / "slurm" / "grid"
-        )  # three runs and the aggregator; after these nothing is written any more
-        sc.wait_until(lambda: len(list(ended.glob("*_result.pkl"))) == 4, "the report")
+        # nothing is written after the results of three runs and the aggregator
+        folder = home / "outputs" / "slurm" / "grid"
+        sc.wait_until(lambda: len(list(folder.glob("*_result.pkl"))) == 4, "the report")
         written = list((home / "outputs").rglob("*"))
         assert {one.stat().st_uid for one in written} == {NOBODY}
         assert all(one.stat().st_mode & 0o077 == 0 for one in written if not one.is_symlink())
