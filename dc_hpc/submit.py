@@ -86,9 +86,7 @@ def submit(
         requests = [(one.name, one.resources, [directories[name] for name in share]) for one, share in plan.shares()]
         after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
         session.send_to_slurm(requests, execution, site=profile, outputs=outputs, aggregate=after, snapshot=snapshot)
-        return
-    name = "+".join(one.name for one in plan.grids)[:64]
-    if session.run_here(created, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=wait):
+    elif session.run_here(created, execution, name=plan.name, cluster=cluster, outputs=outputs, slots=slots, wait=wait):
         raise typer.Exit(1)
 
 
@@ -100,6 +98,11 @@ class _Plan:
     configs: dict[str, RunConfig]
     status: RunStatusTable
     missing: list[str]
+
+    @property
+    def name(self) -> str:
+        """The names of the grids, at most 64 letters."""
+        return "+".join(one.name for one in self.grids)[:64]
 
     def shares(self) -> list[tuple[Grid, list[str]]]:
         """The missing runs of each grid that has some. A run that several grids share belongs to the first."""

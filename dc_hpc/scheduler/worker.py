@@ -1,4 +1,4 @@
-"""What a job executes: compute its runs and, when it is told to stop, save them and get itself requeued if it should.
+"""What a job executes: it computes its runs and, when it is told to stop, saves them and requeues itself if it should.
 
 The runs compute in worker processes, each of which does one run after the other. So a crash costs one run instead of
 all runs of the task, several runs share a task's cores or GPU, successive runs share what they have in common, and
@@ -147,7 +147,7 @@ class WorkerPool:
         worker.close()
 
     def _record(self, worker: WorkerProcess) -> None:
-        """Take down how a worker's run ended; a run that failed waits again."""
+        """Note how a worker's run ended. A run that failed waits again."""
         directory = worker.directory
         assert directory is not None  # _assign_runs closes a worker that has no run
         outcome = worker.outcome()
@@ -162,7 +162,8 @@ class WorkerPool:
                     print(f"{Path(directory).name}: its crash could not be recorded ({error})", flush=True)
         print(f"{Path(directory).name}: {outcome}", flush=True)
         self.outcomes[directory] = outcome
-        # until it has failed too often; a failure that could not be recorded, on a full disk, would repeat for ever
+        # The run waits again until it has failed too often. It does not if its failure could not be recorded, for example
+        # on a full disk: it would be tried for ever.
         if outcome == "failed" and run_directory.state_of(Path(directory)).name == "failed":
             self.waiting.append(directory)
 
