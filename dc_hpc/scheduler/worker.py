@@ -162,8 +162,8 @@ class WorkerPool:
                     print(f"{Path(directory).name}: its crash could not be recorded ({error})", flush=True)
         print(f"{Path(directory).name}: {outcome}", flush=True)
         self.outcomes[directory] = outcome
-        # The run waits again until it has failed too often. One whose failure could not be recorded, on a full disk, does
-        # not, because it would be tried for ever.
+        # The run waits again until it has failed too often. A run whose failure could not be recorded, on a full disk,
+        # does not: it would be tried for ever.
         if outcome == "failed" and run_directory.state_of(Path(directory)).name == "failed":
             self.waiting.append(directory)
 
