@@ -148,7 +148,7 @@ def _one_run(text: str, outputs: Path) -> str:
             if found
             else f"no run in {outputs} begins with it"
         )
-        raise InputError(f"run {text!r}: {why}; python -m dc_hpc.status lists them")
+        raise InputError(f"run {text!r}: {why}; {run_directory.runs_folder(outputs)} has a folder for each run")
     return found[0]
 
 
