@@ -1,27 +1,31 @@
-"""The console script `dc-hpc`: every door as a sub-command."""
+"""The console script `dc-hpc`, and `python -m dc_hpc`: every command as a sub-command."""
 
 from __future__ import annotations
 
 import typer
 
 from dc_hpc import aggregate, bench, fetch, select, status, submit
-from dc_hpc.cli import run_cli
+from dc_hpc.cli import new_app, run_cli
+
+app = new_app()
+app.command("fetch")(fetch.fetch)
+app.command("submit")(submit.submit)
+app.add_typer(status.app, name="status")
+app.command("select")(select.select)
+app.command("aggregate")(aggregate.aggregate)
+app.command("bench")(bench.bench)
+
+
+@app.callback(invoke_without_command=True)
+def _print_help(context: typer.Context) -> None:
+    """Reproduce 'A Deep Dive into Deep Cluster' as scheduled batch jobs."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 def main() -> None:
-    """The console script `dc-hpc`: every door as a sub-command."""
-    app = typer.Typer(
-        help="A Deep Dive into Deep Cluster, reproduced as scheduled batch jobs.",
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-    )
-    app.command("fetch")(fetch.fetch)
-    app.command("submit")(submit.submit)
-    app.command("select")(select.select)
-    app.add_typer(status.app, name="status")
-    app.command("aggregate")(aggregate.aggregate)
-    app.command("bench")(bench.bench)
+    """Run the sub-command that the command line names."""
     run_cli(app)
 
 

@@ -1,4 +1,4 @@
-"""python -m dc_hpc.fetch: put data sets into the data root, verified. Once, on a machine with internet."""
+"""python -m dc_hpc.fetch: put data sets into the data folder and verify them. Run it once, where there is internet."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from typing import Annotated
 
 import typer
 
+from dc_hpc.cli import DataOption, new_app, run_cli
+from dc_hpc.data.catalog import DATASETS
 from dc_hpc.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = new_app()
 
 
 @app.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="fmnist, mnist, svhn, cifar10, or all")],
-    data: Annotated[Path, typer.Option(metavar="ROOT", envvar="DC_HPC_DATA", help="the data root")] = Path("data"),
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="fmnist, mnist, svhn, cifar10, or all.")],
+    data: DataOption = Path("data"),
 ) -> None:
-    """Fetch data sets once, before submitting; files that are there and verify are left alone."""
-    from dc_hpc.data.catalog import DATASETS
-
+    """Download data sets and verify them. Files that are there and intact are left alone."""
     unknown = [name for name in names if name not in (*DATASETS, "all")]
     if unknown:
         raise InputError(
-            f"data set {unknown[0]!r} cannot be fetched; allowed are {', '.join(DATASETS)}, all; own images need none"
+            f"data set {unknown[0]!r} cannot be fetched; allowed are {', '.join(DATASETS)}, all; your own images need "
+            "no fetching"
         )
-    wanted = [name for name in DATASETS if name in names or "all" in names]
-    failed = [name for name in wanted if not _fetched(name, data, alone=len(wanted) == 1)]
+    requested = [name for name in DATASETS if name in names or "all" in names]
+    failed = [name for name in requested if not _fetched(name, data, alone=len(requested) == 1)]
     if failed:
-        raise InputError(f"{len(failed)} of {len(wanted)} not fetched: {', '.join(failed)}; see the lines above")
+        raise InputError(f"{len(failed)} of {len(requested)} not fetched: {', '.join(failed)}; see the lines above")
 
 
 def _fetched(name: str, root: Path, *, alone: bool) -> bool:
-    """Fetch one set; of several, a failure is printed at once and does not keep the next from being tried."""
+    """Fetch one data set. Of several, a failure is printed at once and the next one is tried all the same."""
     from dc_hpc.data.fetching import fetch as fetch_one
 
     try:
@@ -46,6 +47,4 @@ def _fetched(name: str, root: Path, *, alone: bool) -> bool:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_cli
-
     run_cli(app)

@@ -1,55 +1,61 @@
-"""python -m dc_hpc.select: choose seeds or hyperparameters by their Initial Alignment (sections 4.1.2 and 4.3)."""
+"""python -m dc_hpc.select: choose seeds or settings by their Initial Alignment (sections 4.1.2 and 4.3)."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dc_hpc.cli import DataOption, OutputsOption, OverridesOption, SiteOption, SlotsOption, new_app, run_cli
 from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.execution import Execution, cores
+from dc_hpc.experiment.execution import CLUSTERS, Execution, cores
+from dc_hpc.scheduler import session
 from dc_hpc.storage import atomic_files
-from dc_hpc.submit import (
-    check_cluster,
-    check_data,
-    check_outputs,
-    cluster_profile,
-    create_runs,
-    look_at,
-    run_here,
-    send_to_slurm,
-)
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+if TYPE_CHECKING:
+    from dc_hpc.report.ia_selection import Value
 
-# typer reads the annotations at run time, on python 3.10 too
-OptionalInt, OptionalStr, OptionalPath = Optional[int], Optional[str], Optional[Path]  # noqa: UP045
+_CORES = cores()
+
+app = new_app()
 
 
 @app.command()
 def select(
-    grid: Annotated[Path, typer.Option("--grid", "-g", help="A YAML grid.")],
-    span: Annotated[OptionalInt, typer.Option(min=2, help="Choose so many seeds, evenly over the IA range.")] = None,
-    by: Annotated[OptionalStr, typer.Option(help="Rank the values of this setting by their median IA.")] = None,
-    keep: Annotated[int, typer.Option(min=1, help="--by: how many values to keep.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, help="--by: seeds 1..N for each value.")] = 100,
-    run: Annotated[bool, typer.Option("--run/--read", help="--by: run missing IA runs, or read what is there.")] = True,
-    write: Annotated[OptionalPath, typer.Option(help="The grid to write; default: beside the old one.")] = None,
-    outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
-    data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help="Folder of the data sets.")] = Path("data"),
-    cluster: Annotated[str, typer.Option(help="--by: where missing IA runs run: local, slurm or debug.")] = "local",
-    slots: Annotated[int, typer.Option(min=1, help="local: runs at the same time.")] = cores(),
-    site: Annotated[Path, typer.Option(help="slurm: the site profile.")] = Path("slurm/default.yaml"),
-    overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in submit; repeatable."),
+    grid: Annotated[Path, typer.Option("--grid", "-g", metavar="FILE", help="A YAML grid.")],
+    span: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Choose N seeds that are spread evenly over the range of IA.")
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Rank the values of this setting by their median IA.")
+    ] = None,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="--by: how many values to keep.")] = 2,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="--by: measure the IA of seeds 1..N.")] = 100,
+    run: Annotated[
+        bool, typer.Option("--run/--read", help="--by: compute the missing IA runs, or only read those that are done.")
+    ] = True,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The grid to write. Default: a new file beside --grid.")
+    ] = None,
+    outputs: OutputsOption = Path("outputs"),
+    data: DataOption = Path("data"),
+    cluster: Annotated[
+        str, typer.Option(metavar="NAME", help=f"--by: where to compute missing IA runs: {', '.join(CLUSTERS)}.")
+    ] = "local",
+    slots: SlotsOption = _CORES,
+    site: SiteOption = Path("slurm/default.yaml"),
+    overrides: OverridesOption = None,
 ) -> None:
-    """Choose by Initial Alignment: seeds that span its range (--span), or the values that promise most (--by)."""
+    """Choose seeds or settings by Initial Alignment (IA) and write a grid with the choice.
+
+    IA is the NMI between the first pseudo-labels and the true labels. --span N chooses seeds that are spread over the
+    range of IA among the finished runs of a grid. --by KEY ranks the values of a setting by their median IA, which is
+    measured with short runs, and keeps the best.
+    """
     if (span is None) == (by is None):
         raise InputError("give either --span N (seeds over the IA range) or --by KEY (rank its values by IA)")
     data_root = data.expanduser().resolve()
@@ -57,11 +63,12 @@ def select(
     if span is not None:
         _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs)
         return
-    wanted = _wanted(read, by, keep, seeds)
+    assert by is not None  # one of the two is given
+    ia_runs = _ia_runs(read, by, keep, seeds)
     if run:
-        check_cluster(cluster)
-        _run_missing(wanted, read, outputs, Execution(str(data_root)), cluster=cluster, slots=slots, site=site)
-    _select_values(read, by, keep, wanted, write or grid.with_name(f"{grid.stem}_by_ia.yaml"), outputs)
+        session.check_cluster(cluster)
+        _run_missing(ia_runs, read, outputs, Execution(str(data_root)), cluster=cluster, slots=slots, site=site)
+    _select_values(read, by, keep, ia_runs, write or grid.with_name(f"{grid.stem}_by_ia.yaml"), outputs)
 
 
 def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
@@ -70,7 +77,7 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
     found = alignments_by_seed(read, outputs)
     if len(found) < span:
         raise InputError(
-            f"{len(found)} of {len(read.points)} runs of {read.path} have an IA, {span} are wanted; run: "
+            f"{len(found)} of {len(read.points)} runs of {read.path} have an IA, {span} are needed; run: "
             f"python -m dc_hpc.submit --grid {read.path}"
         )
     chosen = spread_evenly(found, span)
@@ -82,17 +89,18 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
     _write(path, rewritten(read, {"seed": chosen}, comment))
 
 
-def _wanted(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
+def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
+    """The runs that measure the IA of each value of `by`."""
     from dc_hpc.report.ia_selection import ia_runs
 
-    wanted = ia_runs(read, by, seeds)
-    if keep >= len(wanted):
-        raise InputError(f"--keep {keep} would keep all {len(wanted)} values of {by}; keep fewer")
-    return wanted
+    found = ia_runs(read, by, seeds)
+    if keep >= len(found):
+        raise InputError(f"--keep {keep} would keep all {len(found)} values of {by}; keep fewer")
+    return found
 
 
 def _run_missing(
-    wanted: dict[Any, list[RunConfig]],
+    ia_runs: dict[Any, list[RunConfig]],
     read: Grid,
     outputs: Path,
     execution: Execution,
@@ -101,32 +109,34 @@ def _run_missing(
     slots: int,
     site: Path,
 ) -> None:
-    configs = {run_id(config): config for runs in wanted.values() for config in runs}
-    check_outputs(outputs)
-    seen = look_at(outputs, configs, cluster=cluster).runs
-    missing = [configs[name] for name in reuse.ordered(configs) if seen[name].is_missing]
-    done = sum(one.state == "done" for one in seen.values())
-    under_way = len(seen) - done - len(missing)
+    """Compute the IA runs that are not done. On a cluster this only submits them and ends the command."""
+    configs = {run_id(config): config for runs in ia_runs.values() for config in runs}
+    session.check_outputs(outputs)
+    status = session.current_status(outputs, configs, cluster=cluster).runs
+    missing = [configs[name] for name in reuse.ordered(configs) if status[name].is_missing]
+    done = sum(one.state == "done" for one in status.values())
+    under_way = len(status) - done - len(missing)
     print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")
     if not missing:
         return
-    check_data(configs, Path(execution.data))
-    profile = cluster_profile(cluster, site)
-    directories, name = create_runs(outputs, missing), f"{read.name}_by_ia"[:64]
+    session.check_data(configs, Path(execution.data))
+    profile = session.cluster_profile(cluster, site)
+    directories, name = session.create_runs(outputs, missing), f"{read.name}_by_ia"[:64]
     if profile:
-        send_to_slurm([(name, Resources(), directories)], execution, site=profile, outputs=outputs, aggregate=None)
+        requests = [(name, Resources(), directories)]
+        session.send_to_slurm(requests, execution, site=profile, outputs=outputs, aggregate=None)
         print("run this command again when they are done")
         raise typer.Exit()
-    if run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
+    if session.run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
         raise typer.Exit(1)
 
 
 def _select_values(
-    read: Grid, by: str, keep: int, wanted: dict[Any, list[RunConfig]], path: Path, outputs: Path
+    read: Grid, by: str, keep: int, ia_runs: dict[Any, list[RunConfig]], path: Path, outputs: Path
 ) -> None:
     from dc_hpc.report.ia_selection import rank, regret, rewritten, saving
 
-    ranked = rank(read, by, wanted, outputs)
+    ranked = rank(read, by, ia_runs, outputs)
     _print_ranking(by, ranked, keep)
     print(saving(read, by, ranked, keep))
     print(regret(by, ranked, keep))
@@ -135,10 +145,10 @@ def _select_values(
         f"{read.path.name} with the {keep} values of {by} whose median IA above chance is highest "
         f"(n = {min(len(one.corrected) for one in ranked)} seeds each)."
     )
-    _write(path, rewritten(read, {by: [value for value in wanted if value in best]}, comment))
+    _write(path, rewritten(read, {by: [value for value in ia_runs if value in best]}, comment))
 
 
-def _print_ranking(by: str, ranked: list, keep: int) -> None:
+def _print_ranking(by: str, ranked: list[Value], keep: int) -> None:
     from statistics import median
 
     from dc_hpc.report.ia_selection import word
@@ -162,6 +172,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_cli
-
     run_cli(app)

@@ -1,12 +1,13 @@
-"""A real SLURM on one machine, to try and test with: one controller, two nodes n1 and n2, no database, no systemd.
+"""Start a real SLURM on one machine for trials and tests: one controller, nodes n1 and n2, no database, no systemd.
 
     python slurm/one_machine.py up          # then: export SLURM_CONF=<state>/slurm.conf
     python slurm/one_machine.py down
 
-Needs `apt-get install slurm-wlm munge` and root (or: everything runs as you, for you alone). Listens on 127.0.0.1.
-Only the standard library, so that it runs before anything is installed.
+It needs `apt-get install slurm-wlm munge`. As root it serves every user of the machine, else only you. It listens on
+127.0.0.1. It uses only the standard library, so that it runs before anything is installed.
 
-Partitions: low is preempted by high after a grace of 10 s, low0 with none, lowc is cancelled instead of requeued.
+Partitions: jobs of `high` preempt the others. Jobs of `low` have a grace period of 10 s, those of `low0` have none, and
+those of `lowc` are cancelled instead of requeued.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ def missing_programs() -> list[str]:
 def up(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
     """Start the cluster with its files under `state`, and return when it answers.
 
-    cpus: of each node, whatever the machine really has. max_array_size: indices of one array end below it.
-    user_signal: preemption sends the signal of --signal too.
-    Raises RuntimeError, with the controller's last words, when it does not come up.
+    cpus: of each node, which may be more than the machine has. max_array_size: array indices are smaller than this.
+    user_signal: preemption sends the signal of --signal too. RuntimeError, with the end of the controller's log, when
+    the cluster does not start.
     """
     for folder in (state, state / "controller", state / "munge", *(state / f"spool-{node}" for node in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ def up(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: b
         if time.monotonic() > deadline:
             log = state / "slurmctld.log"
             last = "".join(log.read_text().splitlines(True)[-15:]) if log.exists() else "it wrote no log"
-            raise RuntimeError(f"SLURM did not come up in a minute; the controller says:\n{last}")
+            raise RuntimeError(f"SLURM did not start within a minute; the controller's log ends:\n{last}")
         time.sleep(0.3)
 
 
@@ -117,12 +118,12 @@ def down(state: Path) -> None:
 
 
 def start_node(state: Path, node: str) -> None:
-    """Start the slurmd of one node, after `up` or after `stop_daemon` took it away."""
+    """Start the slurmd of one node, in `up` or again after `stop_daemon`."""
     _daemon(state, ["slurmd", "-N", node])
 
 
 def stop_daemon(pid_file: Path, number: int = signal.SIGTERM) -> None:
-    """Signal the daemon of a pid file and wait for its end; nothing happens when it is gone."""
+    """Signal the daemon of a pid file and wait for its end; does nothing when there is no such daemon."""
     pid = _pid(pid_file)
     if pid is None:
         return
@@ -133,7 +134,7 @@ def stop_daemon(pid_file: Path, number: int = signal.SIGTERM) -> None:
 
 
 def write_config(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
-    """slurm.conf, gres.conf and cgroup.conf; the ports of an earlier slurm.conf are kept."""
+    """Write slurm.conf, gres.conf and cgroup.conf; keeps the ports of an earlier slurm.conf."""
     path, host, user = state / "slurm.conf", socket.gethostname().split(".")[0], getpass.getuser()
     ports = re.findall(r"Port=(\d+)", path.read_text()) if path.exists() else free_ports(1 + len(NODES))
     nodes = "\n".join(NODE.format(node=node, host=host, port=port, cpus=cpus) for node, port in zip(NODES, ports[1:]))
@@ -159,7 +160,7 @@ def write_config(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user
 
 
 def free_ports(count: int) -> list[int]:
-    """Port numbers of 127.0.0.1 that nobody listens on just now."""
+    """Port numbers of 127.0.0.1 that are free at this moment."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -168,7 +169,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _cgroup_config(state: Path) -> str:
-    """No cgroups: a container has none to give. 22.05 knows no way to say so, so it gets an empty mount point."""
+    """Do without cgroups, which a container lacks. SLURM 22.05 cannot be told so; it gets an empty mount point."""
     version = _run(state, ["slurmctld", "-V"]).stdout
     year = int((re.search(r"(\d+)\.", version) or ["", "22"])[1])
     if year >= 24:
@@ -214,7 +215,7 @@ def _idle_nodes(state: Path) -> int:
 
 def _run(state: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"SLURM_CONF": str(state / "slurm.conf"), "PATH": _PATH}
-    # A daemon would keep a pipe open for ever, so what is said goes through files.
+    # A daemon would keep a pipe open for ever, so the output goes through files.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, timeout=60)
         out.seek(0), errors.seek(0)
@@ -232,7 +233,7 @@ def _pid(pid_file: Path) -> int | None:
 
 
 def main() -> None:
-    """up or down, from a shell."""
+    """Start or stop the cluster from a shell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("up", "down"))
     parser.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()) / f"dc-hpc-slurm-{getpass.getuser()}")
@@ -244,18 +245,18 @@ def main() -> None:
     )
     parser.add_argument("--max-array-size", type=int, default=1001)
     parser.add_argument("--user-signal", action="store_true", help="preemption sends the signal of --signal too")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if missing_programs():
         sys.exit(f"{', '.join(missing_programs())} not found; as root: apt-get install slurm-wlm munge")
-    state = given.state.resolve()
-    if given.action == "down":
+    state = arguments.state.resolve()
+    if arguments.action == "down":
         down(state)
         return
     try:
-        up(state, cpus=given.cpus, max_array_size=given.max_array_size, user_signal=given.user_signal)
+        up(state, cpus=arguments.cpus, max_array_size=arguments.max_array_size, user_signal=arguments.user_signal)
     except RuntimeError as error:
         sys.exit(str(error))
-    print(f"SLURM is up: two nodes, CPUs of each: {given.cpus}, partitions low, low0, lowc, high")
+    print(f"SLURM is up: two nodes, CPUs of each: {arguments.cpus}, partitions low, low0, lowc, high")
     print(f"export SLURM_CONF={state}/slurm.conf")
 
 

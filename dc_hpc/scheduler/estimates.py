@@ -1,4 +1,4 @@
-"""What runs took, and what the rest of them will take: the measured seconds of each stage of runs of their kind."""
+"""Estimates of the time that runs still need, from the measured seconds of each stage of runs of the same kind."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dc_hpc.scheduler.run_status import Overview
+from dc_hpc.scheduler.run_status import RunStatusTable
 from dc_hpc.storage import atomic_files, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
 Kind = tuple[str, str, str]  # dataset, net, device
-CPU, GPU = "CPU", "GPU"  # a cycle on the one says nothing of a cycle on the other: they differ by tens of times
-_OF_A_SORT = 5
+Seconds = dict[tuple[str, Kind, int | None], list[float]]  # (stage, kind, k where the stage clusters) -> measurements
+CPU, GPU = "CPU", "GPU"  # measured apart, since a cycle takes tens of times longer on a CPU
+_RUNS_OF_A_KIND = 5  # so many runs with the same data set, k and halt cycle are enough for a median
 
 
 @dataclass(frozen=True)
 class Length:
-    """How much a run has to do: the kind of its cycles, how many there are, how many train, which of them cluster, and
-    how many layers are probed at the end.
+    """How much a run has to compute.
 
-    Every `reassign`-th cycle before `until` clusters. A run that only measures IA counts as one cycle; it clusters
-    once and trains nothing.
+    dataset, net, k: the kind of its cycles. cycles: how many there are; a run that only measures IA counts as one
+    cycle, which clusters and does not train. trainings: how many cycles train. until, reassign: every `reassign`-th
+    cycle before `until` clusters. layers: how many are probed at the end.
     """
 
     dataset: str
@@ -39,12 +40,12 @@ class Length:
     layers: int = 0
 
     def clusterings(self, cycles_done: int = 0) -> int:
-        """How many are left."""
+        """The number of clusterings after so many finished cycles."""
         return max(-(-self.until // self.reassign) - -(-cycles_done // self.reassign), 0)
 
 
 def length_of(settings: Mapping[str, Any]) -> Length:
-    """The length of a run by its settings; KeyError, TypeError or ValueError where they are none."""
+    """The length of a run with these settings; KeyError, TypeError or ValueError for anything else."""
     cycles, halt = int(settings["cycles"]), settings.get("halt_cycle")
     until = 0 if settings.get("labels") else max(cycles if halt is None else min(int(halt), cycles), 1)
     trainings = cycles - 1 if settings.get("last_cycle") == "skip" and cycles else cycles
@@ -64,13 +65,13 @@ def read_length(directory: Path) -> Length | None:
 
 
 @dataclass(frozen=True)
-class Times:
-    """What the attempts of some runs took.
+class MeasuredTimes:
+    """How long the stages of some runs took.
 
-    By (dataset, net, device), medians over whatever CPUs, or GPUs, they ran on: training: seconds of an epoch;
-    clustering: k -> seconds of features, clustering and its metrics; probing: seconds a layer; loading: of the data.
-    devices: run -> CPU or GPU, where its last attempt computed or its submission will. hours, gpu_hours: computed so
-    far. complaints: a line for each record that is damaged and therefore not counted.
+    For each (dataset, net, device) the medians in seconds, over all models of CPU or of GPU. training: one cycle's
+    training. clustering: k -> features, clustering and its metrics. probing: one layer. loading: the data set.
+    devices: run name -> CPU or GPU, where its last attempt computed or where its submission will compute. hours,
+    gpu_hours: computed so far by all these runs. warnings: one line for each damaged record, which is not counted.
     """
 
     training: dict[Kind, float] = field(default_factory=dict)
@@ -80,16 +81,17 @@ class Times:
     devices: dict[str, str] = field(default_factory=dict)
     hours: float = 0.0
     gpu_hours: float = 0.0
-    complaints: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def device_of(self, run: str) -> str:
-        """CPU or GPU; where nothing is known of this run, what most of the others have."""
+        """CPU or GPU; for a run of which it is not known, the device of most other runs."""
         return self.devices.get(run) or next(iter(Counter(self.devices.values()).most_common(1)), (CPU,))[0]
 
     def left(self, length: Length, cycles_done: int, device: str) -> float | None:
-        """Seconds that a run still needs; None where its net and data were not measured.
+        """Seconds that a run still needs; None where its net and data set were not measured.
 
-        A k that was not measured counts like the nearest one, by ratio; a probe that was not, nothing.
+        A k that was not measured counts like the measured k with the nearest ratio. A probe that was not measured
+        counts as 0 seconds.
         """
         kind = (length.dataset, length.net, device)
         clusterings, trainings = length.clusterings(cycles_done), max(length.trainings - cycles_done, 0)
@@ -103,20 +105,21 @@ class Times:
         return seconds
 
     def has(self, length: Length, device: str) -> bool:
-        """Whether clustering was measured at this very k, or is not needed."""
+        """Whether clustering was measured with exactly this k, or the run does not cluster."""
         return not length.clusterings() or length.k in self.clustering.get((length.dataset, length.net, device), {})
 
     def has_probe(self, length: Length, device: str) -> bool:
-        """Whether its probe was measured, or it has none."""
+        """Whether the probe was measured, or the run has none."""
         return not length.layers or (length.dataset, length.net, device) in self.probing
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What some runs still need: cycles, seconds of computing in all and of the longest run, and how sure that is.
+    """What some runs still need, and what is uncertain about it.
 
-    unmeasured: runs of no measured kind, which are not in the seconds, by CPU or GPU; other_k: runs that count like
-    another k; without_probe: runs in the seconds without their probe.
+    cycles, seconds: of all runs together. longest: seconds of the longest run. unmeasured: device -> the number of
+    runs that no measurement fits, which `seconds` leaves out. other_k: the number of runs that count like another k.
+    without_probe: the number of runs whose probe `seconds` leaves out.
     """
 
     cycles: int
@@ -127,105 +130,107 @@ class Estimate:
     without_probe: int = 0
 
     def doubts(self) -> str:
-        """In words, what the estimate leaves out or guesses; "" where nothing."""
-        said = []
-        said += [
+        """What the estimate leaves out or guesses, in words; "" where that is nothing."""
+        doubts = [
             f"without {_runs(count)} whose net and data were not measured on a {device} yet"
             for device, count in self.unmeasured.items()
         ]
         if self.other_k:
-            said.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
+            doubts.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
         if self.without_probe:
-            said.append(f"without the probe of {_runs(self.without_probe)}, not measured yet")
-        return "; ".join(said)
+            doubts.append(f"without the probe of {_runs(self.without_probe)}, not measured yet")
+        return "; ".join(doubts)
 
 
-def estimate(times: Times, runs: Iterable[tuple[Length, int, str]]) -> Estimate:
-    """What runs that are not done still need, each given by its length, the cycles it has done, and CPU or GPU."""
+def estimate(measured: MeasuredTimes, runs: Iterable[tuple[Length, int, str]]) -> Estimate:
+    """What unfinished runs still need. runs: the length of each, its finished cycles, and CPU or GPU."""
     runs = list(runs)
-    left = [(length, device, times.left(length, done, device)) for length, done, device in runs]
-    measured = [(length, device) for length, device, value in left if value is not None]
+    left = [(length, device, measured.left(length, done, device)) for length, done, device in runs]
+    estimated = [(length, device) for length, device, value in left if value is not None]
     seconds = [value for _, _, value in left if value is not None]
     return Estimate(
         cycles=sum(max(length.cycles - done, 0) for length, done, _ in runs),
         seconds=sum(seconds),
         longest=max(seconds, default=0.0),
         unmeasured=dict(Counter(device for _, device, value in left if value is None)),
-        other_k=sum(not times.has(length, device) for length, device in measured),
-        without_probe=sum(not times.has_probe(length, device) for length, device in measured),
+        other_k=sum(not measured.has(length, device) for length, device in estimated),
+        without_probe=sum(not measured.has_probe(length, device) for length, device in estimated),
     )
 
 
-def measure(outputs: Path, overview: Overview, lengths: Mapping[str, Length | None]) -> Times:
-    """What the attempts of these runs took; a run without a length adds its hours only."""
-    gpus = {run: one.gpus / one.parallel_runs for one in overview.submissions for pack in one.runs for run in pack}
+def measure(outputs: Path, table: RunStatusTable, lengths: Mapping[str, Length | None]) -> MeasuredTimes:
+    """The measured times of these runs. A run whose length is None adds its hours only."""
+    gpus = {run: one.gpus / one.parallel_runs for one in table.submissions for task in one.runs for run in task}
     devices = {
         run: _device(one.gpus > 0 or None, one.execution)
-        for one in overview.submissions
-        for pack in one.runs
-        for run in pack
-        if run in overview.runs
+        for one in table.submissions
+        for task in one.runs
+        for run in task
+        if run in table.runs
     }
-    seconds: dict[tuple, list[float]] = defaultdict(list)
-    hours, gpu_hours, complaints = 0.0, 0.0, []
-    for name, run in overview.runs.items():
+    seconds: Seconds = defaultdict(list)
+    hours, gpu_hours = 0.0, 0.0
+    warnings: list[str] = []
+    for name, run in table.runs.items():
         if run.state == "new":
             continue
         records, damaged = run_directory.look_at_attempts(run_directory.runs_folder(outputs) / name)
-        complaints += [f"{name}/{line}" for line in damaged]
+        warnings += [f"{name}/{line}" for line in damaged]
         for record in records:
             _collect(seconds, lengths.get(name), record)
         if records:
             devices[name] = _device(records[-1].get("gpu"), records[-1].get("execution"))
         spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
         hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
-    return Times(*_medians(seconds), devices, hours, gpu_hours, tuple(complaints))
+    return replace(_medians(seconds), devices=devices, hours=hours, gpu_hours=gpu_hours, warnings=tuple(warnings))
 
 
-def typical(outputs: Path, datasets: Collection[str]) -> Times:
-    """What cycles on these data sets took in this folder, by a few runs of each sort, whatever grid they are of."""
-    begun = defaultdict(list)
+def measure_datasets(outputs: Path, datasets: Collection[str]) -> MeasuredTimes:
+    """The measured times of runs on these data sets in a folder, from a few runs of each kind, whatever their grid."""
+    begun: dict[str, list[Path]] = defaultdict(list)
     for directory in run_directory.run_directories(outputs):
-        sort = directory.name.partition("-seed")[0]  # data set, k, halt
-        if sort.startswith(tuple(f"{name}-k" for name in datasets)) and len(begun[sort]) < _OF_A_SORT:
-            begun[sort] += [directory] if (directory / "attempts").is_dir() else []
-    seconds: dict[tuple, list[float]] = defaultdict(list)
-    for directory in (one for sort in begun.values() for one in sort):
+        kind = directory.name.partition("-seed")[0]  # data set, k, halt cycle
+        if kind.startswith(tuple(f"{name}-k" for name in datasets)) and len(begun[kind]) < _RUNS_OF_A_KIND:
+            begun[kind] += [directory] if (directory / "attempts").is_dir() else []
+    seconds: Seconds = defaultdict(list)
+    for directory in (one for directories in begun.values() for one in directories):
         for record in run_directory.look_at_attempts(directory)[0]:
             _collect(seconds, read_length(directory), record)
-    return Times(*_medians(seconds))
+    return _medians(seconds)
 
 
 def _device(gpu: bool | None, execution: Any) -> str:
-    """CPU or GPU. gpu: whether it is one, where that is known; else what was asked for decides."""
-    asked = isinstance(execution, Mapping) and execution.get("device") == "cuda"
-    return GPU if gpu or (asked and gpu is None) else CPU
+    """CPU or GPU. gpu: whether it was a GPU; where that is None, the requested device decides."""
+    requested = isinstance(execution, Mapping) and execution.get("device") == "cuda"
+    return GPU if gpu or (requested and gpu is None) else CPU
 
 
-def _medians(seconds: Mapping[tuple, list[float]]) -> tuple[dict, dict, dict, dict]:
-    """`training`, `clustering`, `probing` and `loading` of Times."""
-    found, clustering = {"trained": {}, "probe": {}, "load": {}}, defaultdict(dict)
+def _medians(seconds: Seconds) -> MeasuredTimes:
+    """The median times of each stage; the fields about single runs stay empty."""
+    found: dict[str, dict[Kind, float]] = {"trained": {}, "probe": {}, "load": {}}
+    clustering: dict[Kind, dict[int, float]] = defaultdict(dict)
     for (stage, kind, k), values in seconds.items():
-        if stage == "clustered":
+        if k is not None:
             clustering[kind][k] = median(values)
         else:
             found[stage][kind] = median(values)
-    return found["trained"], dict(clustering), found["probe"], found["load"]
+    return MeasuredTimes(found["trained"], dict(clustering), found["probe"], found["load"])
 
 
-def _collect(seconds: dict[tuple, list[float]], length: Length | None, record: dict[str, Any]) -> None:
+def _collect(seconds: Seconds, length: Length | None, record: dict[str, Any]) -> None:
+    """Add the seconds of one attempt record; those of a run whose length is None count for no kind."""
     if length is None:
         return
     kind = (length.dataset, length.net, _device(record.get("gpu"), record.get("execution")))
     for row in record["seconds"]:
         if row["stage"] in ("load", "clustered", "trained", "probe"):
-            k = length.k if row["stage"] == "clustered" else None  # training hardly depends on it
+            k = length.k if row["stage"] == "clustered" else None  # training hardly depends on k
             layers = max(length.layers, 1) if row["stage"] == "probe" else 1
             seconds[row["stage"], kind, k].append(row["seconds"] / layers)
 
 
-def as_json(overview: Overview, times: Times, left: Estimate) -> str:
-    """Where the runs stand, what they took and what they need, for other programs."""
+def as_json(table: RunStatusTable, measured: MeasuredTimes, left: Estimate) -> str:
+    """The status of the runs, what they took and what they still need, for other programs."""
     runs = [
         {
             "run": one.name,
@@ -234,19 +239,19 @@ def as_json(overview: Overview, times: Times, left: Estimate) -> str:
             "cycles_done": one.cycles_done,
             "task": one.task.id if one.task else None,
         }
-        for one in overview.runs.values()
+        for one in table.runs.values()
     ]
-    facts = {
-        "cluster": overview.cluster,
-        "counts": overview.counts(),
-        "hours": round(times.hours, 4),
-        "gpu_hours": round(times.gpu_hours, 4),
+    content = {
+        "cluster": table.cluster,
+        "counts": table.counts(),
+        "hours": round(measured.hours, 4),
+        "gpu_hours": round(measured.gpu_hours, 4),
         "hours_left": round(left.seconds / 3600, 4),
         "runs_not_estimated": sum(left.unmeasured.values()),
-        "complaints": [*overview.complaints, *times.complaints],
+        "complaints": [*table.warnings, *measured.warnings],  # programs know the warnings by this key
         "runs": runs,
     }
-    return json.dumps(facts, indent=1)
+    return json.dumps(content, indent=1)
 
 
 def _runs(count: int) -> str:

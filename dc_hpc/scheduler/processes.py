@@ -1,4 +1,8 @@
-"""Where runs compute: child processes that do one run after the other and remember what the next can use."""
+"""Worker processes: the child processes of a task, each of which computes one run after the other.
+
+A worker process keeps in memory what its next run can use. (storage/processes.py is about something else: whether
+any process of this machine is alive.)
+"""
 
 from __future__ import annotations
 
@@ -25,93 +29,95 @@ _ORPHAN_SECONDS = 5.0
 
 @dataclass
 class WorkerProcess:
-    """One child process. number: its place among the desks of a task, which decides its GPU where there are several.
+    """One child process of a task, seen from the task.
 
-    directory: of the run it does, None while it is free. family: of the runs it has in mind.
+    number: its number within the task, which decides its GPU where there are several. connection: sends directories
+    and receives outcomes. directory: of the run that it computes, None while it is idle. reuse_group: of its last run.
     """
 
     number: int
     process: BaseProcess
-    line: Connection
+    connection: Connection
     directory: str | None = None
-    family: Any = None
+    reuse_group: Any = None
     closed: bool = False
     _answer: str | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal) -> WorkerProcess:
-        """A new process that waits for runs."""
-        # fork: torch is in memory already and the handlers are set; nothing has computed yet in this process
+        """Start a process that waits for runs."""
+        # fork: torch is in memory already and the signal handlers are set; this process has computed nothing yet
         context = multiprocessing.get_context("fork")
-        mine, its = context.Pipe()
-        process = context.Process(target=_worker_main, args=(its, number, run, execution, stop, os.getpid()))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_worker_main, args=(theirs, number, run, execution, stop, os.getpid()))
         process.start()
-        its.close()
-        return cls(number, process, mine)
+        theirs.close()
+        return cls(number, process, ours)
 
-    def start(self, directory: str, family: Any) -> None:
-        """Give it a run."""
-        self.directory, self.family = directory, family
-        with contextlib.suppress(OSError):  # a desk that died meanwhile is seen by its sentinel
-            self.line.send(directory)
+    def start(self, directory: str, reuse_group: Any) -> None:
+        """Let it compute a run."""
+        self.directory, self.reuse_group = directory, reuse_group
+        with contextlib.suppress(OSError):  # a process that died meanwhile is noticed by its sentinel
+            self.connection.send(directory)
 
     def has_ended_its_run(self) -> bool:
-        """Whether its run is over, in whatever way."""
+        """Whether its run has ended in some way, a crash included."""
         with contextlib.suppress(EOFError, OSError):
-            if self.line.poll():
-                self._answer = self.line.recv()
+            if self.connection.poll():
+                self._answer = self.connection.recv()
         return self._answer is not None or not self.process.is_alive()
 
     def outcome(self) -> str:
-        """How its run ended: the desk's word, or "crashed"; the desk is free then, or closed."""
+        """How its run ended: the answer of the process, or "crashed". The process is idle then, or closed."""
         outcome, self._answer, self.directory = self._answer or "crashed", None, None
         if outcome == "crashed":
             self.close()
         return outcome
 
     def close(self) -> None:
-        """Send the process home and wait until it is gone."""
+        """Tell the process to end and wait until it has ended."""
         with contextlib.suppress(OSError):
-            self.line.send(None)
+            self.connection.send(None)
         self.process.join()
-        self.line.close()
+        self.connection.close()
         self.closed = True
 
 
 def _worker_main(
-    line: Connection, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal, parent: int
+    connection: Connection, number: int, run: Callable[..., str], execution: Execution, stop: StopSignal, parent: int
 ) -> None:
+    """What the child process does: receive a directory, compute its run, send the outcome; end at None."""
     faulthandler.enable()
     use_gpu(execution.device, number)
-    # submitit's SIGCONT handler only talks
+    # submitit's SIGCONT handler only prints
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
     def orphaned() -> bool:
-        return os.getppid() != parent  # nobody will ever call again, or tell it to stop
+        return os.getppid() != parent  # nothing will arrive on the connection any more, and no signal to stop either
 
     with contextlib.suppress(EOFError, BrokenPipeError):
         while not orphaned():
-            if not line.poll(_ORPHAN_SECONDS):
+            if not connection.poll(_ORPHAN_SECONDS):
                 continue
-            directory = line.recv()
+            directory = connection.recv()
             if directory is None:
                 return
-            line.send(run(Path(directory), execution, stop=lambda: stop() or orphaned()))
+            connection.send(run(Path(directory), execution, stop=lambda: stop() or orphaned()))
 
 
-def family_of(directory: Path) -> Any:
-    """Runs with the same value share a first pass, and may have cycles to give each other."""
+def reuse_group_of(directory: Path) -> Any:
+    """Runs with the same value share a first pass over the images, and one may have cycles to copy for another."""
     try:
         return reuse.first_pass(run_directory.read_config(directory))
     except (DamagedFile, OSError):
-        return directory.name  # its own attempt will say what is wrong
+        return directory.name  # the attempt at this run will say what is wrong
 
 
 def choose(
-    waiting: Sequence[str], families: dict[str, Any], desk: WorkerProcess, desks: Sequence[WorkerProcess]
+    waiting: Sequence[str], reuse_groups: dict[str, Any], worker: WorkerProcess, workers: Sequence[WorkerProcess]
 ) -> str:
-    """Best a run of the desk's own family, else one whose family sits at no desk, else the next."""
-    taken = {one.family for one in desks if one is not desk and one.directory is not None}
-    own = (one for one in waiting if families[one] == desk.family)
-    free = (one for one in waiting if families[one] not in taken)
+    """The next run for a worker: of its own reuse group, else of one that no other worker computes, else the first."""
+    busy = {one.reuse_group for one in workers if one is not worker and one.directory is not None}
+    own = (one for one in waiting if reuse_groups[one] == worker.reuse_group)
+    free = (one for one in waiting if reuse_groups[one] not in busy)
     return next(own, None) or next(free, None) or waiting[0]

@@ -1,4 +1,4 @@
-"""What a person sees while local runs work: read from the run directories, never from the jobs' pickles."""
+"""The progress of local runs on the terminal, read from the run directories and never from the jobs' pickles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import submitit
 from rich.console import Console
@@ -23,11 +24,11 @@ from dc_hpc.storage import run_directory
 from dc_hpc.storage.run_directory import RunState
 
 _LOOK_SECONDS = 1.0
-# Without a terminal (a log file, CI) a line is printed at most this often.
+# Without a terminal (a log file, CI) an unchanged count is printed at most this often.
 _LINE_SECONDS = 20.0
 
 
-def watch(job: submitit.Job, directories: Sequence[Path]) -> None:
+def watch(job: submitit.Job[Any], directories: Sequence[Path]) -> None:
     """Show the progress of the runs until their job has ended."""
     lengths = {directory: max(run_directory.read_config(directory).cycles, 1) for directory in directories}
     if sys.stdout.isatty():
@@ -36,14 +37,14 @@ def watch(job: submitit.Job, directories: Sequence[Path]) -> None:
         _watch_in_lines(job, lengths)
 
 
-def wait_for_end(job: submitit.Job) -> None:
+def wait_for_end(job: submitit.Job[Any]) -> None:
     """Wait until a job has ended."""
     while not job.done():
         time.sleep(0.2)
 
 
 def print_outcome(directories: Sequence[Path], folder: Path) -> int:
-    """Print how the runs ended and why the failed ones did; returns how many are not done."""
+    """Print how the runs ended and why the failed ones failed. Returns the number of runs that are not done."""
     states = {directory: run_directory.state_of(directory) for directory in directories}
     done = sum(state.name == "done" for state in states.values())
     print(f"{done} of {len(states)} runs done")
@@ -55,7 +56,7 @@ def print_outcome(directories: Sequence[Path], folder: Path) -> int:
     return len(states) - done
 
 
-def _watch_live(job: submitit.Job, lengths: dict[Path, int]) -> None:
+def _watch_live(job: submitit.Job[Any], lengths: dict[Path, int]) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -64,31 +65,31 @@ def _watch_live(job: submitit.Job, lengths: dict[Path, int]) -> None:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(), refresh_per_second=4) as shown:
-        total = shown.add_task("cycles of all runs", total=sum(lengths.values()))
+    with Progress(*columns, console=Console(), refresh_per_second=4) as display:
+        total = display.add_task("cycles of all runs", total=sum(lengths.values()))
         rows: dict[Path, TaskID] = {}
         while True:
             ended = job.done()
             states = {directory: run_directory.state_of(directory) for directory in lengths}
-            shown.update(total, completed=_cycles(states, lengths))
+            display.update(total, completed=_cycles(states, lengths))
             for directory, state in states.items():
-                _show_row(shown, rows, directory, state, lengths[directory])
+                _show_row(display, rows, directory, state, lengths[directory])
             if ended:
                 return
             time.sleep(_LOOK_SECONDS)
 
 
-def _show_row(shown: Progress, rows: dict[Path, TaskID], directory: Path, state: RunState, length: int) -> None:
-    """A row for a run while it runs."""
+def _show_row(display: Progress, rows: dict[Path, TaskID], directory: Path, state: RunState, length: int) -> None:
+    """Show a row for a run while it runs."""
     if state.name == "running":
         if directory not in rows:
-            rows[directory] = shown.add_task(f"  {directory.name}", total=length)
-        shown.update(rows[directory], completed=state.cycles_done)
+            rows[directory] = display.add_task(f"  {directory.name}", total=length)
+        display.update(rows[directory], completed=state.cycles_done)
     elif directory in rows:
-        shown.remove_task(rows.pop(directory))
+        display.remove_task(rows.pop(directory))
 
 
-def _watch_in_lines(job: submitit.Job, lengths: dict[Path, int]) -> None:
+def _watch_in_lines(job: submitit.Job[Any], lengths: dict[Path, int]) -> None:
     started, printed, before = time.monotonic(), -_LINE_SECONDS, -1
     while True:
         ended = job.done()
@@ -108,7 +109,7 @@ def _watch_in_lines(job: submitit.Job, lengths: dict[Path, int]) -> None:
 
 
 def _cycles(states: dict[Path, RunState], lengths: dict[Path, int]) -> int:
-    """Finished cycles of all runs; a done run counts whole."""
+    """The finished cycles of all runs; a run that is done counts all of its cycles."""
     return sum(lengths[run] if state.name == "done" else state.cycles_done for run, state in states.items())
 
 

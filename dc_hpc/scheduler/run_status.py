@@ -1,4 +1,4 @@
-"""Where all runs stand: what their directories say, joined with what SLURM says of their tasks, if it is there."""
+"""The status of each run: what its directory says, joined with what SLURM says of its task, where SLURM answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dc_hpc.storage import run_directory
 from dc_hpc.storage.run_directory import RunState
 
 STATES = ("done", "running", "queued", "resumable", "failed", "new")
-_WAITING = {"BeginTime": "comes back in about 2 minutes (requeued)", "None": "", "JobArrayTaskLimit": "array throttle"}
+_WAITING = {"BeginTime": "requeued, starts again in about 2 minutes", "None": "", "JobArrayTaskLimit": "array throttle"}
 _LOG_TAIL = 1 << 14
 
 
 @dataclass(frozen=True)
-class RunView:
-    """One run: its state, one of STATES; why, in one line; how far it is; the task that has it."""
+class RunStatus:
+    """The status of one run: its state (one of STATES), the reason in one line, its finished cycles, and its task."""
 
     name: str
     state: str
@@ -28,60 +28,67 @@ class RunView:
     task: Task | None = None
 
     @property
-    def lives(self) -> bool:
-        """Whether somebody has it: it is not to be submitted again."""
-        return self.state in ("running", "queued") or (self.task is not None and self.task.lives)
+    def is_active(self) -> bool:
+        """Whether the run computes or waits in the queue. Submit leaves it alone then."""
+        return self.state in ("running", "queued") or (self.task is not None and self.task.is_active)
 
     @property
     def is_missing(self) -> bool:
         """Whether submit has to start it."""
-        return self.state != "done" and not self.lives
+        return self.state != "done" and not self.is_active
 
 
 @dataclass
-class Overview:
-    """All runs, whether a cluster answered, the submissions of the folder, and a line for each damaged one."""
+class RunStatusTable:
+    """The status of many runs.
 
-    runs: dict[str, RunView]
+    runs: run name -> status. cluster: whether SLURM answered. submissions: all of the outputs folder. warnings: one
+    line for each submission record that is damaged.
+    """
+
+    runs: dict[str, RunStatus]
     cluster: bool
     submissions: list[Submission] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
         return {name: sum(run.state == name for run in self.runs.values()) for name in STATES}
 
 
-def look(
+def collect(
     outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = None, known: list[Submission] | None = None
-) -> Overview:
-    """Look at these runs; reads only. tasks, known: what the queue and the submissions say, if they were read."""
+) -> RunStatusTable:
+    """The status of these runs; reads only.
+
+    tasks, known: the tasks in SLURM's queue and the submissions of the folder, where the caller has read them already.
+    """
     folder = run_directory.runs_folder(outputs)
     states = {name: run_directory.state_of(folder / name) for name in names}
-    complaints: list[str] = []
-    known = submissions.read_all(outputs, complaints) if known is None else known
+    warnings: list[str] = []
+    known = submissions.read_all(outputs, warnings) if known is None else known
     if tasks is None and known:
         tasks = slurm.tasks()
-    seen = list(tasks or [])
-    unsure = [one.name for one in known if _unsure(one, states, seen)]
-    owners = submissions.runs_of_tasks(known, seen + slurm.accounted(unsure))
+    queue = list(tasks or [])
+    ended = [one.name for one in known if _has_left_the_queue(one, states, queue)]
+    owners = submissions.runs_of_tasks(known, queue + slurm.accounted(ended))
     last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
-    runs = {name: _view(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
-    return Overview(runs, tasks is not None, known, complaints)
+    runs = {name: _status_of(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
+    return RunStatusTable(runs, tasks is not None, known, warnings)
 
 
-def _unsure(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
-    """Whether a job has unfinished runs here and is no longer in the queue."""
+def _has_left_the_queue(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
+    """Whether a job has unfinished runs here but no task in the queue; only the accounting knows how it ended."""
     open_ = any(run in states and states[run].name != "done" for pack in submission.runs for run in pack)
     return open_ and not any(task.name == submission.name for task in tasks)
 
 
-def _view(directory: Path, state: RunState, task: Task | None, last: tuple[Submission, int] | None) -> RunView:
-    plain = RunView(directory.name, state.name, state.reason, state.cycles_done, task)
+def _status_of(directory: Path, state: RunState, task: Task | None, last: tuple[Submission, int] | None) -> RunStatus:
+    plain = RunStatus(directory.name, state.name, state.reason, state.cycles_done, task)
     if state.name == "done":
         return plain
-    if task is not None and task.lives:
-        return _living(directory, plain, task)
+    if task is not None and task.is_active:
+        return _status_of_active(directory, plain, task)
     if state.name == "running" and task is not None and not run_directory.is_on_this_host(directory):
         plain = replace(plain, state="resumable", reason="")
     if plain.state == "resumable" and last is not None:
@@ -89,7 +96,7 @@ def _view(directory: Path, state: RunState, task: Task | None, last: tuple[Submi
     return plain
 
 
-def _living(directory: Path, plain: RunView, task: Task) -> RunView:
+def _status_of_active(directory: Path, plain: RunStatus, task: Task) -> RunStatus:
     where = f"{task.id} on {task.node}" if task.node else task.id
     if task.state in ("RUNNING", "COMPLETING", "SUSPENDED"):
         if plain.state == "running":
@@ -109,10 +116,10 @@ def _failed_in(directory: Path, task: Task) -> bool:
 
 
 def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
-    """Why a task ended without its run being done."""
+    """Why a task ended before its run was done; "" where nobody knows."""
     state = task.state if task else ""
-    said = _tail(log_of(submission, index, "err")).lower().replace("_", "-")
-    if state == "OUT_OF_MEMORY" or "oom-kill event" in said:
+    log = _tail(log_of(submission, index, "err")).lower().replace("_", "-")
+    if state == "OUT_OF_MEMORY" or "oom-kill event" in log:
         return f"task {submission.task_id(index)} ran out of memory; set a larger memory_gb in the site profile"
     words = {
         "CANCELLED": "was cancelled",
@@ -125,12 +132,12 @@ def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
 
 
 def log_of(submission: Submission, index: int, ending: str) -> Path:
-    """A task's log: ending is `out` or `err`."""
+    """The path of a task's log. ending: `out` or `err`."""
     return Path(submission.folder) / f"{submission.task_id(index)}_0_log.{ending}"
 
 
 def task_of(run: str, known: Sequence[Submission]) -> tuple[Submission, int] | None:
-    """The newest submission that has a run, and the index of its task."""
+    """The newest submission that contains a run, and the index of the run's task in it; None where there is none."""
     for one in reversed(known):
         for index, pack in enumerate(one.runs):
             if run in pack:

@@ -1,7 +1,7 @@
-"""Handing a job to sbatch so that it arrives exactly once, whatever is answered, or not answered.
+"""Submission with sbatch: each job reaches SLURM exactly once, even if the answer of sbatch is an error or is lost.
 
-What is meant is written down under a job name of its own before sbatch is called. When the answer is an error, or is
-lost with the launcher, the queue is asked by that name before anything is sent again.
+Before sbatch is called, a record with a unique job name is written. After an error, or when the submitting process
+died before it knew the answer, the queue is searched for that name before anything is submitted again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRANSIENT = re.compile(
 )
 
 
-def hand_over(
+def submit_once(
     submission: Submission,
     calls: Sequence[Callable[[], Any]],
     parameters: dict[str, Any],
@@ -45,10 +45,10 @@ def hand_over(
     outputs: Path,
     python: str,
 ) -> Submission:
-    """Write down what is meant, call sbatch until it is known to have taken it, write down its number.
+    """Record a submission, call sbatch until the job is known to be in the queue, and record its number.
 
-    calls: the work of each task. parameters: in the words of submitit's SlurmExecutor. InputError when SLURM refuses
-    or stays silent.
+    calls: what each task calls. parameters: of submitit's SlurmExecutor. python: the shell words that start python.
+    Returns the submission with its job number. InputError when SLURM refuses or does not answer.
     """
     folder = Path(submission.folder)
     make_private(folder)
@@ -57,7 +57,7 @@ def hand_over(
         try:
             executor = submitit.SlurmExecutor(folder, python=python)
             executor.update_parameters(job_name=submission.name, **parameters)
-            # submitit repeats on stderr what sbatch said; it is in the error, and said once
+            # submitit repeats on stderr what sbatch said; the error has it too, and it is printed once
             with redirect_stderr(io.StringIO()), executor.batch():
                 jobs = [executor.submit(call) for call in calls]
             arrived = replace(submission, job=jobs[0].job_id.split("_")[0])
@@ -71,19 +71,19 @@ def hand_over(
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder for submitit, whose pickles run as code: what others may write to is refused."""
+    """Make a folder for submitit. Its pickles run as code, so a folder that others can write to is an InputError."""
     os.umask(0o077)  # nobody else may write or read them
     atomic_files.make_directory(folder)
     for one in (folder, folder.parent):
         if one.stat().st_mode & 0o022:
             raise InputError(
-                f"{one} can be written by others, and what lies there is run; take that away: chmod go-w "
+                f"{one} can be written by others, and the files in it are run as code; correct that: chmod go-w "
                 f"{shlex.quote(str(one))}"
             )
 
 
 def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
-    """The submissions, those of lost answers looked up in the queue by their names; also when they never arrived."""
+    """All submissions, after a search of the queue for those whose job number is unknown. Each result is recorded."""
     known = submissions.read_all(outputs)
     return [one if one.job is not None else _found(one, tasks, outputs) for one in known]
 
@@ -91,25 +91,28 @@ def reconcile(outputs: Path, tasks: Sequence[slurm.Task]) -> list[Submission]:
 def _after_failure(
     submission: Submission, calls: Sequence[Callable[[], Any]], error: Exception, outputs: Path, wait: int | None
 ) -> Submission:
-    """The submission if the queue has it in spite of an error; else wait for the next try, or give up."""
-    words = " ".join(str(error).split())
-    while (seen := slurm.tasks()) is None and wait:
-        time.sleep(wait)  # never sbatch again before the queue was asked: that is how duplicates are made
+    """The submission with its number if it is in the queue in spite of the error.
+
+    Otherwise it waits and returns the submission as it was, for the next try; on the last try it raises InputError.
+    """
+    message = " ".join(str(error).split())
+    while (queue := slurm.tasks()) is None and wait:
+        time.sleep(wait)  # calling sbatch again before the queue is known could submit a job twice
         wait = None
-    found = next((task for task in seen or () if task.name == submission.name), None)
+    found = next((task for task in queue or () if task.name == submission.name), None)
     if found:
         arrived = replace(submission, job=found.id.split("_")[0])
-        _give_pickles(arrived, calls)
+        _write_pickles(arrived, calls)
         return arrived
-    if seen is None:
+    if queue is None:
         raise InputError(
-            f"SLURM does not answer ({words[-300:]}); run the same command again later: it first looks "
-            "whether this submission arrived"
+            f"SLURM does not answer ({message[-300:]}); run the same command again later: it first looks in "
+            "the queue for this submission"
         )
-    if wait is None or not _TRANSIENT.search(words):
+    if wait is None or not _TRANSIENT.search(message):
         submissions.write(outputs, replace(submission, job=""))
-        raise InputError(f"sbatch refused: {words[-400:]}; correct the site profile or the resources of the grid")
-    print(f"sbatch failed ({words[-120:]}); trying again in {wait} s", flush=True)
+        raise InputError(f"sbatch refused: {message[-400:]}; correct the site profile or the resources of the grid")
+    print(f"sbatch failed ({message[-120:]}); trying again in {wait} s", flush=True)
     time.sleep(wait)
     return submission
 
@@ -120,13 +123,13 @@ def _found(submission: Submission, tasks: Sequence[slurm.Task], outputs: Path) -
     if task and submission.execution and Path(submission.folder).parent.resolve() == (outputs / "slurm").resolve():
         execution, runs = Execution.from_record(submission.execution), (outputs / "runs").resolve()
         packs = [tuple(str(runs / run) for run in pack) for pack in submission.runs]
-        _give_pickles(known, [TaskPayload(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])
+        _write_pickles(known, [TaskPayload(pack, execution, submission.parallel_runs, ATTEMPTS) for pack in packs])
     submissions.write(outputs, known)
     return known
 
 
-def _give_pickles(submission: Submission, calls: Sequence[Callable[[], Any]]) -> None:
-    """Put a job's work where its tasks look for it: submitit does so only after it has had sbatch's answer."""
+def _write_pickles(submission: Submission, calls: Sequence[Callable[[], Any]]) -> None:
+    """Write the files that a job's tasks read their work from: submitit writes them only after sbatch has answered."""
     for index, call in enumerate(calls):
         path = Path(submission.folder) / f"{submission.task_id(index)}_submitted.pkl"
         if not path.exists():

@@ -1,4 +1,4 @@
-"""What a cluster wants to be told: `slurm/<site>.yaml` -> a checked Site. It changes no result."""
+"""Site profiles: `slurm/<site>.yaml` -> a checked Site: how to submit on one cluster. It changes no result."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dc_hpc.config.run_config import explain
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
 
-# These words end up in a shell script: nothing in them may end a line or start a command. (In pydantic's engine $
-# is the end itself; python's would let one last newline through.)
+# These words become part of a shell script, so nothing in them may end a line or start a command. (In pydantic's
+# regular expressions $ matches only at the very end; python's would also match before a last newline.)
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:/=,@+-]{0,127}$")]
 Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]{1,500}$")]
 
@@ -23,12 +23,12 @@ Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]{1,500}$")]
 class Site(BaseModel):
     """One site profile.
 
-    partition, account, qos: as sbatch knows them. gpus, cpus: of one task. gpu_type and gpu_flag: how GPUs are asked
-    for, `--gres=gpu:TYPE:N` or `--gpus-per-node=TYPE:N`. memory_gb: of one task, in GiB. array_throttle: tasks of an
-    array that may run at the same time. signal_delay: seconds of warning before the time limit. requeue: whether
-    preempted and lost tasks come back by themselves. wckey: some sites want one, some refuse any. setup: shell lines
-    before the work, for example to load modules. container: the command that the python of the work is started with.
-    extra: further sbatch options, long names without dashes.
+    partition, account, qos: as sbatch knows them. gpus, cpus: of one task. gpu_type, gpu_flag: how GPUs are requested,
+    `--gres=gpu:TYPE:N` or `--gpus-per-node=TYPE:N`. memory_gb: of one task, in GiB. array_throttle: how many tasks of
+    an array may run at the same time. signal_delay: seconds of warning before the time limit. requeue: whether
+    preempted and lost tasks are queued again by SLURM. wckey: some sites require one, others refuse any. setup: shell
+    lines that run first, for example to load modules. container: the command in front of `python3` that starts a
+    container. extra: further sbatch options, long names without dashes.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -50,22 +50,25 @@ class Site(BaseModel):
     extra: dict[Word, Word | int | bool] = {}
 
     def cores(self, parallel_runs: int) -> int:
-        """The cores of one task: at least one for each run that computes at the same time."""
+        """The cores of one task: at least one for each of its runs that compute at the same time."""
         return max(self.cpus, parallel_runs)
 
 
 def read_site(path: Path) -> Site:
-    """Read a site profile; InputError with file and line for whatever is wrong in it."""
+    """Read and check a site profile; InputError names the file and the line of a mistake."""
     document = read_yaml(path)
     try:
-        return Site(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.data.items()})
+        # the strict model takes tuples, and YAML has lists
+        return Site.model_validate(
+            {key: tuple(value) if isinstance(value, list) else value for key, value in document.data.items()}
+        )
     except ValidationError as error:
         problem = explain(error, tuple(Site.model_fields))
-        raise InputError(f"{document.name}:{document.line((problem.key,))}: {problem}") from None
+        raise InputError(f"{document.name}:{document.line((problem.key,) if problem.key else ())}: {problem}") from None
 
 
 def check_name(name: str) -> str:
-    """A job name that cannot leave its line in a script; InputError for any other."""
+    """Return a job name that is safe in a line of a shell script; InputError for any other."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}", name):
         raise InputError(
             f"job name {name!r} is not allowed; allowed: letters, digits and . _ + -, at most 100; "
@@ -75,13 +78,13 @@ def check_name(name: str) -> str:
 
 
 def python_of(site: Site) -> str:
-    """The shell words that start the work's python: this one, or the container's."""
+    """The shell words that start python in a task: this interpreter, or the one of the container."""
     own = shlex.quote(sys.executable)
     return f"{site.container} python3" if site.container else own
 
 
 def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[str, Any]:
-    """The profile in the words of submitit's SlurmExecutor."""
+    """The profile as parameters of submitit's SlurmExecutor."""
     cpus = site.cores(parallel_runs)
     gpus = f"{site.gpu_type}:{site.gpus}" if site.gpu_type else str(site.gpus)
     extra: dict[str, Any] = {"requeue": True} if site.requeue else {"no-requeue": True}
@@ -96,20 +99,20 @@ def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[s
         "qos": site.qos,
         "array_parallelism": site.array_throttle,
         "signal_delay_s": site.signal_delay,
-        "wckey": site.wckey,  # None takes submitit's own away
-        # since 22.05 srun does not take over --cpus-per-task
+        "wckey": site.wckey,  # None removes submitit's own
+        # since SLURM 22.05 srun does not inherit --cpus-per-task
         "setup": ["umask 077", *site.setup, f"export SRUN_CPUS_PER_TASK={cpus}"],
         "additional_parameters": {**extra, **{key: value for key, value in site.extra.items() if value is not False}},
     }
 
 
 def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) -> str:
-    """A draft of a profile from what a live cluster says of itself."""
+    """The text of a draft profile, made from the answers of a running cluster."""
     usable = [one for one in partitions if one.get("State", "UP") == "UP"]
     default = next((one for one in usable if one.get("Default") == "YES"), usable[0] if usable else {})
     lines = [
-        "# Drafted by `submit --probe-site` from what this cluster says of itself. Check it, then use it: --site.",
-        f"# MaxArraySize {max_array_size}: longer grids become several arrays.",
+        "# Drafted by `submit --probe-site` from the answers of this cluster. Check it, then use it with --site.",
+        f"# MaxArraySize {max_array_size}: a longer grid is submitted as several arrays.",
     ]
     for one in usable:
         lines.append(
@@ -120,7 +123,7 @@ def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) ->
         f"partition: {default.get('PartitionName', 'main')}",
         "# account: my_account",
         "# qos: normal",
-        f"# GPUs here: {gpus}" if gpus else "# no GPU in sight",
+        f"# GPUs here: {gpus}" if gpus else "# this cluster names no GPU",
         "gpus: 0",
         "cpus: 2",
         "array_throttle: 50",

@@ -1,7 +1,8 @@
-"""What only a SLURM cluster knows: which tasks live, why one was told to stop, its limits; and requeue and cancel.
+"""Questions to SLURM (which tasks are active, why one was told to stop, its limits), and requeue and cancel.
 
-Reads squeue and scontrol, and sacct where there is a database. Nothing is believed of a job that its name does not
-say: ids start again when a cluster is set up anew, names of ours carry a random token.
+The answers come from squeue and scontrol, and from sacct where the cluster has an accounting database. A job is
+identified by its name and never by its number alone: numbers start again when a cluster is set up anew, whereas the
+names that this package gives carry a random token.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dc_hpc.errors import InputError
 
 # No array of SLURM has more tasks (MaxArraySize is below four million); a larger number is a garbled answer.
 _MOST_TASKS = 4_000_000
-# States in which a task is over; in any other it lives, waits or is on its way back.
+# States in which a task is over. In any other state it runs, waits or will start again.
 ENDED = (
     "BOOT_FAIL",
     "CANCELLED",
@@ -37,7 +38,10 @@ _ANSWER_SECONDS = 30
 
 @dataclass(frozen=True)
 class Task:
-    """One task as SLURM sees it. id: `A_a` of an array, or `A`. name: of the job. index: in its array, 0 if alone."""
+    """One task as SLURM reports it.
+
+    id: `A_a` in an array, else `A`. name: of its job. index: in its array, 0 where the job has one task only.
+    """
 
     id: str
     name: str
@@ -47,19 +51,19 @@ class Task:
     node: str = ""
 
     @property
-    def lives(self) -> bool:
-        """Whether it runs, waits, or will come back."""
+    def is_active(self) -> bool:
+        """Whether it runs, waits, or will start again."""
         return self.state not in ENDED
 
 
 def tasks() -> list[Task] | None:
-    """My tasks, the ended of the last minutes too; None where no controller answers."""
+    """This user's tasks, including those that ended in the last minutes; None where no controller answers."""
     answer = _ask(["squeue", "--me", "-r", "-h", "-t", "all", "-o", _FORMAT])
     return None if answer is None else parse_squeue(answer)
 
 
 def parse_squeue(text: str) -> list[Task]:
-    """The lines of squeue in our format."""
+    """The tasks in the lines that squeue prints in _FORMAT; other lines are skipped."""
     found = []
     for line in text.splitlines():
         fields = line.split("|")
@@ -75,11 +79,11 @@ def parse_squeue(text: str) -> list[Task]:
 
 
 def accounted(names: list[str]) -> list[Task]:
-    """The tasks of these jobs from the accounting database; nothing where there is none."""
+    """The tasks of these jobs from the accounting database; an empty list where there is none."""
     if not names or shutil.which("sacct") is None:
         return []
     found: list[Task] = []
-    for start in range(0, len(names), 100):  # a command line has an end
+    for start in range(0, len(names), 100):  # a command line has a limited length
         some = ",".join(names[start : start + 100])
         answer = _ask(["sacct", "-X", "-P", "-n", "-S", "now-60days", "--name", some, "-o", _SACCT])
         found += parse_sacct(answer or "")
@@ -87,7 +91,7 @@ def accounted(names: list[str]) -> list[Task]:
 
 
 def parse_sacct(text: str) -> list[Task]:
-    """The lines of `sacct -X -P -n`; waiting tasks of an array stand in one line as `12_[3-5,7%2]`."""
+    """The tasks in the lines of `sacct -X -P -n`; one line `12_[3-5,7%2]` names all waiting tasks of an array."""
     found = []
     for line in text.splitlines():
         fields = line.split("|")
@@ -103,7 +107,7 @@ def parse_sacct(text: str) -> list[Task]:
 
 
 def _indices(text: str) -> list[int]:
-    """The numbers in `3-5,7`; none when that is not what it is."""
+    """The numbers in `3-5,7`; an empty list for text of another form."""
     spans = [re.fullmatch("([0-9]{1,7})(?:-([0-9]{1,7}))?", part) for part in text.split(",")]
     ranges = [range(int(span[1]), int(span[2] or span[1]) + 1) for span in spans if span]
     whole = len(ranges) == len(spans) and sum(map(len, ranges)) <= _MOST_TASKS
@@ -111,13 +115,13 @@ def _indices(text: str) -> list[int]:
 
 
 def my_task() -> str | None:
-    """The task that this process is part of, as scontrol wants it named; None outside of SLURM."""
+    """The task that this process is part of, in the form that scontrol expects; None outside of SLURM."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
 
 
 def cause_of_stop(task: str, *, signal_delay: int) -> str:
-    """Why a task got a signal: "preempted", "time limit", "cancelled", "asked" (somebody signalled it) or "unknown".
+    """Why a task got a signal: "preempted", "time limit", "cancelled", "asked" (a person sent it) or "unknown".
 
     signal_delay: seconds before the limit at which SLURM warns, as the site profile says.
     """
@@ -125,7 +129,7 @@ def cause_of_stop(task: str, *, signal_delay: int) -> str:
         answer = _ask(["scontrol", "show", "job", "-o", task])
         if answer:
             cause = parse_cause(answer, now=time.time(), signal_delay=signal_delay)
-            # the controller may have sent the signal a moment before it writes down why
+            # the controller may send the signal a moment before it records the reason
             if cause != "asked" or attempt == 2:
                 return cause
         time.sleep(1)
@@ -134,13 +138,13 @@ def cause_of_stop(task: str, *, signal_delay: int) -> str:
 
 def parse_cause(text: str, *, now: float, signal_delay: int) -> str:
     """`cause_of_stop` from the answer of `scontrol show job -o`."""
-    facts = dict(re.findall(r"(\w+)=(\S*)", text))
-    if _time(facts.get("PreemptTime")) is not None:
+    fields = dict(re.findall(r"(\w+)=(\S*)", text))
+    if _time(fields.get("PreemptTime")) is not None:
         return "preempted"
-    if facts.get("JobState") != "RUNNING":
-        return "cancelled"  # over already: scancel, or a limit that was not announced
-    end = _time(facts.get("EndTime"))
-    # SLURM looks for due warnings once a minute
+    if fields.get("JobState") != "RUNNING":
+        return "cancelled"  # it is over already: scancel, or a limit without a warning
+    end = _time(fields.get("EndTime"))
+    # SLURM sends its warnings once a minute, so up to a minute early
     return "time limit" if end is not None and end - now <= signal_delay + 65 else "asked"
 
 
@@ -152,9 +156,9 @@ def _time(text: str | None) -> float | None:
 
 
 def requeue(task: str) -> str:
-    """Put one task back into the queue; returns what SLURM has against it, "" when it is done.
+    """Put one task back into the queue; returns SLURM's error message, "" when it succeeds.
 
-    Always `A_a`: an array's bare number would requeue every task of it.
+    task: `A_a` for a task of an array; the bare number of an array would requeue all of its tasks.
     """
     try:
         done = subprocess.run(["scontrol", "requeue", task], capture_output=True, text=True, timeout=_ANSWER_SECONDS)
@@ -164,7 +168,7 @@ def requeue(task: str) -> str:
 
 
 def cancel(chosen: list[Task]) -> None:
-    """Cancel exactly these tasks. InputError with SLURM's words when it refuses."""
+    """Cancel exactly these tasks. InputError with SLURM's message when it refuses."""
     ids = [task.id for task in chosen]
     for start in range(0, len(ids), 500):
         done = subprocess.run(["scancel", *ids[start : start + 500]], capture_output=True, text=True, timeout=120)
@@ -173,25 +177,25 @@ def cancel(chosen: list[Task]) -> None:
 
 
 def max_array_size() -> int:
-    """The number of tasks that one array may have; SLURM's default of 1001 where nobody says."""
+    """The number of tasks that one array may have; SLURM's default of 1001 where scontrol does not say."""
     match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", _ask(["scontrol", "show", "config"]) or "", re.M)
     return max(1, int(match[1])) if match else 1001
 
 
 def partitions() -> list[dict[str, str]]:
-    """The facts that `scontrol show partition` gives of each partition."""
+    """The fields that `scontrol show partition` prints of each partition."""
     answer = _ask(["scontrol", "show", "partition", "-o"]) or ""
     return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in answer.splitlines() if line.strip()]
 
 
 def gpus_of_nodes() -> str:
-    """The generic resources of the nodes, as sinfo names them, e.g. `gpu:a100:4`; "" where there are none."""
+    """The GPUs of the nodes as sinfo names them, e.g. `gpu:a100:4`; "" where there are none."""
     lines = {line.strip() for line in (_ask(["sinfo", "-h", "-o", "%G"]) or "").splitlines()}
     return ", ".join(sorted(line for line in lines if line.startswith("gpu")))
 
 
 def _ask(command: list[str]) -> str | None:
-    """What a command of SLURM prints; None when it is not there, fails or is silent for half a minute."""
+    """What a command of SLURM prints; None when it does not exist, fails or does not answer in half a minute."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,8 +1,7 @@
-"""What was handed to SLURM, one file a job: written before sbatch is called, so that no answer can be lost.
+"""Records of what was submitted to SLURM, one file for each job: <outputs>/slurm/submissions/<job name>.json.
 
-    <outputs>/slurm/submissions/<job name>.json
-
-The job name carries a random token. Whatever sbatch answers, or if it never does, the queue is asked by that name.
+A record is written before sbatch is called, and the job name carries a random token. If the answer of sbatch is lost,
+the queue can still be searched for that name.
 """
 
 from __future__ import annotations
@@ -25,10 +24,13 @@ from dc_hpc.storage.atomic_files import DamagedFile
 
 @dataclass(frozen=True)
 class Submission:
-    """One job. runs: of each task, by name, in the order of its indices; none for the aggregator.
+    """One job.
 
-    job: the number sbatch gave, None while nobody knows, "" when it is known never to have arrived. folder: of
-    submitit's files and logs. gpus, minutes: of a task. code: commit, dirty diff and versions when it was submitted.
+    runs: the names of the runs of each task, in the order of the task indices; ((),) for the aggregator. folder: where
+    submitit's files and the logs are. gpus, minutes: of one task. parallel_runs: runs of a task that compute at the
+    same time. execution: how they compute (Execution.to_record). code: commit, diff and versions at the submission.
+    submitted: seconds since 1970. job: the number that sbatch gave; None while it is unknown; "" when it is known that
+    the job never reached SLURM.
     """
 
     name: str
@@ -43,12 +45,12 @@ class Submission:
     job: str | None = None
 
     def task_id(self, index: int) -> str:
-        """What SLURM calls a task of this job."""
+        """SLURM's id of a task of this job."""
         return f"{self.job}_{index}" if len(self.runs) > 1 else f"{self.job}"
 
 
 def folder_of(outputs: Path) -> Path:
-    """Where the submissions of an outputs folder are written down."""
+    """Where the submission records of an outputs folder are."""
     return outputs / "slurm" / "submissions"
 
 
@@ -58,24 +60,24 @@ def unique_name(grid: str) -> str:
 
 
 def write(outputs: Path, submission: Submission) -> None:
-    """Write down a submission, or what is newly known of it."""
+    """Write the record of a submission, or replace it."""
     atomic_files.make_directory(folder_of(outputs))
     record = asdict(replace(submission, submitted=submission.submitted or time.time()))
     atomic_files.write_sealed(folder_of(outputs) / f"{submission.name}.json", record)
 
 
-def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submission]:
-    """The submissions of an outputs folder, oldest first. complaints: gets a line for each that is damaged."""
-    found, lines = [], complaints if complaints is not None else []
+def read_all(outputs: Path, warnings: list[str] | None = None) -> list[Submission]:
+    """The submissions of an outputs folder, oldest first. A line for each damaged record is appended to `warnings`."""
+    found, lines = [], warnings if warnings is not None else []
     for path in sorted(folder_of(outputs).glob("*.json")):
         try:
             record = atomic_files.read_sealed(path)
             if record["name"] != path.stem:
-                raise DamagedFile(path, f"it is of job {record['name']}")
+                raise DamagedFile(path, f"it belongs to job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
             one = Submission(runs=runs, **record)
             if not _is_sound(one, path):
-                raise DamagedFile(path, "no submission that this program writes")
+                raise DamagedFile(path, "not a submission record of this program")
             found.append(one)
         except FileNotFoundError:
             continue
@@ -87,8 +89,8 @@ def read_all(outputs: Path, complaints: list[str] | None = None) -> list[Submiss
 
 
 def _is_sound(one: Submission, path: Path) -> bool:
-    """Whether a record is one that `write` could have written: names are names and numbers numbers."""
-    kinds = {
+    """Whether `write` could have written this record: its names are names and its numbers are numbers."""
+    kinds: dict[str, Any] = {
         "name": str,
         "folder": str,
         "minutes": int,
@@ -120,12 +122,12 @@ def _is_name(text: str) -> bool:
 
 
 def runs_of_tasks(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Task]:
-    """Run -> the task that has it; a living one before an ended one, then the newest."""
+    """Run name -> its task: an active task before an ended one, then the newest."""
     named = {one.name: one for one in submissions}
     order = {one.name: place for place, one in enumerate(submissions)}
     known = [task for task in tasks if task.name in named and task.index < len(named[task.name].runs)]
     found: dict[str, Task] = {}
-    for task in sorted(known, key=lambda one: (one.lives, order[one.name])):
+    for task in sorted(known, key=lambda one: (one.is_active, order[one.name])):
         for run in named[task.name].runs[task.index]:
             found[run] = task
     return found

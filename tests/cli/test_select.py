@@ -1,13 +1,11 @@
-"""Choosing by Initial Alignment, on recorded runs and, once, on real ones."""
-
-import subprocess
-import sys
+"""`select` on recorded runs and, in one test, on real runs."""
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.commands import run_command
 
 from dc_hpc.config.grid import read_grid
 from dc_hpc.report.ia_selection import spread_evenly
@@ -26,8 +24,7 @@ sweep: {k: [10, 50, 100], seed: [7, 8]}
 
 
 def select(*arguments, cwd):
-    command = [sys.executable, "-m", "dc_hpc.select", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return run_command("select", *arguments, cwd=cwd)
 
 
 def record(outputs, config, **result):
@@ -65,7 +62,7 @@ def test_seeds_that_span_the_range(tmp_path):
 
 
 @given(st.dictionaries(st.integers(0, 999), st.floats(0, 1), min_size=2, max_size=60), st.data())
-def test_spanning_seeds_are_different_and_hold_both_ends(alignments, data):
+def test_spanning_seeds_are_different_and_include_both_ends(alignments, data):
     count = data.draw(st.integers(2, len(alignments)))
     chosen = spread_evenly(alignments, count)
     found = [alignments[seed] for seed in chosen]
@@ -73,7 +70,7 @@ def test_spanning_seeds_are_different_and_hold_both_ends(alignments, data):
     assert found[0] == min(alignments.values()) and found[-1] == max(alignments[seed] for seed in chosen)
 
 
-def test_evenly_means_evenly():
+def test_chosen_alignments_are_spread_evenly():
     alignments = {seed: value for seed, value in enumerate(np.random.default_rng(0).beta(2, 5, 1000))}
     found = np.array([alignments[seed] for seed in spread_evenly(alignments, 10)])
     assert np.diff(found).std() < 0.05 * np.diff(found).mean()
@@ -83,7 +80,7 @@ def test_too_few_alignments_name_the_next_step(tmp_path):
     (tmp_path / "grid.yaml").write_text(IA_GRID)
     done = select("--grid", "grid.yaml", "--span", 4, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "0 of 20 runs of grid.yaml have an IA, 4 are wanted; run: python -m dc_hpc.submit" in done.stderr
+    assert "0 of 20 runs of grid.yaml have an IA, 4 are needed; run: python -m dc_hpc.submit" in done.stderr
 
 
 def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
@@ -123,7 +120,7 @@ def test_what_cannot_be_chosen_is_one_line(tmp_path, arguments, message):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.yaml"]
 
 
-def test_missing_alignments_are_run_for_real(tmp_path, digits_root):
+def test_missing_ia_runs_are_computed(tmp_path, digits_root):
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\nfixed: {dataset: digits}\nsweep: {k: [2, 30], seed: [1]}\n"
     )

@@ -1,4 +1,4 @@
-"""The doors from outside, as a person uses them."""
+"""`submit` as a person uses it on this machine, and with wrong input."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.commands import GRID, REPOSITORY, run_command
+from support.commands import GRID, REPOSITORY, run_command, submit_grid
 from support.small_runs import results
 
 from dc_hpc.experiment.execution import Execution
@@ -31,61 +31,36 @@ def counts(output):
 
 
 def test_a_grid_is_run_then_nothing_is_left_to_do(place, digits_root):
-    dry = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run", cwd=place, check=0)
+    dry = submit_grid(place, digits_root, "--dry-run", check=0)
     assert "grid.yaml: 3 points" in dry.stdout and "to submit: 3" in dry.stdout and counts(dry.stdout)["new"] == 3
     assert not (place / "outputs").exists()
-    first = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    first = submit_grid(place, digits_root, check=0)
     assert "3 of 3 runs done" in first.stdout
-    again = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, cwd=place, check=0)
+    again = submit_grid(place, digits_root, check=0)
     assert "to submit: 0" in again.stdout and counts(again.stdout)["done"] == 3
 
 
 def test_the_runs_of_a_slot_and_of_one_process_are_the_same(place, digits_root):
-    run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--outputs", "slots", cwd=place, check=0)
-    run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--outputs",
-        "debug",
-        "--cluster",
-        "debug",
-        cwd=place,
-        check=0,
-    )
+    submit_grid(place, digits_root, "--outputs", "slots", check=0)
+    submit_grid(place, digits_root, "--outputs", "debug", "--cluster", "debug", check=0)
     for directory in run_directory.run_directories(place / "slots"):
         assert results(directory) == results(place / "debug" / "runs" / directory.name)
 
 
 def test_set_limit_and_several_grids(place, digits_root):
     (place / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]"))
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--grid",
-        "more.yaml",
-        "--data",
-        digits_root,
-        "--dry-run",
-        "--limit",
-        2,
-        "--set",
-        "cycles=2",
-        cwd=place,
-        check=0,
+    out = submit_grid(
+        place, digits_root, "--grid", "more.yaml", "--dry-run", "--limit", 2, "--set", "cycles=2", check=0
     )
     assert counts(out.stdout)["new"] == 4 and "to submit: 2" in out.stdout
 
 
-def heard():
-    """Let Ctrl-C reach a child: what a shell starts with `&`, these tests perhaps, does not, nor do its own."""
+def accept_ctrl_c():
+    """Let Ctrl-C reach a child: tests that a shell starts with `&` ignore SIGINT, and a child inherits that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
+def test_ctrl_c_saves_and_the_same_command_continues(place, digits_root):
     arguments = ["--grid", "grid.yaml", "--data", str(digits_root), "--set", "cycles=40"]
     process = subprocess.Popen(
         [sys.executable, "-m", "dc_hpc.submit", *arguments],
@@ -94,15 +69,15 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=heard,
+        preexec_fn=accept_ctrl_c,
     )
     while process.poll() is None and not any(
         run_directory.state_of(d).cycles_done >= 2 for d in run_directory.run_directories(place / "outputs")
     ):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does: to the door and to all it started
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the command and to all that it started
     out, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the same command goes on from here" in out and "Traceback" not in errors
+    assert process.returncode == 130 and "the same command continues from here" in out and "Traceback" not in errors
     states = [run_directory.state_of(directory).name for directory in run_directory.run_directories(place / "outputs")]
     assert "resumable" in states and "running" not in states and "failed" not in states
     saved = list((place / "outputs").glob("runs/*/checkpoints/c*"))
@@ -113,11 +88,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(place, digits_root):
         assert results(directory) == results(place / "whole" / "runs" / directory.name)
 
 
-def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root):
-    """Whoever reads its output has all of it at once, and need not wait for the runs."""
-    started = run_command(
-        "submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "cycles=40", "--no-wait", cwd=place, check=0
-    )
+def test_without_waiting_the_command_returns_and_the_runs_continue(place, digits_root):
+    """A reader of its output reaches the end at once and does not wait for the runs."""
+    started = submit_grid(place, digits_root, "--set", "cycles=40", "--no-wait", check=0)
     assert "started" in started.stdout
     assert not all(
         run_directory.state_of(one).name == "done" for one in run_directory.run_directories(place / "outputs")
@@ -133,28 +106,24 @@ def test_without_waiting_the_door_returns_and_the_runs_go_on(place, digits_root)
     pytest.fail(f"states after two minutes: {states}")
 
 
-@pytest.mark.parametrize("cards", [None, "1,3", "MIG-41b3"])
-def test_a_local_job_sees_the_cards_of_its_submitter(tmp_path, monkeypatch, cards):
+@pytest.mark.parametrize("gpus", [None, "1,3", "MIG-41b3"])
+def test_a_local_job_sees_the_gpus_of_its_submitter(tmp_path, monkeypatch, gpus):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if cards is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+    if gpus is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     monkeypatch.setattr(launch, "TaskPayload", lambda *_, **__: partial(os.getenv, "CUDA_VISIBLE_DEVICES"))
     job = launch.submit_local([], Execution("data"), slots=1, folder=tmp_path / "job", survive_logout=False)
-    assert job.result() == cards
+    assert job.result() == gpus
 
 
 def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
-    run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, cwd=place, check=0)
-    new = run_command(
-        "submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place
-    )
+    submit_grid(place, digits_root, "--limit", 1, check=0)
+    new = submit_grid(place, digits_root, "--limit", 1, "--set", "lr=1e5")
     assert new.returncode == 1 and "1 failed" not in new.stdout.splitlines()[1]
     assert "failed:" in new.stdout and "ValueError" in new.stdout and ".error" in new.stdout
-    again = run_command(
-        "submit", "--grid", "grid.yaml", "--data", digits_root, "--set", "lr=1e5", "--dry-run", cwd=place
-    )
+    again = submit_grid(place, digits_root, "--set", "lr=1e5", "--dry-run")
     assert counts(again.stdout)["failed"] == 1 and "to submit: 3" in again.stdout
-    run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--limit", 1, "--set", "lr=1e5", cwd=place)
+    submit_grid(place, digits_root, "--limit", 1, "--set", "lr=1e5")
     (failed,) = [
         one for one in run_directory.run_directories(place / "outputs") if run_directory.state_of(one).name == "failed"
     ]
@@ -164,7 +133,8 @@ def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
 BAD = [
     (["--grid", "none.yaml"], "none.yaml"),
     (["--grid", "grid.yaml", "--cluster", "slum"], "--cluster 'slum' is not allowed; allowed: local, slurm, debug"),
-    (["--grid", "grid.yaml", "--engine", "cuml"], "--engine 'cuml' is not allowed; allowed: torch, faiss, sklearn"),
+    (["--grid", "grid.yaml", "--kmeans-backend", "cuml"], "--kmeans-backend 'cuml' is not allowed; allowed: torch, "),
+    (["--grid", "grid.yaml", "--engine", "cuml"], "--kmeans-backend 'cuml' is not allowed; allowed: torch, faiss, "),
     (["--grid", "grid.yaml", "--set", "cycle=2"], "unknown key 'cycle'; did you mean \"cycles\"?"),
     (["--grid", "grid.yaml", "--set", "halt_cycle=0"], "halt_cycle 0 is not allowed; allowed: greater than or"),
     (["--grid", "grid.yaml", "--set", "pca=85"], "pca 85 is larger than the 84 features of lenet5"),
@@ -187,182 +157,20 @@ def test_bad_input_is_one_line_and_leaves_nothing(place, digits_root, arguments,
     assert not (place / "outputs").exists()
 
 
-def test_a_card_that_is_not_there_is_one_line_and_leaves_nothing(place, digits_root, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on a machine with cards, too
-    out = run_command("submit", "--grid", "grid.yaml", "--data", digits_root, "--device", "cuda", cwd=place)
+def test_a_missing_gpu_is_one_line_and_leaves_nothing(place, digits_root, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on a machine with GPUs, too
+    out = submit_grid(place, digits_root, "--device", "cuda")
     assert out.returncode == 2 and out.stderr == (
         "dc_hpc: device cuda is not available on this machine; allowed: cpu, auto\n"
     )
     assert not (place / "outputs").exists()
 
 
-def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        REPOSITORY / "slurm" / "default.yaml",
-        cwd=place,
-    )
-    assert out.returncode == 2 and "--cluster slurm needs sbatch" in out.stderr
-    assert len(out.stderr.strip().splitlines()) == 1
-
-
-@pytest.fixture
-def stand_in(place, monkeypatch):
-    """sbatch, srun and squeue on PATH that keep what they are given; the true cluster has tests of its own."""
-    tools = place / "tools"
-    tools.mkdir()
-    (tools / "sbatch").write_text('#!/bin/sh\nfor last; do :; done\ncp "$last" "$SEEN"\n$ANSWER\n')
-    (tools / "srun").write_text("#!/bin/sh\n")
-    (tools / "squeue").write_text("#!/bin/sh\n")
-    for tool in tools.iterdir():
-        tool.chmod(0o700)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    monkeypatch.setenv("SEEN", str(place / "sbatch.txt"))
-    monkeypatch.setenv("ANSWER", "echo Submitted batch job 77")
-    return place
-
-
-def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
-    (stand_in / "site.yaml").write_text(
-        "partition: low\naccount: lab7\nmemory_gb: 8\narray_throttle: 1\n"
-        "setup: [module load cuda]\nextra: {constraint: a100}\n"
-    )
-    (stand_in / "grid.yaml").write_text(GRID + "resources: {minutes: 90, runs_per_task: 2}\n")
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        "site.yaml",
-        "--yes",
-        "--no-aggregate",
-        cwd=stand_in,
-        check=0,
-    )
-    assert re.search(r"submitted job 77 \(grid-[0-9a-f]{8}\): 2 tasks", out.stdout)
-    script = (stand_in / "sbatch.txt").read_text()
-    for line in (
-        "--array=0-1%1",
-        "--partition=low",
-        "--account=lab7",
-        "--mem=8GB",
-        "--time=90",
-        "--requeue",
-        "--constraint=a100",
-        "--job-name=grid-[0-9a-f]{8}",
-    ):
-        assert re.search(f"^#SBATCH {line}$", script, re.M), script
-    assert "module load cuda" in script and "SRUN_CPUS_PER_TASK" in script
-    assert [run_directory.state_of(d).name for d in run_directory.run_directories(stand_in / "outputs")] == ["new"] * 3
-
-
-def test_nothing_is_submitted_while_the_queue_cannot_be_seen(stand_in, digits_root):
-    """sbatch may work while squeue does not: what waits would be submitted a second time."""
-    arguments = [
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        REPOSITORY / "slurm" / "default.yaml",
-        "--yes",
-        "--no-aggregate",
-    ]
-    run_command("submit", *arguments, cwd=stand_in, check=0)
-    (stand_in / "sbatch.txt").unlink()
-    (stand_in / "tools" / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    out = run_command("submit", *arguments, cwd=stand_in, check=2)
-    assert "nobody knows which runs are in its queue" in out.stderr and not (stand_in / "sbatch.txt").exists()
-    assert "3 points" in run_command("submit", *arguments, "--dry-run", cwd=stand_in, check=0).stdout
-
-
-def test_each_grid_gets_its_own_arrays_and_resources(stand_in, digits_root):
-    """A run that two grids share goes with the first."""
-    (stand_in / "site.yaml").write_text("partition: low\n")
-    (stand_in / "more.yaml").write_text(GRID.replace("[1, 2, 3]", "[3, 4]") + "resources: {minutes: 7}\n")
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--grid",
-        "more.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        "site.yaml",
-        "--yes",
-        "--no-aggregate",
-        cwd=stand_in,
-        check=0,
-    )
-    assert re.findall(r"\((grid|more)-[0-9a-f]{8}\): (\d) tasks", out.stdout) == [("grid", "3"), ("more", "1")]
-    assert "#SBATCH --time=7\n" in (stand_in / "sbatch.txt").read_text()
-
-
-def test_a_refusing_cluster_is_one_line(stand_in, digits_root, monkeypatch):
-    monkeypatch.setenv("ANSWER", "exit 1")
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        REPOSITORY / "slurm" / "default.yaml",
-        "--yes",
-        cwd=stand_in,
-    )
-    assert out.returncode == 2 and "sbatch refused" in out.stderr and "Traceback" not in out.stderr
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("partition: 'low\\nrm -rf ~'\n", "1: partition"),
-        ("partion: low\n", "1: unknown key 'partion'; did you mean \"partition\"?"),
-        ("gpus: -1\n", "1: gpus -1 is not allowed"),
-    ],
-)
-def test_a_wrong_site_is_refused_with_its_line(stand_in, digits_root, text, message):
-    (stand_in / "site.yaml").write_text(text)
-    out = run_command(
-        "submit",
-        "--grid",
-        "grid.yaml",
-        "--data",
-        digits_root,
-        "--cluster",
-        "slurm",
-        "--site",
-        "site.yaml",
-        cwd=stand_in,
-    )
-    assert out.returncode == 2 and message in out.stderr and not (stand_in / "outputs").exists()
-
-
 def test_a_truncated_data_file_is_refused_by_name(place, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     (root / "digits.npz").write_bytes(b"PK\x03\x04 not the rest")
-    out = run_command("submit", "--grid", "grid.yaml", "--data", root, cwd=place)
+    out = submit_grid(place, root)
     assert out.returncode == 2 and "digits.npz" in out.stderr and not (place / "outputs").exists()
 
 
@@ -378,22 +186,22 @@ def test_a_damaged_known_set_is_refused_by_name(place, fmnist_root, tmp_path):
     assert not (place / "outputs").exists()
 
 
-def test_the_console_script_has_the_same_doors(place, digits_root):
+def test_the_console_script_has_the_same_commands(place, digits_root):
     script = Path(sys.executable).with_name("dc-hpc")
     helped = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
-    assert all(name in helped.stdout for name in ("submit", "aggregate", "fetch"))
-    bill = subprocess.run(
+    assert all(name in helped.stdout for name in ("fetch", "submit", "status", "select", "aggregate", "bench"))
+    dry = subprocess.run(
         [script, "submit", "--grid", "grid.yaml", "--data", digits_root, "--dry-run"],
         cwd=place,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "to submit: 3" in bill.stdout
+    assert "to submit: 3" in dry.stdout
 
 
 def test_figure_4a_small_on_fashion_mnist_killed_in_the_middle(tmp_path, fmnist_root):
-    """The first whole path on real data: run, die by SIGKILL, run again, finish, nothing left."""
+    """The whole path on real data: run, die by SIGKILL, run again, finish; then nothing is left to submit."""
     arguments = [
         "--grid",
         REPOSITORY / "jobs" / "fmnist_k.yaml",

@@ -1,4 +1,4 @@
-"""What runs took and what the rest will take: counted against what real runs did, then as sums."""
+"""Estimates: lengths against what real runs computed, then sums by hand."""
 
 import json
 from dataclasses import replace
@@ -17,19 +17,19 @@ from dc_hpc.scheduler.estimates import (
     GPU,
     Estimate,
     Length,
-    Times,
+    MeasuredTimes,
     estimate,
     length_of,
     measure,
+    measure_datasets,
     read_length,
-    typical,
 )
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.storage import run_directory
 
 LENET = ("fmnist", "lenet5")
 ON_CPU, ON_GPU = (*LENET, CPU), (*LENET, GPU)
-TIMES = Times(training={ON_CPU: 3.0, ON_GPU: 0.25}, clustering={ON_CPU: {5: 1.0, 500: 5.0}, ON_GPU: {5: 0.5}})
+TIMES = MeasuredTimes(training={ON_CPU: 3.0, ON_GPU: 0.25}, clustering={ON_CPU: {5: 1.0, 500: 5.0}, ON_GPU: {5: 0.5}})
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ TIMES = Times(training={ON_CPU: 3.0, ON_GPU: 0.25}, clustering={ON_CPU: {5: 1.0,
     ],
     ids=str,
 )
-def test_a_length_counts_what_a_run_does(digits_root, tmp_path, settings):
-    """Stage by stage, what the length of a real run says and what its record holds; it then needs no more."""
+def test_a_length_counts_what_a_run_computes(digits_root, tmp_path, settings):
+    """The length of a real run has as many clusterings and trainings as its attempt record."""
     directory = new_run(tmp_path, digits_root, **{"cycles": 4, "probe": (), "features": "none", **settings})
     assert run(directory, Execution(str(digits_root))) == "done"
     stages = [row["stage"] for row in run_directory.attempts(directory)[-1]["seconds"]]
@@ -68,13 +68,13 @@ def test_seconds_left_by_hand():
     assert TIMES.left(Length(*LENET, k=40, cycles=1, trainings=0, until=1), 0, CPU) == 1, "by ratio nearer to 5"
     assert TIMES.left(Length(*LENET, k=60, cycles=1, trainings=0, until=1), 0, CPU) == 5
     assert TIMES.left(Length("svhn", "alexnet_small", 5, 50, 50, 50), 0, CPU) is None
-    trained = Times(training={ON_CPU: 3.0})
+    trained = MeasuredTimes(training={ON_CPU: 3.0})
     assert trained.left(halted, 10, CPU) == 120 and trained.left(halted, 9, CPU) is None
-    assert trained.left(halted, 10, GPU) is None, "a CPU's seconds say nothing of a GPU's"
+    assert trained.left(halted, 10, GPU) is None, "only a CPU was measured"
 
 
 def test_a_probe_and_the_data_count_too():
-    """A net probed at two layers after its last cycle; one of a net whose probe was not measured."""
+    """A net is probed at two layers after its last cycle; on the GPU its probe was not measured."""
     probed = Length(*LENET, 5, 50, 50, 50, layers=2)
     times = replace(TIMES, probing={ON_CPU: 8.0}, loading={ON_CPU: 0.5})
     assert times.left(probed, 50, CPU) == 0.5 + 2 * 8 and times.left(probed, 49, CPU) == 0.5 + 3 + 1 + 2 * 8
@@ -84,7 +84,7 @@ def test_a_probe_and_the_data_count_too():
     assert left.doubts() == "without the probe of 1 run, not measured yet"
 
 
-def test_an_estimate_says_what_it_leaves_out_and_guesses():
+def test_an_estimate_names_what_it_leaves_out_and_guesses():
     runs = [
         (Length(*LENET, 5, 50, 50, 50), 40, CPU),
         (Length(*LENET, 500, 50, 50, 1), 0, CPU),
@@ -104,7 +104,7 @@ def test_an_estimate_says_what_it_leaves_out_and_guesses():
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 7), st.integers(0, 60))
-def test_what_is_done_and_what_is_left_are_the_whole(trainings, until, reassign, done):
+def test_the_done_and_the_remaining_clusterings_are_all_clusterings(trainings, until, reassign, done):
     length = Length(*LENET, 5, max(trainings, 1), trainings, until, reassign)
     before = len([cycle for cycle in range(min(done, until)) if cycle % reassign == 0])
     assert before + length.clusterings(done) == length.clusterings()
@@ -112,7 +112,7 @@ def test_what_is_done_and_what_is_left_are_the_whole(trainings, until, reassign,
 
 
 def test_medians_of_each_kind(digits_root, tmp_path):
-    """Two data sets and two k; a run that is new, and one whose config cannot be read, which adds its hours only."""
+    """Two values of k, a run that is new, and a run whose config cannot be read, which adds its hours only."""
 
     def recorded(name_of, seconds, **settings):
         directory = new_run(tmp_path, digits_root, **settings)
@@ -132,21 +132,27 @@ def test_medians_of_each_kind(digits_root, tmp_path):
     names = [path.name for path in run_directory.run_directories(tmp_path)]
     lengths = {name: read_length(run_directory.runs_folder(tmp_path) / name) for name in names}
     assert lengths[broken.name] is None and len(names) == 8
-    took = measure(tmp_path, run_status.look(tmp_path, names), lengths)
+    measured = measure(tmp_path, run_status.collect(tmp_path, names), lengths)
     kind = ("digits", "lenet5", CPU)
-    assert took.training == {kind: 8.0} and took.clustering == {kind: {5: 2.0, 6: 4.0}}
-    assert took.probing == {kind: 9.0} and took.loading == {kind: 0.5}, "a layer of three took 10 seconds"
-    assert took.hours == pytest.approx(0.7) and {one, two, three}
-    assert typical(tmp_path, {"digits"}) == Times(took.training, took.clustering, took.probing, took.loading)
-    assert typical(tmp_path, {"digit", "fmnist"}) == typical(tmp_path / "none", {"digits"}) == Times()
+    assert measured.training == {kind: 8.0} and measured.clustering == {kind: {5: 2.0, 6: 4.0}}
+    assert measured.probing == {kind: 9.0} and measured.loading == {kind: 0.5}, "a layer of three took 10 seconds"
+    assert measured.hours == pytest.approx(0.7) and {one, two, three}
+    assert measure_datasets(tmp_path, {"digits"}) == MeasuredTimes(
+        measured.training, measured.clustering, measured.probing, measured.loading
+    )
+    assert (
+        measure_datasets(tmp_path, {"digit", "fmnist"})
+        == measure_datasets(tmp_path / "none", {"digits"})
+        == MeasuredTimes()
+    )
 
 
-def test_a_cycle_on_a_gpu_says_nothing_of_one_on_a_cpu(digits_root, tmp_path):
-    """One run went from a GPU to a CPU, one has a GPU's time only, by a record older than the word for it."""
+def test_cycles_on_a_gpu_and_on_a_cpu_are_measured_apart(digits_root, tmp_path):
+    """One run moved from a GPU to a CPU; the record of another is older than the key `gpu`, so its device decides."""
 
-    def recorded(directory, seconds, **facts):
+    def recorded(directory, seconds, **fields):
         rows = [{"stage": "trained", "cycle": cycle, "seconds": value} for cycle, value in enumerate(seconds)]
-        run_directory.start_attempt(directory, {"started": 0.0, "finished": 360.0, "seconds": rows, **facts})
+        run_directory.start_attempt(directory, {"started": 0.0, "finished": 360.0, "seconds": rows, **fields})
 
     moved, old, new, sent = (new_run(tmp_path, digits_root, seed=seed) for seed in (1, 2, 3, 4))
     recorded(moved, [0.25, 0.5, 0.25], gpu=True, execution={"device": "auto"})
@@ -156,33 +162,35 @@ def test_a_cycle_on_a_gpu_says_nothing_of_one_on_a_cpu(digits_root, tmp_path):
     submissions.write(tmp_path, submission)
     names = [one.name for one in (moved, old, new, sent)]
     lengths = {name: read_length(run_directory.runs_folder(tmp_path) / name) for name in names}
-    took = measure(tmp_path, run_status.look(tmp_path, names, tasks=[]), lengths)
+    measured = measure(tmp_path, run_status.collect(tmp_path, names, tasks=[]), lengths)
     on_cpu, on_gpu = ("digits", "lenet5", CPU), ("digits", "lenet5", GPU)
-    assert took.training == typical(tmp_path, {"digits"}).training == {on_cpu: 6.0, on_gpu: 0.25}
-    assert [took.device_of(one.name) for one in (moved, old, sent)] == [CPU, GPU, GPU]
-    assert took.device_of(new.name) == GPU, "as most of the others"
-    assert Times().device_of(new.name) == CPU
+    assert measured.training == measure_datasets(tmp_path, {"digits"}).training == {on_cpu: 6.0, on_gpu: 0.25}
+    assert [measured.device_of(one.name) for one in (moved, old, sent)] == [CPU, GPU, GPU]
+    assert measured.device_of(new.name) == GPU, "as most of the others"
+    assert MeasuredTimes().device_of(new.name) == CPU
 
 
-def test_the_bill_and_status_agree_with_the_records(digits_root, tmp_path):
-    """A grid over k of which one run was computed: the bill counts the other k like it, and says so."""
+def test_the_cost_estimate_and_status_agree_with_the_records(digits_root, tmp_path):
+    """One run of a grid over k was computed. The estimate counts another k like it, and says so."""
     (tmp_path / "grid.yaml").write_text(GRID)
     (tmp_path / "site.yaml").write_text("partition: low\ncpus: 1\n")
     arguments = ["submit", "--grid", "grid.yaml", "--data", digits_root]
     run_command(*arguments, "--limit", 1, cwd=tmp_path, check=0)
     cluster = ["--cluster", "slurm", "--site", "site.yaml", "--dry-run"]
-    bill = run_command(*arguments, *cluster, "--set", "k=[6,9]", cwd=tmp_path, check=0).stdout
-    assert "estimate: " in bill and "core-hours for" in bill and "counted like the nearest k" in bill
+    shown = run_command(*arguments, *cluster, "--set", "k=[6,9]", cwd=tmp_path, check=0).stdout
+    assert "estimate: " in shown and "core-hours for" in shown and "counted like the nearest k" in shown
     other = run_command(*arguments, *cluster, "--set", "seed=[8,9]", cwd=tmp_path, check=0).stdout
-    assert "core-hours for 6 cycles" in other and "nearest" not in other, "no run of this grid, but one like them"
+    assert "core-hours for 6 cycles" in other and "nearest" not in other, (
+        "the run with another seed is of the same kind"
+    )
     unlike = run_command(*arguments, *cluster, "--set", "dataset=fmnist", cwd=tmp_path, check=0).stdout
     assert "estimate: no run like these was measured on a CPU yet in outputs; try --limit 1 first" in unlike
     status = run_command("status", "--json", cwd=tmp_path, check=0).stdout
     assert '"hours_left": ' in status and '"runs_not_estimated": 0' in status
 
 
-def test_the_estimate_leaves_out_what_another_run_gives(digits_root, tmp_path):
-    """Never halted gives the halted ones 1 and 3 cycles; where it is done, halted at 4 gives halted at 2 one."""
+def test_the_estimate_leaves_out_cycles_that_are_copied(digits_root, tmp_path):
+    """1 and 3 cycles are copied from the run that never halts; where it is done, 1 from the run that halts at 4."""
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\nfixed: {dataset: digits, cycles: 6, probe: off}\n"
         "sweep: {seed: [1, 2], halt_cycle: [2, 4, 6]}\nresources: {runs_per_task: 6}\n"
@@ -206,7 +214,7 @@ WRONG = [{"k": 0}, {"cycles": -1}, {"reassign": -2}, {"k": "many"}, {"cycles": N
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
-def test_a_config_edited_into_nonsense_has_none(digits_root, tmp_path, wrong):
+def test_an_invalid_config_has_no_length(digits_root, tmp_path, wrong):
     directory = new_run(tmp_path, digits_root)
     record = json.loads((directory / "config.json").read_text())
     record.pop("sha256", None)

@@ -1,4 +1,4 @@
-"""How runs stand: SLURM's answers parsed, joined with directories; with no cluster, a stub sacct, 10,000 runs."""
+"""The status of runs: SLURM's answers are parsed and joined with the run directories; also without any cluster."""
 
 import json
 import os
@@ -22,8 +22,8 @@ def test_squeue_lines_are_read():
         "13|N/A|13|PENDING|Resources|N/A|N/A||other\nnonsense\n"
     )
     one, two = slurm.parse_squeue(text)
-    assert (one.id, one.index, one.node, one.lives) == ("12_3", 3, "n1", True)
-    assert (two.id, two.index, two.name, two.lives) == ("13", 0, "other", True)
+    assert (one.id, one.index, one.node, one.is_active) == ("12_3", 3, "n1", True)
+    assert (two.id, two.index, two.name, two.is_active) == ("13", 0, "other", True)
 
 
 def test_sacct_lines_are_read():
@@ -34,10 +34,10 @@ def test_sacct_lines_are_read():
     )
     found = {task.id: task for task in slurm.parse_sacct(text)}
     assert set(found) == {"12_0", "12_1", "12_2", "12_3", "12_4", "12_7", "13"}
-    assert found["12_1"].state == "OUT_OF_MEMORY" and found["12_2"].state == "CANCELLED" and found["12_7"].lives
+    assert found["12_1"].state == "OUT_OF_MEMORY" and found["12_2"].state == "CANCELLED" and found["12_7"].is_active
 
 
-# As SLURM 22.05 answered on the test cluster.
+# The answer of SLURM 22.05 on the test cluster.
 ANSWER = (
     "JobId=3 JobState={state} Reason=None Requeue=1 EndTime={end} PreemptEligibleTime=2026-01-01T10:00:00 "
     "PreemptTime={preempt}"
@@ -65,7 +65,7 @@ def submitted(outputs, *packs, name="grid-ab", job="12"):
 
 @pytest.fixture
 def no_cluster(monkeypatch, tmp_path):
-    """A PATH with nothing but a folder that a test may fill with stubs."""
+    """A folder that is all of PATH; a test may put stubs for SLURM's commands into it."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path / "bin"
@@ -86,11 +86,11 @@ def test_status_with_no_cluster_at_all(digits_root, tmp_path, no_cluster):
     assert "1 done" in out and "1 new of 2 runs (no SLURM answers here" in out and "3 of 6 cycles" in out
     refused = run_command("status", "cancel", new.name, cwd=tmp_path, check=2)
     assert "no SLURM answers" in refused.stderr
-    assert "begins so" in run_command("status", "logs", "nothing", cwd=tmp_path, check=2).stderr
+    assert "begins with it" in run_command("status", "logs", "nothing", cwd=tmp_path, check=2).stderr
 
 
-def test_a_database_names_what_squeue_has_forgotten(digits_root, tmp_path, no_cluster):
-    """Out of memory: the whole task died, the run's own record ends in the middle."""
+def test_the_accounting_knows_tasks_that_squeue_has_forgotten(digits_root, tmp_path, no_cluster):
+    """The whole task ran out of memory, so the run's own record says nothing about its end."""
     outputs = tmp_path / "outputs"
     directory = new_run(outputs, digits_root)
     run_directory.start_attempt(
@@ -100,11 +100,11 @@ def test_a_database_names_what_squeue_has_forgotten(digits_root, tmp_path, no_cl
     submitted(outputs, ("other",), (directory.name,))
     stub(no_cluster, "squeue", "")
     stub(no_cluster, "sacct", "12_0|grid-ab|COMPLETED|n1\n12_1|grid-ab|OUT_OF_MEMORY|n1\n")
-    (seen,) = run_status.look(outputs, [directory.name]).runs.values()
-    assert seen.state == "resumable" and "12_1 ran out of memory; set a larger memory_gb" in seen.reason
+    (status,) = run_status.collect(outputs, [directory.name]).runs.values()
+    assert status.state == "resumable" and "12_1 ran out of memory; set a larger memory_gb" in status.reason
 
 
-def test_without_a_database_the_log_names_it(digits_root, tmp_path, no_cluster):
+def test_without_accounting_the_log_names_the_cause(digits_root, tmp_path, no_cluster):
     outputs = tmp_path / "outputs"
     directory = new_run(outputs, digits_root)
     run_directory.start_attempt(directory, {"host": "n1"})
@@ -116,12 +116,12 @@ def test_without_a_database_the_log_names_it(digits_root, tmp_path, no_cluster):
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have been killed"
     )
     stub(no_cluster, "squeue", "")
-    (seen,) = run_status.look(outputs, [directory.name]).runs.values()
-    assert "ran out of memory" in seen.reason
+    (status,) = run_status.collect(outputs, [directory.name]).runs.values()
+    assert "ran out of memory" in status.reason
 
 
 def test_gpu_hours_used_and_left(digits_root, tmp_path, no_cluster):
-    """One hour of one of two runs that shared a GPU; two clusterings and a training are left, and no third training."""
+    """One of two runs that share a GPU computed for an hour; two clusterings and one training are left."""
     outputs = tmp_path / "outputs"
     directory = new_run(outputs, digits_root)
     took = {"clustered": 600.0, "trained": 1200.0}
@@ -141,14 +141,16 @@ def test_a_waiting_task_is_queued_and_not_submitted_again(digits_root, tmp_path,
     directory = new_run(tmp_path, digits_root)
     submitted(tmp_path, (directory.name,))
     stub(no_cluster, "squeue", "12|N/A|12|PENDING|BeginTime|N/A|N/A||grid-ab\n")
-    (seen,) = run_status.look(tmp_path, [directory.name]).runs.values()
-    assert seen.state == "queued" and seen.lives and not seen.is_missing and "about 2 minutes" in seen.reason
+    (status,) = run_status.collect(tmp_path, [directory.name]).runs.values()
+    assert (
+        status.state == "queued" and status.is_active and not status.is_missing and "about 2 minutes" in status.reason
+    )
     stub(no_cluster, "squeue", "12|N/A|12|PENDING|BeginTime|N/A|N/A||another-name\n")
-    (seen,) = run_status.look(tmp_path, [directory.name]).runs.values()
-    assert seen.state == "new" and not seen.lives and seen.is_missing  # the same number, but not our job
+    (status,) = run_status.collect(tmp_path, [directory.name]).runs.values()
+    assert status.state == "new" and not status.is_active and status.is_missing  # the same number, but not our job
 
 
-def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
+def test_the_status_of_ten_thousand_runs_takes_five_seconds(digits_root, tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..10000"))
     from dc_hpc.config.grid import read_grid
 
@@ -186,7 +188,7 @@ def test_ten_thousand_runs_are_looked_at_in_five_seconds(digits_root, tmp_path):
 
 
 def test_a_submission_of_another_version_is_read(tmp_path):
-    """What it knows of ways to compute that this version does not know is left out."""
+    """Settings of the computation that this version does not know are left out."""
     made = Submission(
         "grid-ab",
         str(tmp_path / "slurm" / "grid"),
@@ -196,7 +198,7 @@ def test_a_submission_of_another_version_is_read(tmp_path):
         execution={"data": "data", "threads": 2, "compile": True},
     )
     submissions.write(tmp_path, made)
-    complaints = []
-    (read,) = submissions.read_all(tmp_path, complaints)
-    assert complaints == [] and read.job == "7"
+    warnings = []
+    (read,) = submissions.read_all(tmp_path, warnings)
+    assert warnings == [] and read.job == "7"
     assert Execution.from_record(read.execution) == Execution("data", threads=2)

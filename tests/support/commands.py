@@ -1,4 +1,4 @@
-"""The commands as a person starts them: in a process of their own."""
+"""Start the commands as a person does: each in a process of its own."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def run_command(name: str, *arguments: object, cwd: Path, check: int | None = No
     if check is not None:
         assert done.returncode == check, done.stdout + done.stderr
     return done
+
+
+def submit_grid(
+    folder: Path, data: Path, *arguments: object, check: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m dc_hpc.submit --grid grid.yaml --data DATA ARGUMENTS` in a folder."""
+    return run_command("submit", "--grid", "grid.yaml", "--data", data, *arguments, cwd=folder, check=check)

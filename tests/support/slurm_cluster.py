@@ -1,4 +1,4 @@
-"""What the cluster tests need: a launch in few words, a preemption, waiting; and work that only looks like work."""
+"""Tools of the tests on a real SLURM: submit, preempt, wait; and payloads that only imitate a run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ import subprocess
 import time
 from pathlib import Path
 
+from support.small_runs import new_run, results
+
 from dc_hpc.config.grid import Resources
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import launch, slurm
 from dc_hpc.scheduler.site import Site
 from dc_hpc.scheduler.worker import TaskPayload
 from dc_hpc.storage import run_directory
+
+LONG = {"cycles": 20}  # a run that lasts long enough to be interrupted
+
+
+def long_runs(outputs, root, count, **changes):
+    """The directories of new runs with the settings LONG and the seeds 1 to `count`."""
+    return [new_run(outputs, root, seed=seed, **{**LONG, **changes}) for seed in range(1, count + 1)]
+
+
+def assert_same(directories, uninterrupted):
+    """Check that the runs of `long_runs` have the files of uninterrupted runs."""
+    assert all(results(one) == uninterrupted(seed) for seed, one in enumerate(directories, 1))
 
 
 def submit(
@@ -25,7 +39,7 @@ def submit(
     cpus=1,
     node=None,
     save_seconds=60.0,
-    work=TaskPayload,
+    payload=TaskPayload,
     requeue=True,
     **resources,
 ):
@@ -40,12 +54,12 @@ def submit(
         name="grid",
         outputs=directories[0].parents[1],
         code={},
-        work=work,
+        payload=payload,
     )
 
 
 def preempt(seconds=3, node="n1"):
-    """A job of the higher partition that takes a whole node."""
+    """Submit a job of the higher partition that takes a whole node."""
     command = [
         "sbatch",
         "--parsable",
@@ -64,13 +78,13 @@ def preempt(seconds=3, node="n1"):
 
 
 def queue_is_empty(name=""):
-    """Whether no task lives whose name begins so; False where squeue does not answer, for then nobody knows."""
+    """Whether no task is active whose name begins with `name`; False where squeue does not answer."""
     found = slurm.tasks()
-    return found is not None and not any(task.lives and task.name.startswith(name) for task in found)
+    return found is not None and not any(task.is_active and task.name.startswith(name) for task in found)
 
 
 def wait_until(condition, what, seconds=400):
-    """Wait for something to become true; the queue is shown when it does not."""
+    """Wait for a condition to become true; after `seconds` the error shows the queue."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -79,7 +93,7 @@ def wait_until(condition, what, seconds=400):
 
 
 def wait_for_end(directories, seconds=400):
-    """Wait until all these runs are done and have tidied up, which comes a moment later."""
+    """Wait until all these runs are done and have removed their checkpoints, which happens a moment later."""
     wait_until(
         lambda: all(
             run_directory.state_of(one).name == "done" and not list(one.glob("checkpoints/c*")) for one in directories
@@ -90,43 +104,43 @@ def wait_for_end(directories, seconds=400):
 
 
 def started(directory, cycles=1):
-    """Whether the newest attempt of a run has this many cycles behind it."""
+    """Whether a run is running and has finished this many cycles."""
     return (
         run_directory.state_of(directory).name == "running" and run_directory.state_of(directory).cycles_done >= cycles
     )
 
 
 def log_of(directory: Path, submission, index=0) -> str:
-    """What a task said."""
+    """The output of a task."""
     folder = Path(submission.folder)
     return "".join(path.read_text() for path in sorted(folder.glob(f"{submission.task_id(index)}_0_log.*")))
 
 
 class NoWork(TaskPayload):
-    """A run that is done at once."""
+    """Runs that are done at once."""
 
     def run_function(self):
         return _finish
 
 
-class Poison(TaskPayload):
-    """A run whose process dies, as one out of memory does."""
+class DiesAtOnce(TaskPayload):
+    """Runs whose process is killed, as one that is out of memory."""
 
     def run_function(self):
         return _die
 
 
 class SignalledWhileSaving(TaskPayload):
-    """SLURM's signal arrives at every process of the task in the middle of the third save."""
+    """Runs in which SLURM's signal reaches every process of the task in the middle of the third save."""
 
     def run_function(self):
         return _signalled
 
 
 class Held(TaskPayload):
-    """Runs of which those that `hold` names stay in sight of their end until SLURM has restarted their task.
+    """Runs that `hold` names wait before their last cycles until SLURM has restarted their task.
 
-    Without it a fast machine ends a small run before the preemption of a slow queue arrives.
+    Otherwise a fast machine would end a small run before the preemption of a slow queue arrives.
     """
 
     def run_function(self):
@@ -134,13 +148,13 @@ class Held(TaskPayload):
 
 
 def hold(directories, *, restarts=1, cycles=15):
-    """Let these runs not go on from `cycles` before so many restarts of their task; for the TaskPayload `Held`."""
+    """Let runs of the payload `Held` wait after so many cycles until their task has had so many restarts."""
     for directory in directories:
         _order(directory).write_text(json.dumps({"restarts": restarts, "cycles": cycles}))
 
 
 def release(directory):
-    """Let a held run go on."""
+    """Let a held run continue."""
     _order(directory).unlink()
 
 

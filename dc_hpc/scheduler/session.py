@@ -1,0 +1,185 @@
+"""What `submit` and `select` have in common: check the options, look at the runs, and start those that are missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dc_hpc.config.grid import Resources
+from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.errors import InputError
+from dc_hpc.experiment.execution import CLUSTERS, Execution
+from dc_hpc.storage import run_directory
+
+if TYPE_CHECKING:  # importing submitit takes a third of a second; --help and --dry-run do without it
+    from dc_hpc.scheduler.run_status import RunStatusTable
+    from dc_hpc.scheduler.site import Site
+
+
+def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
+    """Refuse a value that an option does not have."""
+    if value not in allowed:
+        raise InputError(f"{flag} {value!r} is not allowed; allowed: {', '.join(allowed)}")
+
+
+def check_cluster(cluster: str) -> None:
+    """Refuse a place to run that does not exist."""
+    check_choice("--cluster", cluster, CLUSTERS)
+
+
+def check_outputs(outputs: Path) -> None:
+    """Refuse a path that cannot become a folder, before anything is looked up in it."""
+    place = outputs
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        why = "is not a folder" if not place.is_dir() else "is not writable by you"
+        raise InputError(f"--outputs {outputs} cannot be written ({place} {why}); give a folder of your own")
+
+
+def check_data(configs: Mapping[str, RunConfig], data_root: Path) -> None:
+    """Refuse a data set that is missing or damaged or does not fit the runs, before anything is written."""
+    from dc_hpc.data.official import verify
+
+    found = {dataset: verify(dataset, data_root) for dataset in {config.dataset for config in configs.values()}}
+    for name, config in configs.items():
+        channels, images = found[config.dataset]
+        if channels != NET_SPECS[config.net].channels:
+            raise InputError(
+                f"{name}: net {config.net} reads {NET_SPECS[config.net].channels} channels and the images of "
+                f"{config.dataset} have {channels}; choose another base or net"
+            )
+        if config.k > images:
+            raise InputError(f"{name}: k {config.k} is larger than the {images} training images of {config.dataset}")
+
+
+def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site | None:
+    """The site profile for `--cluster slurm`, None elsewhere; InputError before anything is written.
+
+    A dry run needs no sbatch on this machine.
+    """
+    if cluster != "slurm":
+        return None
+    if shutil.which("sbatch") is None and not dry_run:
+        raise InputError(
+            "--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
+            "use --cluster local"
+        )
+    from dc_hpc.scheduler.site import read_site
+
+    return read_site(path)
+
+
+def current_status(outputs: Path, names: Collection[str], *, cluster: str, dry_run: bool = False) -> RunStatusTable:
+    """The status of the runs. Submissions whose answer from sbatch was lost are first searched for in the queue.
+
+    InputError when SLURM does not answer, so that it is unknown whether such a submission arrived or which runs are
+    in the queue. A dry run takes the records as they are.
+    """
+    from dc_hpc.scheduler import run_status, submissions
+
+    known = submissions.read_all(outputs)
+    if dry_run or not known:
+        return run_status.collect(outputs, names, known=known)
+    from dc_hpc.scheduler import sbatch, slurm
+
+    tasks, unanswered = slurm.tasks(), [one.name for one in known if one.job is None]
+    if tasks is None and (unanswered or cluster == "slurm"):
+        unknown = f"whether {', '.join(unanswered)} arrived" if unanswered else "which runs are in its queue"
+        raise InputError(f"SLURM does not answer, and nobody knows {unknown}; try again when squeue works")
+    if tasks is not None and unanswered:
+        known = sbatch.reconcile(outputs, tasks)
+    return run_status.collect(outputs, names, tasks, known)
+
+
+def create_runs(outputs: Path, configs: Sequence[RunConfig]) -> list[Path]:
+    """Create the directories of runs that are to be submitted."""
+    try:
+        return [run_directory.create(outputs, config) for config in configs]
+    except OSError as error:
+        raise InputError(
+            f"--outputs {outputs} cannot be written ({error.strerror}); free space or take another "
+            "folder, and run the same command again"
+        ) from None
+
+
+def run_here(
+    directories: Sequence[Path],
+    execution: Execution,
+    *,
+    name: str,
+    cluster: str,
+    outputs: Path,
+    slots: int,
+    wait: bool,
+) -> int:
+    """Compute runs on this machine and print their progress; cluster: `local` or `debug`.
+
+    Returns the number of runs that are not done in the end; 0 without `wait`. After Ctrl-C the runs are saved before
+    KeyboardInterrupt is raised again.
+    """
+    from dc_hpc.scheduler import launch, progress
+
+    folder = outputs / "slurm" / (re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".-") or "grid")
+    if cluster == "debug":
+        launch.run_debug(directories, execution, folder=folder)
+        return progress.print_outcome(directories, folder)
+    job = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
+    if not wait:
+        print(f"started on this machine; logs in {folder}; their status: python -m dc_hpc.status --outputs {outputs}")
+        return 0
+    _watch(job, directories)
+    return progress.print_outcome(directories, folder)
+
+
+def _watch(job: Any, directories: Sequence[Path]) -> None:
+    from dc_hpc.scheduler import launch, progress
+
+    try:
+        progress.watch(job, directories)
+    except KeyboardInterrupt:
+        print("\nsaving; press Ctrl-C again to leave at once (nothing is lost but the last minute)")
+        launch.stop_local(job)
+        progress.wait_for_end(job)
+        print("stopped; the same command continues from here")
+        raise
+
+
+def send_to_slurm(
+    requests: Sequence[tuple[str, Resources, Sequence[Path]]],
+    execution: Execution,
+    *,
+    site: Site,
+    outputs: Path,
+    aggregate: Sequence[str] | None,
+    snapshot: bool = False,
+) -> None:
+    """Submit run directories as arrays and print the jobs.
+
+    requests: (name, resources, directories) of each grid, which becomes one or more arrays. aggregate: arguments of
+    the aggregator that is queued after all of them; None for none. snapshot: let the tasks run a copy of the code.
+    """
+    from dc_hpc.experiment import provenance
+    from dc_hpc.scheduler import launch
+
+    if snapshot:
+        copied = provenance.snapshot(outputs)
+        site = launch.with_snapshot(site, copied)
+        print(f"the runs use the copy of the code in {copied}")
+    code, made = provenance.code_record(), []
+    for name, resources, directories in requests:
+        arrays = launch.submit_slurm(
+            directories, execution, site=site, resources=resources, name=name, outputs=outputs, code=code
+        )
+        for one in arrays:
+            print(f"submitted job {one.job} ({one.name}): {len(one.runs)} tasks, logs in {outputs / 'slurm' / name}")
+        made += arrays
+    if aggregate is not None:
+        last = launch.submit_aggregator(made, aggregate, site=site, name=requests[0][0], outputs=outputs)
+        print(f"submitted job {last.job}: the aggregator, which starts when all of them have ended")
+    print(f"their status: python -m dc_hpc.status --outputs {outputs}")
