@@ -5,10 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dc_hpc.cli import new_app, run_cli
 from dc_hpc.errors import InputError
 
 # pandas, matplotlib and the report itself are imported where they are used, so that --help answers at once.
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 WIDTH = 110
 _LINES_SHOWN, _NAMES_SHOWN = 10, 20
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command()
@@ -33,23 +34,21 @@ def aggregate(
         Path, typer.Option(envvar="DC_HPC_DATA", help="Folder of the data sets (labels of Figure 2).")
     ] = Path("data"),
     runs: Annotated[
-        Optional[list[Path]],  # noqa: UP045  typer reads it at run time, on python 3.10 too
+        list[Path] | None,
         typer.Option(
             help="A runs.csv (with its cycles.csv) to aggregate instead of the run directories; several are joined."
         ),
     ] = None,
     document: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="A Markdown file whose tables between <!-- NAME --> and <!-- end --> are renewed."),
     ] = None,
     only: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(metavar="NAME", help="Only this table or figure, e.g. fig_4 or fig_4b; repeatable."),
     ] = None,
 ) -> None:
-    """Collect all runs into the paper's tables, figures, claims and one page. A missing run is named, never averaged
-    away.
-    """
+    """Collect all runs into the paper's tables, figures, claims and one page. Missing runs are listed by name."""
     from dc_hpc.report.document import check, renew
     from dc_hpc.report.findings import collect, panels_of, read
     from dc_hpc.report.output_files import write_figures, write_page, write_tables
@@ -158,6 +157,4 @@ def _say(text: str, hang: int = 4) -> None:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_cli
-
     run_cli(app)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dc_hpc.benchmark.constants import NETWORKS, SIZES, STAGES
+from dc_hpc.cli import new_app, run_cli
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import DEVICES, cores
 
@@ -28,7 +29,7 @@ _COMPARE_WITH = "Instead: whole runs against a checkout of the authors' code."
 _STARTUP = "Instead: from the start of a process to its first training step."
 _DATA = "--compare-with, --startup: folder of the data sets."
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command()
@@ -259,6 +260,4 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 if __name__ == "__main__":
-    from dc_hpc.cli import run_cli
-
     run_cli(app)

@@ -13,6 +13,7 @@ from dc_hpc.storage.atomic_files import DamagedFile
 _PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "numba", "faiss-cpu", "faiss-gpu", "submitit")
 _PACKAGE = Path(__file__).parents[1]
 _LARGEST_DIFF = 1 << 20
+_COPIED = (".py", ".html", ".css", ".js")  # code, and the templates of the page
 _MADE_FROM = "snapshot.json"
 
 
@@ -52,11 +53,10 @@ def code_record() -> dict[str, Any]:
 
 def snapshot(outputs: Path) -> Path:
     """A copy of the package, named after its content; returns the folder to put on PYTHONPATH."""
-    sources = {path.relative_to(_PACKAGE): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
-    digest = atomic_files.sha256_hex(b"\0".join(str(name).encode() + b"\0" + text for name, text in sources.items()))[
-        :12
-    ]
-    folder = (outputs / "slurm" / "snapshots" / digest).absolute()
+    files = [path for path in sorted(_PACKAGE.rglob("*")) if path.is_file() and path.suffix in _COPIED]
+    sources = {path.relative_to(_PACKAGE): path.read_bytes() for path in files}
+    content = b"\0".join(str(name).encode() + b"\0" + text for name, text in sources.items())
+    folder = (outputs / "slurm" / "snapshots" / atomic_files.sha256_hex(content)[:12]).absolute()
     for name, text in sources.items():
         target = folder / _PACKAGE.name / name
         atomic_files.make_directory(target.parent)

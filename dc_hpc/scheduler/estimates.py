@@ -59,7 +59,7 @@ def length_of(settings: Mapping[str, Any]) -> Length:
 def read_length(directory: Path) -> Length | None:
     """The length of the run of a directory; None where its config cannot be read."""
     try:
-        return length_of(atomic_files.read_sealed(directory / "config.json")["config"])
+        return length_of(atomic_files.read_checksummed(directory / "config.json")["config"])
     except (DamagedFile, OSError, KeyError, TypeError, ValueError):
         return None
 

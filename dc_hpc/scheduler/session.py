@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dc_hpc.config.grid import Resources
 from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.config.grid import Resources
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, Execution

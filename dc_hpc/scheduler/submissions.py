@@ -63,7 +63,7 @@ def write(outputs: Path, submission: Submission) -> None:
     """Write the record of a submission, or replace it."""
     atomic_files.make_directory(folder_of(outputs))
     record = asdict(replace(submission, submitted=submission.submitted or time.time()))
-    atomic_files.write_sealed(folder_of(outputs) / f"{submission.name}.json", record)
+    atomic_files.write_checksummed(folder_of(outputs) / f"{submission.name}.json", record)
 
 
 def read_all(outputs: Path, warnings: list[str] | None = None) -> list[Submission]:
@@ -71,7 +71,7 @@ def read_all(outputs: Path, warnings: list[str] | None = None) -> list[Submissio
     found, lines = [], warnings if warnings is not None else []
     for path in sorted(folder_of(outputs).glob("*.json")):
         try:
-            record = atomic_files.read_sealed(path)
+            record = atomic_files.read_checksummed(path)
             if record["name"] != path.stem:
                 raise DamagedFile(path, f"it belongs to job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))

@@ -34,7 +34,7 @@ AnyPath = str | os.PathLike[str]
 MAX_JSON_BYTES = 64 << 20
 MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN is 0.6 GB
 DIGEST_DIGITS = 16
-_SEAL = "sha256"
+_CHECKSUM = "sha256"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,9 +76,9 @@ def write_json(path: AnyPath, data: Any, once: bool = False) -> bool:
     return _write_whole(path, text.encode("utf-8"), _link if once else _rename)
 
 
-def write_sealed(path: AnyPath, data: dict[str, Any], once: bool = False) -> bool:
-    """`write_json` with the SHA-256 of `data` in it, under the key `sha256`; `read_sealed` checks it."""
-    return write_json(path, data | {_SEAL: _content_digest(data)}, once)
+def write_checksummed(path: AnyPath, data: dict[str, Any], once: bool = False) -> bool:
+    """`write_json` with the SHA-256 of `data` in it, under the key `sha256`; `read_checksummed` checks it."""
+    return write_json(path, data | {_CHECKSUM: _content_digest(data)}, once)
 
 
 def write_digested(directory: AnyPath, stem: str, suffix: str, data: bytes) -> Path:
@@ -146,13 +146,13 @@ def read_json(path: AnyPath) -> Any:
         raise DamagedFile(path, f"not valid JSON ({error})") from None
 
 
-def read_sealed(path: AnyPath) -> dict[str, Any]:
-    """The data of a file of `write_sealed`; DamagedFile where they are not the very ones."""
+def read_checksummed(path: AnyPath) -> dict[str, Any]:
+    """The data of a file of `write_checksummed`; DamagedFile where they are not the very ones."""
     data = read_json(path)
     if not isinstance(data, dict):
         raise DamagedFile(path, "not a JSON object")
-    content = {name: value for name, value in data.items() if name != _SEAL}
-    if data.get(_SEAL) != _content_digest(content):
+    content = {name: value for name, value in data.items() if name != _CHECKSUM}
+    if data.get(_CHECKSUM) != _content_digest(content):
         raise DamagedFile(path, "its content does not match the digest in it")
     return content
 

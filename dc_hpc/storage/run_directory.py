@@ -63,16 +63,16 @@ def create(outputs: Path, config: RunConfig) -> Path:
     atomic_files.make_directory(directory)
     content = {"format": FORMAT, "config": config.model_dump(mode="json")}
     path = directory / "config.json"
-    if not atomic_files.write_sealed(path, content, once=True) and _is_damaged(read_config, directory):
+    if not atomic_files.write_checksummed(path, content, once=True) and _is_damaged(read_config, directory):
         quarantine_file(path, directory)
-        atomic_files.write_sealed(path, content, once=True)
+        atomic_files.write_checksummed(path, content, once=True)
     return directory
 
 
 def read_config(directory: Path) -> RunConfig:
     """The RunConfig of a directory; DamagedFile when it is not the one that the directory is named after."""
     path = directory / "config.json"
-    content = atomic_files.read_sealed(path)
+    content = atomic_files.read_checksummed(path)
     if content.get("format") != FORMAT:
         raise DamagedFile(path, f"not a config of format {FORMAT}")
     try:
@@ -114,7 +114,7 @@ def start_attempt(directory: Path, entries: dict[str, Any]) -> int:
     """Claim the next attempt number by writing its record, and return it."""
     atomic_files.make_directory(directory / "attempts")
     number = _last_attempt(directory) + 1
-    while not atomic_files.write_sealed(
+    while not atomic_files.write_checksummed(
         _attempt_path(directory, number), _new_record(directory, number) | entries, once=True
     ):
         number += 1
@@ -128,7 +128,7 @@ def update_attempt(directory: Path, number: int, entries: dict[str, Any]) -> Non
         record = read_attempt(path)
     except (DamagedFile, FileNotFoundError):
         record = _new_record(directory, number)
-    atomic_files.write_sealed(path, record | entries)
+    atomic_files.write_checksummed(path, record | entries)
 
 
 def fail_attempt(directory: Path, number: int, error: BaseException, traceback: str) -> None:
@@ -225,7 +225,7 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
 def finish(directory: Path, result: dict[str, Any]) -> None:
     """Write result.json, which makes the run done, then tidy up. metrics_sha256 in it: what `write_metrics` said."""
     content = {"format": FORMAT, "run_id": directory.name, **result}
-    atomic_files.write_sealed(directory / "result.json", content, once=True)
+    atomic_files.write_checksummed(directory / "result.json", content, once=True)
     tidy(directory)
 
 
@@ -260,7 +260,7 @@ def read_result(directory: Path) -> dict[str, Any]:
 def whole_result(directory: Path) -> dict[str, Any]:
     """`read_result` with what it says of itself: format, run_id, and the SHA-256 of metrics.csv."""
     path = directory / "result.json"
-    result = atomic_files.read_sealed(path)
+    result = atomic_files.read_checksummed(path)
     if result.get("format") != FORMAT or result.get("run_id") != directory.name:
         raise DamagedFile(path, f"not a result of format {FORMAT} of this run")
     return result
@@ -329,7 +329,7 @@ def _new_record(directory: Path, number: int) -> dict[str, Any]:
 def read_attempt(path: Path) -> dict[str, Any]:
     """The record of an attempt; DamagedFile unless it has what every record has and is of this run and number."""
     own: dict[str, Any] = {"run_id": path.parents[1].name, "attempt": int(path.stem)}
-    record = own | {"ended": None, "cycles_done": 0, "seconds": []} | atomic_files.read_sealed(path)
+    record = own | {"ended": None, "cycles_done": 0, "seconds": []} | atomic_files.read_checksummed(path)
     kinds: dict[str, Any] = {
         "host": str,
         "pid": int,

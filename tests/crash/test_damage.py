@@ -148,7 +148,7 @@ def test_a_json_file_of_a_future_format_is_refused(two_folders, name):
     directory = two_folders[0][1]["done"]
     path, before = directory / name, (directory / name).read_bytes()
     content = {key: value for key, value in json.loads(before).items() if key != "sha256"}
-    atomic_files.write_sealed(path, content | {"format": 2})
+    atomic_files.write_checksummed(path, content | {"format": 2})
     with pytest.raises(DamagedFile, match="format 1"):
         (run_directory.read_config if name == "config.json" else run_directory.read_result)(directory)
     path.write_bytes(before)
@@ -250,8 +250,8 @@ def test_a_record_without_its_digest_is_damage(two_folders, tmp_path, name):
 
 
 def test_a_digest_whose_name_was_damaged_is_damage(tmp_path):
-    atomic_files.write_sealed(tmp_path / "a.json", {"accuracy": 81.5})
+    atomic_files.write_checksummed(tmp_path / "a.json", {"accuracy": 81.5})
     text = (tmp_path / "a.json").read_text()
     (tmp_path / "a.json").write_text(text.replace('"sha256"', '"shb256"').replace("81.5", "91.5"))
     with pytest.raises(DamagedFile, match="digest"):
-        atomic_files.read_sealed(tmp_path / "a.json")
+        atomic_files.read_checksummed(tmp_path / "a.json")

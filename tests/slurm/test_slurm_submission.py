@@ -69,6 +69,7 @@ def test_the_commands_from_the_cost_estimate_to_the_tables(place, digits_root):
     attempt = run_directory.attempts(next(run_directory.run_directories(place / "outputs")))[0]
     assert attempt["commit"] == record.code["commit"]
     assert list((folder / "snapshots").glob("*/dc_hpc/submit.py"))
+    assert list((folder / "snapshots").glob("*/dc_hpc/report/page.html"))  # the aggregator fills it
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*.pkl"))
     name = next(run_directory.run_directories(place / "outputs")).name
     assert f"{name}: done" in run_command("status", "logs", name, cwd=place, check=0).stdout
