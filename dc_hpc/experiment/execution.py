@@ -39,6 +39,11 @@ class Execution:
     kmeans_backend: str = "torch"
     save_seconds: float = 60.0
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle, also what version 0.1.0 has pickled into the tasks of a queue, with its name of the backend."""
+        for name, value in state.items():
+            object.__setattr__(self, "kmeans_backend" if name == "engine" else name, value)
+
     def to_record(self) -> dict[str, Any]:
         """The settings as attempts and submissions record them. There the k-means backend is called `engine`."""
         return {_RECORDED_AS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}

@@ -92,6 +92,10 @@ class TaskPayload:
             time.sleep(1)
 
 
+# The name under which 0.1.0 has pickled the tasks that wait in a queue.
+Work = TaskPayload
+
+
 class WorkerPool:
     """The worker processes of one task. They get runs until all have ended or the task is told to stop.
 
