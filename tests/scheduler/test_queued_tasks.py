@@ -6,7 +6,7 @@ import pickle
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler.worker import TaskPayload
 
-# pickle.dumps(Work(("outputs/runs/a",), Execution("data", engine="faiss", threads=2), parallel_runs=2, attempts=3)), 0.1.0
+# Of 0.1.0: pickle.dumps(Work(("outputs/runs/a",), Execution("data", engine="faiss", threads=2), 2, 3))
 QUEUED_BY_0_1_0 = (
     "gASVCwEAAAAAAACMF2RjX2hwYy5zY2hlZHVsZXIud29ya2VylIwEV29ya5STlCmBlH2UKIwLZGlyZWN0b3JpZXOUjA5vdXRwdXRzL3J1bnMvYZSFlIwJ"
     "ZXhlY3V0aW9ulIwbZGNfaHBjLmV4cGVyaW1lbnQuZXhlY3V0aW9ulIwJRXhlY3V0aW9ulJOUKYGUfZQojARkYXRhlGgOjAZkZXZpY2WUjARhdXRvlIwH"
