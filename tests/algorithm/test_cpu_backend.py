@@ -303,3 +303,22 @@ def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise ValueError
     assert settings() == before
+
+
+@pytest.mark.parametrize("make", [lenet5, alexnet_small])
+@pytest.mark.parametrize("wrong", ["channels", "dtype", "too small"])
+def test_a_batch_that_does_not_fit_gets_torchs_own_error(make, wrong):
+    """The compiled loops know no bounds: three channels into LeNet-5 read whatever memory lay behind the filters."""
+    trunk = make()
+    right, other = (1, 3) if make is lenet5 else (3, 1)
+    batch = {
+        "channels": torch.randn(4, other, 32, 32),
+        "dtype": torch.randn(4, right, 32, 32, dtype=torch.float64),
+        "too small": torch.randn(4, right, 3, 3),
+    }[wrong]
+    with pytest.raises(RuntimeError) as expected:
+        trunk(batch)
+    for function in (cpu.training(trunk), lambda images: cpu.evaluation(trunk, ["fc2"])(images)["fc2"]):
+        with pytest.raises(RuntimeError) as found:
+            function(batch)
+        assert str(found.value) == str(expected.value)

@@ -83,9 +83,11 @@ class _Stack:
 
     def __init__(self, blocks: list[Block | SobelBlock]):
         self.blocks, self.buffers, self.pass_number = blocks, BufferPool(), 0
+        self.checked: tuple[torch.Size, torch.dtype] | None = None
 
     def forward(self, batch: Tensor) -> Tensor:
         """(n, c', h', w'), contiguous."""
+        self._check(batch)
         self.pass_number += 1
         value = self._innermost(batch, "batch")
         for block in self.blocks:
@@ -107,6 +109,7 @@ class _Stack:
 
     def evaluate(self, batch: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """What comes out, (n, c', h', w'), and the values of the named layers."""
+        self._check(batch)
         value = self._innermost(batch, "batch")
         found: dict[str, Tensor] = {}
         for block in self.blocks:
@@ -115,6 +118,25 @@ class _Stack:
             value, values = block.evaluate(value, layers)
             found |= values
         return value.permute(3, 0, 1, 2), found
+
+    def _check(self, batch: Tensor) -> None:
+        """Refuse images that the net does not take with torch's own error: the compiled loops check no bounds."""
+        if self.checked == (batch.shape[1:], batch.dtype):
+            return
+        try:
+            self._shape_by_torch(batch[:1])
+        except RuntimeError:
+            self._shape_by_torch(batch)  # the same error, with the size of the batch in it
+            raise
+        if batch.dim() != 4:
+            raise RuntimeError(f"a batch of images has the shape (n, c, h, w), not {tuple(batch.shape)}")
+        self.checked = batch.shape[1:], batch.dtype
+
+    @torch.no_grad()
+    def _shape_by_torch(self, value: Tensor) -> None:
+        for _, layer in (named for block in self.blocks for named in block.layers):
+            if not isinstance(layer, nn.BatchNorm2d):  # it keeps the shape, and would move its running statistics
+                value = layer(value)
 
     def _innermost(self, images: Tensor, name: str) -> Tensor:
         """(n, c, h, w) as (c, h, w, n)."""
