@@ -110,7 +110,7 @@ def test_the_cycles_read_back_are_the_cycles(tree, tmp_path):
     pd.testing.assert_frame_equal(again, cycles)
     assert cycles_csv(again) == GOLDEN_CYCLES
     path.write_text("run_id,cycle\nx,1\n")
-    with pytest.raises(InputError, match="has no column dataset"):
+    with pytest.raises(InputError, match="has no column reassign"):
         read_cycles_csv(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dc_hpc.report.frames.runs import frame_of, no_cycles, records
 from dc_hpc.report.frames.schema import SETTINGS, setting_cell
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.text_tables import Table
-from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
 
 # A page that does not escape would run this.
 HOSTILE = '<script>document.title="taken"</script>&"\''
@@ -80,8 +81,15 @@ def record_interrupted(outputs: Path, config: RunConfig, *, cycles_done: int) ->
 
 
 def spoil(directory: Path, name: str, text: str = "{") -> None:
-    """Overwrite a file of a run directory."""
-    (directory / name).write_text(text, encoding="utf-8")
+    """Overwrite a file of a run as somebody else's program would; a JSON object gets the digest of its content."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        atomic_files.write_checksummed(directory / name, content)
+    else:
+        (directory / name).write_text(text, encoding="utf-8")
 
 
 def _history(config: RunConfig, ia: float | None, cycles: int) -> list[dict[str, Any]]:
