@@ -22,7 +22,7 @@ from dc_hpc.algorithm.backends.convolutions import BufferPool
 
 
 def kernels_of(trunk: nn.Sequential) -> str:
-    """Whose kernels compute the blocks of this trunk, where it is now: "torch" or "numba"."""
+    """Which kernels compute the blocks of this trunk on its present device: "torch" or "numba"."""
     return "numba" if _blocks(trunk) else "torch"
 
 
@@ -106,7 +106,7 @@ class _Stack:
         return found
 
     def evaluate(self, batch: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What comes out, (n, c', h', w'), and the values of the named layers."""
+        """The output, (n, c', h', w'), and the values of the named layers."""
         value = self._innermost(batch, "batch")
         found: dict[str, Tensor] = {}
         for block in self.blocks:
@@ -123,7 +123,7 @@ class _Stack:
 
 
 class _Dropout(nn.Module):
-    """nn.Dropout in training, draw for draw, from uniform numbers, which torch makes three times as fast."""
+    """nn.Dropout in training with the same draws, from uniform numbers, which torch makes three times as fast."""
 
     def __init__(self, p: float):
         super().__init__()
