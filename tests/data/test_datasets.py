@@ -249,7 +249,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 class QuietServer(http.server.ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """torchvision closes some connections early. Print nothing, because a test below expects no output."""
+        """torchvision hangs up on some answers: no word of it, since a test below wants nothing printed."""
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ class _Stack:
         return found
 
     def evaluate(self, batch: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output, (n, c', h', w'), and the values of the named layers."""
+        """What comes out, (n, c', h', w'), and the values of the named layers."""
         value = self._innermost(batch, "batch")
         found: dict[str, Tensor] = {}
         for block in self.blocks:
