@@ -32,7 +32,7 @@ def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.devic
 def copy_to_halted_runs(
     directory: Path, config: RunConfig, state: State, cycle: int, history: list[dict[str, Any]]
 ) -> None:
-    """Save a trained cycle into the directories of runs that halt soon and have not begun: so far they equal this."""
+    """Save a trained cycle into the directories of runs that halt soon and have not begun: so far they are this run."""
     for name in reuse.halted_recipients(config, cycle):
         recipient = directory.with_name(name)
         if not recipient.is_dir() or run_directory.state_of(recipient).name != "new":
