@@ -1,22 +1,22 @@
 # make demo   a small grid on this machine, from the data to the table
-# make test   the tests of every day
-# make slow   the long ones
+# make test   the everyday tests
+# make slow   the long tests
 # make gpu    the tests that need a CUDA device
-# make cluster   of the long ones those on a real SLURM; CI runs them too
-# make crash  300 kills, 10,000 damages, an error at every call, and what make fuzz does; an hour
-# make fuzz   of these, a hundred thousand hostile grids and site profiles
-# make mutants   put known bugs into the code, one by one, and see that the tests catch each
-# make lock   pin every package that CI installs, with hashes; make audit looks for known holes in them
+# make cluster   the long tests that use a real SLURM; CI runs them, too
+# make crash  300 kills, 10,000 damaged files, an error at every file call, and make fuzz; an hour
+# make fuzz   a hundred thousand hostile grids and site profiles
+# make mutants   put known bugs into the code, one by one, and check that the tests catch each
+# make lock   pin every package that CI installs, with hashes; make audit looks for known vulnerabilities in them
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make lint   ruff check, ruff format and mypy; CI runs them, too
-# make bench  how fast each stage is on this machine, against its peers; about five minutes
+# make bench  time each stage on this machine and compare it with other libraries; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data
 BIN    := $(VENV)/bin
-# LOCKED=1 installs exactly what requirements.lock says, by hash: for the python and the machine in its first line.
+# LOCKED=1 installs exactly the packages of requirements.lock, by hash: for the python and the machine in its first line.
 LOCKED ?=
-# As root on Debian or Ubuntu missing system packages are installed; elsewhere the line says what to do.
+# As root on Debian or Ubuntu, missing system packages are installed; elsewhere a message says what to do.
 APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
@@ -87,7 +87,7 @@ audit: env
 	@said=$$($(BIN)/python -m pip_audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock 2>&1); \
 	code=$$?; case "$$said" in \
 	  *Connect*|*"Max retries"*|*"timed out"*|*ServiceError*|*"could not be audited"*) \
-	    echo "audit needs the internet for its database of known holes, and it does not answer for all packages here"; exit 2;; \
+	    echo "audit needs the internet for its database of known vulnerabilities, and got no answer for some packages"; exit 2;; \
 	  *) echo "$$said"; exit $$code;; esac
 
 lint: env

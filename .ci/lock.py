@@ -1,4 +1,4 @@
-"""pip's report of what it would install, on stdin -> the lines of requirements.lock: every package, its hash."""
+"""Turns pip's installation report (stdin) into the lines of requirements.lock: every package with its hash."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def aggregate(
         typer.Option(metavar="NAME", help="Only this table or figure, e.g. fig_4 or fig_4b; repeatable."),
     ] = None,
 ) -> None:
-    """Collect all runs into the paper's tables, figures, claims and one page. Missing runs are listed by name."""
+    """Collect all runs into the paper's tables, figures, claims and one page, and list the runs that are missing."""
     from dc_hpc.report.document import check, renew
     from dc_hpc.report.findings import collect, panels_of, read
     from dc_hpc.report.output_files import write_figures, write_page, write_tables
@@ -112,7 +112,7 @@ def _print_claims(verdicts: pd.DataFrame) -> None:
 
 
 def _print_missing(panels: Sequence[PanelFindings], outputs: Path) -> None:
-    """What the grids lack, and the commands that run it."""
+    """Print which runs of the grids are missing, and the commands that compute them."""
     from dc_hpc.report.grid_states import command, missing_text
 
     grids = {state.name: state for found in panels for state in found.grids}

@@ -8,7 +8,7 @@ _LONGEST = 4000  # a value of a grid may be a megabyte
 class InputError(Exception):
     """Bad input by a person: a grid, a flag, a data file, a folder.
 
-    The message is ONE printable line that names the bad thing, what is allowed and the next step. Doors print it and
+    The message is ONE printable line that names the bad thing, what is allowed and the next step. Commands print it and
     exit with code 2; nothing has been written when it is raised. `key` is the setting it is about, where there is
     one, so that a reader of files can add the line number.
     """

@@ -79,7 +79,7 @@ def check(
         bool,
         typer.Option("--quarantine", help="Move damaged files to quarantine/; submit then computes these runs again."),
     ] = False,
-    aside: Annotated[bool, typer.Option("--put-aside", hidden=True)] = False,  # the name that --quarantine had
+    put_aside: Annotated[bool, typer.Option("--put-aside", hidden=True)] = False,  # the name that --quarantine had
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
 ) -> None:
@@ -87,7 +87,7 @@ def check(
     from dc_hpc.storage.integrity import damaged_files, quarantine_damaged
 
     names, count = _names(grid, outputs, data), 0
-    quarantine = quarantine or aside
+    quarantine = quarantine or put_aside
     for directory in (run_directory.runs_folder(outputs) / name for name in names):
         damaged = list(damaged_files(directory)) if directory.is_dir() else []
         for error in damaged:

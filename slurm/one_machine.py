@@ -169,7 +169,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _cgroup_config(state: Path) -> str:
-    """Do without cgroups, which a container lacks. SLURM 22.05 cannot be told so; it gets an empty mount point."""
+    """Do without cgroups, which a container lacks. SLURM 22.05 has no option for that; it gets an empty mount point."""
     version = _run(state, ["slurmctld", "-V"]).stdout
     year = int((re.search(r"(\d+)\.", version) or ["", "22"])[1])
     if year >= 24:

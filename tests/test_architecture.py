@@ -21,8 +21,8 @@ FLOORS = {
 COMMANDS = {"aggregate", "bench", "fetch", "select", "status", "submit"}
 COMMAND_FLOOR, TOP_FLOOR = 6, 7  # __main__ joins the commands
 
-# Which modules may import a heavy library, at the top or in a function. A name ends with a dot where it stands for a
-# whole folder.
+# Which modules may import a heavy library, at the top or in a function. A name that ends with a dot means a whole
+# folder.
 TORCH = {
     "dc_hpc.algorithm.",
     "dc_hpc.benchmark.",
@@ -101,11 +101,11 @@ def test_no_imports_in_a_circle():
 )
 def test_a_heavy_library_has_its_places(library, allowed):
     users = {mine for mine, path in MODULES.items() if library in {name.split(".")[0] for name in imports(path)}}
-    assert {user for user in users if not any(_stands_for(place, user) for place in allowed)} == set()
+    assert {user for user in users if not any(_covers(place, user) for place in allowed)} == set()
     assert users, f"nothing imports {library}: does this test still look in the right place?"
 
 
-def _stands_for(place, module):
+def _covers(place, module):
     return module == place or (place.endswith(".") and module.startswith(place))
 
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/ARCHITECTURE.md, followed to the letter on a copy of the package."""
+"""The recipes of docs/ARCHITECTURE.md, executed literally on a copy of the package."""
 
 from __future__ import annotations
 
@@ -103,8 +103,9 @@ def test_another_clustering(tree):
     touched, printed = follow("Another clustering", tree)
     assert touched == set()
     lines = [line.split() for line in printed.splitlines()]
-    assert [line[:2] for line in lines] == [["0", "clustered"], ["0", "trained"], ["1", "clustered"], ["1", "trained"]]
-    assert float(lines[-1][-1]) < float(lines[1][-1])
+    phases = [[str(cycle), phase] for cycle in range(3) for phase in ("clustered", "trained")]
+    assert [line[:2] for line in lines] == phases
+    assert float(lines[-1][-1]) < 0.8 * float(lines[1][-1]), "the loss falls clearly"
 
 
 def test_another_loss(tree):

@@ -48,7 +48,7 @@ class ClusterHealth(NamedTuple):
 def agreement(a: Labels, b: Labels) -> Agreement:
     """NMI, AMI and the chance level of NMI of two labellings (section 3.2; arithmetic mean of the entropies).
 
-    a, b: (n,) integers >= 0, numpy or torch, n >= 1. Symmetric, and blind to the names of the clusters. The
+    a, b: (n,) integers >= 0, numpy or torch, n >= 1. Symmetric, and independent of the numbers of the clusters. The
     values are scikit-learn's, its conventions included: one cluster against one cluster agrees fully (nmi and
     ami 1), one against several not at all (0). chance = expected mutual information under permutation (Vinh
     et al. 2010) over the mean entropy; it is 1 where every permutation agrees fully.
@@ -85,8 +85,8 @@ def cluster_health(pseudo_labels: Labels, k: int) -> ClusterHealth:
 def label_entropy(pseudo_labels: Labels, labels: Labels) -> float:
     """Mean over the non-empty clusters, each counted once, of the entropy (nats) of the true labels inside.
 
-    pseudo_labels, labels: (n,) integers >= 0, n >= 1. 0: every cluster is pure; log(classes): none knows
-    anything. Raises ValueError: as `agreement`.
+    pseudo_labels, labels: (n,) integers >= 0, n >= 1. 0: every cluster is pure; log(classes): every cluster has
+    the classes in equal parts. Raises ValueError: as `agreement`.
     """
     pseudo_labels, labels = _pair(pseudo_labels, labels, "pseudo_labels", "labels")
     classes = int(labels.max()) + 1
@@ -132,7 +132,7 @@ def _sizes(labels: Ints) -> Ints:
 
 def _sizes_together(a: Ints, b: Ints) -> Ints:
     """The cells of the contingency table, (m,): counted where the table is short, else the non-zero ones by one
-    sort, in half the bytes where they suffice; never the whole table of thousands by thousands."""
+    sort, in half the bytes where they suffice. The whole table of thousands by thousands is never made."""
     classes = int(b.max()) + 1
     cells = (int(a.max()) + 1) * classes
     if 4 * cells <= len(a):
@@ -162,7 +162,7 @@ def _information(n: int, log_a: float, log_b: float, log_both: float) -> tuple[f
 
 
 def _rounding(n: int) -> float:
-    """More than rounding makes of an entropy of 0, less than two labellings of n images can share, about 1 / n^2."""
+    """A threshold in nats: above the rounding of an information of 0, below the least positive one, about 1 / n^2."""
     return 16 * 2.0**-52 * math.log(n)
 
 

@@ -23,10 +23,10 @@ ZERO_VARIANCE = 4 * torch.finfo(torch.float32).eps
 
 
 class Clustering(NamedTuple):
-    """The pseudo-labels of all images, and what they were found in.
+    """The pseudo-labels of all images, and the features that were clustered.
 
-    labels: int64 (n,), on the device of the features. features: float32 (n, q), what was clustered, to be looked at
-    later; None where it is not known. inertia: sum of the squared distances of the features to their centroids; None
+    labels: int64 (n,), on the device of the features. features: float32 (n, q), as they were clustered; None
+    where they are not known. inertia: sum of the squared distances of the features to their centroids; None
     for a clustering that has no centroids.
     """
 

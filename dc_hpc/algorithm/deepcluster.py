@@ -33,7 +33,7 @@ class Cycle:
     """One finished phase of one cycle.
 
     index: 0-based cycle. phase: "clustered" or "trained". pseudo_labels: int64 (n,). previous_pseudo_labels: those
-    of the cycle before, None at the first. features, inertia: what the clustering says of itself (see Clustering);
+    of the cycle before, None at the first. features, inertia: those of the clustering (see Clustering);
     None after training. loss: mean of the loss over the epochs of this cycle; None after clustering.
     """
 
@@ -73,7 +73,7 @@ def deep_cluster(
     images: uint8 (n, c, h, w) with `views`, or both joined in an ImageViews; on the trunk's device. k: number of
     clusters. cluster: from features to pseudo-labels; functools.partial sets the options of `cluster_by_kmeans`.
     loss: from logits (b, outputs) and pseudo-labels (b,) to a scalar, by tensor operations alone: a GPU records them
-    once and repeats them. first_clustering: that of cycle 0, where another run has computed it; it is taken as it is.
+    once and repeats them. first_clustering: that of cycle 0, where another run has computed it; it is used unchanged.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
@@ -134,7 +134,7 @@ def _train(
     # k outputs; more only when a caller put labels of its own into the state, as the leak experiment does
     outputs = max(k, int(labels.max()) + 1)
     head = new_head(feature_dimension(state.trunk), outputs, seed=seed, cycle=cycle).to(images.device)
-    step = training_step(state.trunk, head, loss, state.optimizer, state.optimizer.fresh(head.parameters()))
+    step = training_step(state.trunk, head, loss, state.optimizer, state.optimizer.with_parameters(head.parameters()))
     sampling, augmentation = numpy_generator(seed, cycle, "sampling"), numpy_generator(seed, cycle, "augmentation")
     losses = []
     with dropout_seed(key(seed, cycle, "dropout"), images.device):
@@ -168,8 +168,8 @@ def extract_features(trunk: nn.Sequential, images: ImageViews) -> Tensor:
 def balanced_order(pseudo_labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """The images of one epoch, uniform over the pseudo-classes: int64 (m,), shuffled.
 
-    Each of the k' non-empty clusters gives int(n / k') + 1 images, drawn with replacement only where it has no more
-    than that. Without this a few large clusters would rule the loss (the trivial solutions of Caron et al. 2018).
+    Each of the k' non-empty clusters contributes int(n / k') + 1 images, drawn with replacement only where it has no
+    more than that. Without this a few large clusters would rule the loss (the trivial solutions of Caron et al. 2018).
     """
     grouped = np.argsort(pseudo_labels, kind="stable")
     sizes = np.bincount(pseudo_labels)

@@ -1,4 +1,4 @@
-"""Matrices of many rows, as the reduction of features and k-means both read them: checked, and a block at a time."""
+"""Checks matrices of many rows and sums them a block at a time, for the reduction of features and for k-means."""
 
 from __future__ import annotations
 

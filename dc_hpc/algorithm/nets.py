@@ -127,9 +127,9 @@ def new_head(features: int, k: int, *, seed: int, cycle: int) -> nn.Sequential:
 
 
 def undrawn_linear(values: int, outputs: int) -> nn.Linear:
-    """A Linear layer for its caller to draw. The process's own random numbers stay where they were.
+    """A Linear layer whose weights the caller draws. It leaves the global random generators as they are.
 
-    torch's skip_init is meant for this, and imports a third of a second of torch's compiler.
+    torch's skip_init is meant for this, but imports torch's compiler, which takes a third of a second.
     """
     with torch.random.fork_rng(devices=[]):
         return nn.Linear(values, outputs)

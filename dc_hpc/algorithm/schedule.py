@@ -37,7 +37,7 @@ class Schedule:
 
     @property
     def end(self) -> int:
-        """The first cycle that the run does not have. A run without training has the clustering of cycle 0."""
+        """The number of cycles that have a phase. A run without training has one: the clustering of cycle 0."""
         return max(self.cycles, 1)
 
     def clusters_in(self, cycle: int) -> bool:

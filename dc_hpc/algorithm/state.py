@@ -1,4 +1,4 @@
-"""What crosses from one phase of a run to the next, as tensors that can be saved and loaded."""
+"""The state that passes from one phase of a run to the next, as tensors that can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dc_hpc.algorithm.nets import initialise
 
 @dataclass
 class State:
-    """Exactly what crosses from one phase to the next. Saving it is saving the run.
+    """All that passes from one phase to the next: to save it is to save the run.
 
     trunk: the net f_theta. optimizer: its SGD with momentum. cycle, phase: the last finished phase ("fresh",
     "clustered" or "trained"). pseudo_labels: int64 (n,), on the trunk's device; None before the first clustering.
-    The head and its optimizer are not here: they live and die inside one cycle.
+    The head and its optimizer are not part of it: they exist within one cycle only.
     """
 
     trunk: nn.Sequential

@@ -1,4 +1,4 @@
-"""What the network sees of an image: the clustering view and the training view (section 3.3).
+"""The two views of an image that the network gets: for clustering and for training (section 3.3).
 
 A data set is one uint8 tensor; a view is a function from indices to a normalised float batch. No loader, no workers.
 """
@@ -55,7 +55,7 @@ class Views:
 
 
 class ImageViews:
-    """A data set as its two views show it.
+    """A data set and its two views.
 
     images: uint8 (n, c, h, w), on the device that the net is on. `clustering(indices)` and
     `training(indices, rng)` return float32 (b, c, crop, crop), normalised; indices is a slice or an int64 tensor.
@@ -70,7 +70,7 @@ class ImageViews:
         shape = (1, len(views.mean), 1, 1)
         self._mean = torch.tensor(views.mean, device=images.device).view(shape)
         self._std = torch.tensor(views.std, device=images.device).view(shape)
-        # a tensor: by a number CUDA divides as it likes, which is to multiply by the rounded inverse
+        # a tensor, because CUDA divides by a number by multiplying with its rounded inverse
         self._white = torch.tensor(255.0, device=images.device)
         cropped_bytes = len(images) * images.shape[1] * views.crop**2
         self._cropped = _in_blocks(self._resize_and_crop, images) if cropped_bytes <= _CACHED_BYTES else None
@@ -154,7 +154,7 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
 def pil_bilinear(length: int, resized: int) -> npt.NDArray[np.float64]:
     """The weights of PIL's bilinear resize along one axis: float64 (resized, length), whole numbers in units of 2^-22.
 
-    PIL computes in fixed point, so whole numbers in float64 give its very bits, on every device. torch's resize of
+    PIL computes in fixed point, so whole numbers in float64 give exactly its bits, on every device. torch's resize of
     uint8 does not: 2 % of the pixels of a resize from 32 to 45 differ by a level.
     """
     scale = length / resized
@@ -184,5 +184,5 @@ def _rounded(sums: Tensor) -> Tensor:
 
 
 def _in_blocks(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The resized images before the crop are twice the result: never hold them all."""
+    """The resized images before the crop are twice as large as the result, so they are never all in memory."""
     return torch.cat([transform(block) for block in torch.split(images, _RESIZED_AT_ONCE)])

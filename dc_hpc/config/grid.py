@@ -1,4 +1,4 @@
-"""A grid: one YAML file of a person -> the list of runs it asks for.
+"""Reads a grid: one YAML file of a person -> the list of runs that it asks for.
 
 base: svhn                   # a baseline of the paper
 protocol: code               # text (what the paper says) or code (what its authors ran)
@@ -267,7 +267,7 @@ def _meant(key: str, value: Any) -> Any:
 
 
 class _OwnDigests:
-    """data set name -> content digest of a person's own images; None for the sets the package knows."""
+    """data set name -> content digest of a person's own images; None for official data sets."""
 
     def __init__(self, data_root: Path):
         self.data_root = data_root

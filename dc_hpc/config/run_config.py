@@ -121,7 +121,7 @@ class RunConfig(DeclaredSettings):
     @model_validator(mode="before")
     @classmethod
     def _never_halted(cls, values: Any) -> Any:
-        """A run that halts when it ends never halted: it has the same result, so it gets the same name."""
+        """Halting at or after the last cycle becomes None, never: the result is the same, so the name is the same."""
         if isinstance(values, dict):
             halt, cycles = values.get("halt_cycle"), values.get("cycles")
             if type(halt) is int and type(cycles) is int and 1 <= max(cycles, 1) <= halt:
@@ -186,9 +186,9 @@ def canonical_json(config: RunConfig) -> str:
 
 
 def run_id(config: RunConfig) -> str:
-    """The name of the run and of its directory: what a person looks for, then 12 hex digits of SHA-256.
+    """The name of the run and of its directory: the settings that people look for, then 12 hex digits of SHA-256.
 
-    Everything that changes the result is in it; host, threads, engine and what is dumped are not.
+    Everything that changes the result is in it; host, threads, k-means backend and what is dumped are not.
     """
     halt = f"-halt{config.halt_cycle}" if config.halt_cycle else ""
     truth = "-labels" if config.labels else f"-leak{config.resume_leak}" if config.resume_leak else ""

@@ -1,4 +1,4 @@
-"""What a setting of a run declares of itself, once, beside its type and its neutral value.
+"""How each setting of a run is declared: once, beside its type and its neutral value.
 
 Other parts of the package derive their lists from these declarations: what a first pass over the images depends on,
 which runs tables keep apart, which words a grid understands, what the name of a run is made of.

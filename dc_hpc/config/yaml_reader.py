@@ -1,8 +1,8 @@
-"""Strict YAML for grids and site profiles: what a scientist means, or one line that says what is wrong.
+"""Reads strict YAML for grids and site profiles: plain values, or one line that says what is wrong.
 
 Plain YAML reads `1e-3` as a string, `off` as False and `12:30` as 750; it lets a key appear twice, and 400
 bytes of aliases expand to millions of values. Here PyYAML only splits the text into events. The values are
-made below, by the core rules of YAML 1.2, and what could mean two things is refused with its line.
+made below, by the core rules of YAML 1.2, and an ambiguous value is refused with its line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Document:
     _lines: dict[tuple[Key, ...], int] = field(repr=False, compare=False)
 
     def line(self, path: tuple[Key, ...] = ()) -> int:
-        """The 1-based line of a key or item, like ("sweep", "k", 2). Of what it would be in, if missing."""
+        """The 1-based line of a key or item, like ("sweep", "k", 2); where it is missing, of what is around it."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines[path]
@@ -56,7 +56,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Document:
     """The document in a file of at most 1 MiB. Raises InputError, one line `path:line: ...`, for all else."""
     name = short(str(path), 200)
     try:
-        # A named pipe would have us wait for ever, hence O_NONBLOCK and the question what it is.
+        # Opening a named pipe would wait for ever, hence O_NONBLOCK and the check of the file type.
         with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise InputError(f"{name}: not a regular file; give the path of a YAML file")

@@ -191,7 +191,7 @@ def _check_labels(path: Path, name: str, labels: np.ndarray, images: int) -> Non
 
 @contextmanager
 def _image_files(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """Give the sorted names PART/CLASS/FILE of a folder or zip and a function that reads one."""
+    """Return the sorted names PART/CLASS/FILE of a folder or zip and a function that reads one."""
     if path.is_dir():
         yield _folder_names(path), lambda name: (path / name).read_bytes()
         return
@@ -227,7 +227,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _zip_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return {PART/CLASS/FILE: member}, refusing whatever a zip of images has no need of."""
+    """Return {PART/CLASS/FILE: member}, refusing every kind of member that a zip of images does not need."""
     members: dict[str, zipfile.ZipInfo] = {}
     empty: dict[str, None] = {}
     for member in archive.infolist():
@@ -304,7 +304,7 @@ def _read_images(path: Path, names: list[str], read: Callable[[str], bytes]) -> 
 
 
 def _survey(path: Path, names: list[str], read: Callable[[str], bytes]) -> tuple[tuple[int, int], int]:
-    """Look at every header before any pixel: return the one (width, height) and the channels, 1 or 3."""
+    """Read every header before any pixel; return the one (width, height) and the channels, 1 or 3."""
     first: tuple[int, int] | None = None
     channels = 1
     for name in names:

@@ -1,4 +1,4 @@
-"""Fetching official data sets into the data root: once, where there is internet; whole and verified, or not at all."""
+"""Fetches official data sets into the data root. A set arrives whole and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STALL_SECONDS = 60.0
 
 
 def fetch(name: str, root: str | Path, *, report: Callable[[str], None] = print) -> None:
-    """Have the files of an official data set in the data root, verified; fetch them if they are not there.
+    """Verify the files of an official data set in the data root, or fetch them if they are missing.
 
     Files that verify are left alone. Otherwise the sources are tried in order: compressed files put there by
     hand, a package of the system, torchvision's download. What arrives is complete and verified before it is
@@ -100,7 +100,7 @@ def _untar(form: Form, archive: Path, stage: Path) -> None:
 
 
 def _download(name: str, stage: Path) -> None:
-    """Have torchvision download one set into `stage`, without its progress bars and with an end to waiting."""
+    """Have torchvision download one set into `stage`, without its progress bars and with a timeout."""
     import torchvision.datasets
 
     before = socket.getdefaulttimeout()

@@ -1,4 +1,4 @@
-"""Loading official data sets, and a person's own images, as uint8 tensors.
+"""Loads official data sets, and a person's own images, as uint8 tensors.
 
 What is read, below the data root:
 
@@ -8,8 +8,8 @@ What is read, below the data root:
     cifar10   cifar-10-batches-py/*, else cifar-10-batches-bin/*.bin, else cifar-10-binary.tar.gz
     others    a person's own images: see custom.py
 
-Every file of an official set is held against the MD5 sum in the catalogue before it is parsed; so the pickles of
-CIFAR10 are only ever read when they are the official ones. torch and torchvision are imported in functions.
+Every file of an official set is checked against the MD5 sum in the catalogue before it is parsed; so the pickles of
+CIFAR10 are read only when they are the official ones. torch and torchvision are imported in functions.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def verify(name: str, root: str | Path) -> tuple[int, int]:
 
 
 def faults(sums: dict[str, str], root: Path) -> list[str]:
-    """Say what is wrong with each file of {relative path: MD5} that is not there or not as it should be."""
+    """What is wrong with each file of {relative path: MD5} that is missing or has another sum."""
     found = []
     for file, md5 in sums.items():
         try:
@@ -114,7 +114,7 @@ def archive_members(archive: Path, names: list[str]) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class _Files:
-    """The verified files of a form: where they lie, or what they hold, where they came out of an archive."""
+    """The verified files of a form: their paths, or their bytes where they came out of an archive."""
 
     root: Path
     form: Form

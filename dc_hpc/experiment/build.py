@@ -1,4 +1,4 @@
-"""What the settings of a run ask of the algorithm: its net and the two views of its images."""
+"""Makes the net and the two views of the images from the settings of a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a run takes from other runs, and what it copies to them: clusterings and whole cycles, computed once.
+"""Copies clusterings and whole cycles from one run directory to another, so that they are computed once.
 
-`reuse` says which runs have something in common; here it is read from their directories and written into them.
+`reuse` decides which runs have something in common; this module reads it from their directories and writes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dc_hpc.storage import feature_dumps, run_directory
 
 
 def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.device) -> tuple[str, Clustering] | None:
-    """The first clustering that the IA run of a run has left beside it, and the name of that run; None without one."""
+    """The first clustering from the directory of the IA run of a run, and the name of the IA run; None without one."""
     donor = reuse.ia_donor(config)
     found = feature_dumps.read_first_clustering(directory.with_name(donor)) if donor else None
     if donor is None or found is None:

@@ -50,7 +50,7 @@ class Execution:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Execution:
-        """The settings of a record. What only another version knows is left out: it changes no result."""
+        """The settings of a record. Settings of other versions are left out; they change no result."""
         names = {_RECORDED_AS.get(one.name, one.name): one.name for one in fields(cls)}
         return cls(**{names[name]: value for name, value in record.items() if name in names})
 
@@ -61,21 +61,21 @@ def cores() -> int:
 
 
 class StopSignal:
-    """Set by SIGTERM (scancel, preemption, a local Ctrl-C) and SIGUSR2 (submitit's warning); asked by the run.
+    """Set by SIGTERM (scancel, preemption, a local Ctrl-C) and SIGUSR2 (submitit's warning); the run asks for it.
 
-    The handlers do nothing but set it: saving happens at the next safe point.
+    The handlers only set it; the run saves at its next safe point.
     """
 
     def __init__(self) -> None:
-        self.seen = False
+        self.received = False
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
+        self.received = True
 
     def __call__(self) -> bool:
-        return self.seen
+        return self.received
 
 
 def environment() -> dict[str, Any]:

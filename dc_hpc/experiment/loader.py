@@ -1,4 +1,4 @@
-"""How a process comes by `run`: importing it imports torch, which is done once, late, and with care."""
+"""Imports `run` and with it torch: late, because importing torch takes a second."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable
 def import_run() -> Callable[..., str]:
     """`run` of experiment/run.py, which imports torch.
 
-    torch brings a few hundred thousand objects that stay. Looking for garbage among them takes a sixth of a second
-    here, and in processes that are forked later it would copy the pages that they share; so nobody looks there.
+    torch makes a few hundred thousand permanent objects. The garbage collector would spend a sixth of a second on them
+    here, and in forked processes it would copy the pages that they share. Therefore it is told to leave them out.
     """
-    alone = "torch" not in sys.modules and gc.isenabled()  # else what is frozen could be a caller's garbage
+    alone = "torch" not in sys.modules and gc.isenabled()  # otherwise garbage of the caller would be frozen, too
     if alone:
         gc.disable()
     from dc_hpc.experiment.run import run

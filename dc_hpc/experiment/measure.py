@@ -1,4 +1,4 @@
-"""The numbers of a run: where its pseudo-labels meet the true labels (section 3.2), outside the algorithm."""
+"""Computes the metrics of a run: its pseudo-labels against the true labels (section 3.2), outside the algorithm."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:
 
 def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
     """The final numbers of a run: its Initial Alignment (section 4.1.1), and where its curves end."""
-    clusterings = [row for row in history if row["reassign"]] or [{}]  # none where the truth stood in for them
+    clusterings = [row for row in history if row["reassign"]] or [{}]  # empty where the true labels replaced them
     first, names = clusterings[0], ("nmi_prev", "ami_prev", "nmi_true", "ami_true", "label_entropy", "clusters_empty")
     last = {f"{name}_last": clusterings[-1].get(name) for name in names}
     losses = [row["loss"] for row in history if row.get("loss") is not None]

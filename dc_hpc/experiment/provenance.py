@@ -1,4 +1,4 @@
-"""Which code ran: the commit, what was changed since, the versions of packages; and a copy of it to run from."""
+"""Records which code ran: the commit, later changes, package versions. It can also copy the code to run from there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 def commit() -> dict[str, Any]:
     """The commit of the code that runs and whether it was changed since; None where it is no checkout.
 
-    A snapshot says what it was copied from: where it lies may be inside a checkout that has moved on.
+    A snapshot holds the commit that it was copied from, because the checkout around it may have changed since.
     """
     try:
         made_from = atomic_files.read_json(_PACKAGE.parent / _MADE_FROM)

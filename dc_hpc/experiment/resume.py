@@ -1,4 +1,4 @@
-"""How an attempt finds where its run stands: the newest whole checkpoint, or the beginning."""
+"""Finds where an attempt begins: at the newest whole checkpoint, or at the start of the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Resumed:
     """Where an attempt begins.
 
     state: of the algorithm, on the device. history: the metric rows so far. record: what the record of the attempt
-    says of it, the damage that was found included.
+    says about it, with the damage that was found.
     """
 
     state: State

@@ -1,4 +1,4 @@
-"""Work that need not be done twice: what two runs have in common, and who can give it to whom.
+"""Finds work that several runs have in common, and which run can be the donor of it.
 
 Everything here is exact. A first forward pass is a function of the fresh net and the images; two runs that differ in
 when they halt are the same run until the last clustering of the shorter one (section 4.2); the first clustering of a
@@ -38,11 +38,11 @@ def ia_donor(config: RunConfig) -> str | None:
 
 
 def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
-    """The runs that are this one up to the end of `cycle`, cluster once more, and then halt, while this one goes on.
+    """The runs that equal this one up to the end of `cycle`, cluster once more, and then halt, while this one goes on.
 
     The leak of a restart comes after the halt, so it changes nothing before it.
     """
-    halt = cycle + 2  # so many clusterings; its last is its own to do, for it dumps the features of that one
+    halt = cycle + 2  # so many clusterings; it computes the last one itself, because it dumps the features of that one
     if config.labels or halt >= _last_clustering(config):
         return
     for leak in (None, halt, halt + 1):

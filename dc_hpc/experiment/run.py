@@ -49,7 +49,7 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     cache: ProcessCache | None = None,
 ) -> str:
-    """Bring the run of a directory to its end, from wherever it stands; returns "done", "stopped" or "failed".
+    """Complete the run of a directory, from its last checkpoint on; returns "done", "stopped" or "failed".
 
     cache: of the process, where several runs follow each other in it.
 
@@ -179,7 +179,7 @@ class _Attempt:
         return {"init": c.kmeans_init, "iterations": c.kmeans_iterations, "backend": self.execution.kmeans_backend}
 
     def _let_truth_in(self, state: State, truth: torch.Tensor) -> None:
-        """The two experiments that train on the truth; deep_cluster itself has no way to.
+        """Put the true labels into the state, for the two experiments that train on them; deep_cluster never gets them.
 
         labels: the supervised ceiling, halted from the start with the truth in place of a first clustering.
         resume_leak: the authors' checkpoints hold no pseudo-labels, so a run that they restarted after its halting
@@ -192,7 +192,7 @@ class _Attempt:
             state.pseudo_labels = truth
 
     def _measure(self, cycle: Cycle, labels: np.ndarray) -> None:
-        """Add what this phase shows to the row of its cycle; dump the features that were asked for."""
+        """Add the metrics of this phase to the row of its cycle; dump the features that were asked for."""
         if cycle.phase == "clustered":
             self.history.append(clustering_row(cycle, labels, self.config.k))
             if cycle.index in dumped_cycles(self.config):
@@ -219,7 +219,7 @@ class _Attempt:
         return accuracies
 
     def _write_final_files(self, state: State) -> dict[str, str]:
-        """What a run leaves: its trained trunk; its first clustering, if it trained nothing."""
+        """Write the trained trunk, or the first clustering of a run that trained nothing."""
         if self.config.cycles == 0:
             assert state.pseudo_labels is not None, "an IA run ends with its clustering"
             feature_dumps.write_first_clustering(
@@ -256,7 +256,7 @@ class _Attempt:
 
 @contextmanager
 def _computing(threads: int) -> Iterator[None]:
-    """So many threads of torch and of every BLAS, and exact arithmetic, for the length of a run."""
+    """Limit torch and every BLAS to these threads, with exact arithmetic, for the duration of a run."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

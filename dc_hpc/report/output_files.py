@@ -1,4 +1,4 @@
-"""Writes what `aggregate` leaves below the folder of outputs: tables, figures and the page."""
+"""Writes the files of `aggregate` into the outputs folder: tables, figures and the page."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _draw(found: PanelFindings, sources: FigureSources) -> None:
         with style():
             figure = found.panel.figure(found.rows, sources)
             found.pictures = figure_bytes(figure) if figure is not None else {}
-    except Exception as error:  # whatever goes wrong in one figure, the others and the page are still made
+    except Exception as error:  # an error in one figure must not prevent the others and the page
         found.error = " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -85,7 +85,7 @@ def median_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
     """Student's interval of the mean; None for fewer than three values.
 
-    Not the bootstrap: of five normal values it holds the mean with 84 % only.
+    It is not a bootstrap: for five normal values that holds the mean with 84 % only.
     """
     n = len(values)
     if n < FEWEST:
@@ -107,8 +107,8 @@ def spearman_interval(x: Sequence[float], y: Sequence[float]) -> Interval | None
     """Interval of Spearman's rho: Fisher's z with the variance of Bonett and Wright (2000); None for fewer than five
     pairs, or where one side is constant.
 
-    Not the bootstrap: of pairs in perfect order it resamples nothing but order and claims certainty. Such pairs count
-    as half a step from it, the step being the exchange of two neighbours.
+    It is not a bootstrap: from pairs in perfect order that draws only ordered samples and claims certainty. Such pairs
+    count as half a step from it, the step being the exchange of two neighbours.
     """
     n, rho = len(x), spearman(x, y)
     if n < FEWEST_RANKED or rho is None:
@@ -122,7 +122,7 @@ def spearman_interval(x: Sequence[float], y: Sequence[float]) -> Interval | None
 def share_interval(hits: int, n: int) -> Interval | None:
     """Wilson's 95 % interval of a share; None for n < 3.
 
-    Not the bootstrap: where all of n agree it resamples nothing but agreement and claims certainty.
+    It is not a bootstrap: where all of n agree, that draws only agreement and claims certainty.
     """
     if n < FEWEST:
         return None

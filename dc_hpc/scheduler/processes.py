@@ -29,7 +29,7 @@ _ORPHAN_SECONDS = 5.0
 
 @dataclass
 class WorkerProcess:
-    """One child process of a task, seen from the task.
+    """One child process of a task, as the task handles it.
 
     number: its number within the task, which decides its GPU where there are several. connection: sends directories
     and receives outcomes. directory: of the run that it computes, None while it is idle. reuse_group: of its last run.

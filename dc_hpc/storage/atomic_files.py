@@ -1,7 +1,7 @@
 """The only code that writes: whole files, atomically, never through a symbolic link.
 
 A file is written aside, synced, then renamed (replace) or linked (write once): whenever a job is killed, a
-reader finds a whole version or none. Nothing is appended to, and correctness rests on no lock. Below a folder
+reader finds a whole version or none. Nothing is appended to, and no lock is needed. Below a folder
 named `outputs` every folder must be a real one, elsewhere the last one must; `outputs` itself may be a link,
 because clusters put it on a scratch disk. All functions raise `OSError` with the full path when the system
 refuses, a full disk included, and leave no temporary file. A file not to be trusted is a `DamagedFile`.
@@ -114,7 +114,7 @@ def quarantine(path: AnyPath) -> Path:
 
 
 def sweep(directory: AnyPath) -> None:
-    """Remove what killed processes left half written below a folder; files of living ones stay."""
+    """Remove the unfinished files of killed processes below a folder; those of running processes stay."""
     for path in Path(directory).rglob(".*.tmp"):
         owner = re.fullmatch(r"\..+\.(\d+)\.[0-9a-f]{16}\.tmp", path.name)
         if owner and not process_lives(int(owner[1])):
@@ -147,7 +147,7 @@ def read_json(path: AnyPath) -> Any:
 
 
 def read_checksummed(path: AnyPath) -> dict[str, Any]:
-    """The data of a file of `write_checksummed`; DamagedFile where they are not the very ones."""
+    """The data of a file of `write_checksummed`; DamagedFile where they do not match their checksum."""
     data = read_json(path)
     if not isinstance(data, dict):
         raise DamagedFile(path, "not a JSON object")
@@ -163,7 +163,7 @@ def _content_digest(data: dict[str, Any]) -> str:
 
 
 def strict_json(content: bytes) -> Any:
-    """JSON without its traps: ValueError for a key that is there twice, for NaN and for infinities."""
+    """Parse JSON strictly: ValueError for a key that is there twice, for NaN and for infinities."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
@@ -206,7 +206,7 @@ def _write_whole(path: AnyPath, data: bytes, give_name: Callable[[int, str, str,
             _write_aside(directory, temporary, data)
             given = give_name(directory, temporary, full.name, data)
         finally:
-            with contextlib.suppress(OSError):  # renamed already; or the error on its way out is what counts
+            with contextlib.suppress(OSError):  # already renamed, or another error is under way
                 os.unlink(temporary, dir_fd=directory)
         _sync_directory(directory)
     return given

@@ -1,4 +1,4 @@
-"""The arrays that a run leaves: the features of some cycles, its trunk, or its only clustering; written and checked."""
+"""Writes and checks the arrays of a run: the features of some cycles, its trunk, or its only clustering."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def write_first_clustering(directory: Path, *, pseudo_labels: np.ndarray, k: int
 
 
 def read_first_clustering(directory: Path) -> tuple[np.ndarray, float] | None:
-    """(pseudo_labels, inertia) of a finished IA run; None where there is none that is whole and its own."""
+    """(pseudo_labels, inertia) of a finished IA run; None where it has no whole one."""
     for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
         try:
             tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)

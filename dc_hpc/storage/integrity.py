@@ -1,7 +1,7 @@
-"""Every file of a run, read and held against its digest: what `status check` does.
+"""Reads every file of a run and checks it against its digest, for `status check`.
 
 Tables read settings, results and curves, which is quick and always checked; weights and features are large, so they
-are looked at when they are used, or here.
+are checked when they are used, or here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dc_hpc.storage.atomic_files import DamagedFile
 
 
 def damaged_files(directory: Path) -> Iterator[DamagedFile]:
-    """What of a run cannot be trusted; nothing where all is whole. Reads everything, changes nothing."""
+    """The damage of each damaged or lost file of a run. Reads everything, changes nothing."""
     for read in _readers(directory):
         try:
             read()

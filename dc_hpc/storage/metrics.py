@@ -1,4 +1,4 @@
-"""Every number that a run leaves, declared once: its name, type, unit and meaning.
+"""Declares every metric of a run once: its name, type, unit and meaning.
 
 The writer of metrics.csv, its reader, the columns of the report's tables and their types are derived from these
 declarations. A file that lacks a column, because it is older than the metric, reads as missing values.

@@ -31,7 +31,8 @@ def write_metrics(directory: Path, history: list[dict[str, Any]]) -> str:
 def report_progress(directory: Path, number: int, history: list[dict[str, Any]], entries: dict[str, Any]) -> str:
     """Renew metrics.csv and the record of the attempt that writes it; the SHA-256 of metrics.csv.
 
-    The record says beforehand what metrics.csv is and will be: so damage can be told from a kill between the two.
+    The record holds the digests of the old and the new metrics.csv beforehand, so that damage differs from a kill
+    between the two writes.
     """
     path, digests = directory / "metrics.csv", [atomic_files.sha256_hex(_metrics_bytes(history))]
     if path.is_file():
@@ -79,7 +80,7 @@ def _checked_metrics(directory: Path, path: Path) -> bytes | None:
 
 
 def _metrics_digests(directory: Path) -> set[str]:
-    """What metrics.csv may be: as the result says, or the attempts of a run that is not done. None: older records."""
+    """The digests that metrics.csv may have, by the result, or by the attempts of an open run. None: older records."""
     try:
         return {digest for digest in [run_directory.whole_result(directory).get("metrics_sha256")] if digest}
     except (DamagedFile, FileNotFoundError):

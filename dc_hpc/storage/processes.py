@@ -1,4 +1,4 @@
-"""Whether a process of this machine lives: a pid alone may have been given to another one since."""
+"""Tells whether a process of this machine is alive. A pid alone does not tell: it may belong to a later process."""
 
 from __future__ import annotations
 

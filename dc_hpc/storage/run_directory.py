@@ -45,7 +45,7 @@ _SILENT_SECONDS = 900
 
 @dataclass(frozen=True)
 class RunState:
-    """What looking at a run directory says: one of STATES, how many cycles are finished, and why, in one line."""
+    """The state of a run by its directory: one of STATES, how many cycles are finished, and why, in one line."""
 
     name: str
     cycles_done: int = 0
@@ -85,7 +85,7 @@ def read_config(directory: Path) -> RunConfig:
 
 
 def state_of(directory: Path) -> RunState:
-    """The state of a run, read by looking; opens at most its result and its last attempt.
+    """The state of a run by its files; opens at most its result and its last attempt.
 
     A damaged result is a run that is not done, and the reason: the same submit command computes it again.
     """
@@ -122,7 +122,7 @@ def start_attempt(directory: Path, entries: dict[str, Any]) -> int:
 
 
 def update_attempt(directory: Path, number: int, entries: dict[str, Any]) -> None:
-    """Renew the record of a living attempt. One that is damaged begins anew: a run never dies of its record."""
+    """Renew the record of a living attempt. A damaged record is begun anew, so that it never ends a run."""
     path = _attempt_path(directory, number)
     try:
         record = read_attempt(path)
@@ -223,7 +223,7 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def finish(directory: Path, result: dict[str, Any]) -> None:
-    """Write result.json, which makes the run done, then tidy up. metrics_sha256 in it: what `write_metrics` said."""
+    """Write result.json, which makes the run done, then tidy up. metrics_sha256: the result of `write_metrics`."""
     content = {"format": FORMAT, "run_id": directory.name, **result}
     atomic_files.write_checksummed(directory / "result.json", content, once=True)
     tidy(directory)

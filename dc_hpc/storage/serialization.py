@@ -1,7 +1,7 @@
-"""Arrays to bytes and back: HDF5 and safetensors in memory, so that files.py writes them like anything else.
+"""Arrays to bytes and back: HDF5 and safetensors in memory, so that atomic_files.py writes them like all others.
 
-HDF5 on a full disk takes Python down with it, reads flipped bits silently and follows links that a hostile file
-holds; so a file is built and parsed in memory, with checksums, and only plain data sets of the expected kind are
+On a full disk HDF5 crashes Python; it also reads flipped bits silently and follows the links of a hostile
+file. Therefore a file is built and parsed in memory, with checksums, and only plain data sets of the expected kind are
 accepted. What cannot be trusted is a `DamagedFile`.
 """
 
@@ -28,7 +28,7 @@ _PARSER_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, Att
 def hdf5_bytes(datasets: Mapping[str, np.ndarray], attributes: Mapping[str, str | float]) -> bytes:
     """An HDF5 file as bytes; equal content gives equal bytes. Arrays: integers or floats, not empty.
 
-    Built in memory, because HDF5 brings Python down when the disk is full. Every chunk has a checksum
+    Built in memory, because HDF5 crashes Python when the disk is full. Every chunk has a checksum
     (fletcher32) and so has every header of the 1.10 format; HDF5 1.14 cannot read "latest" of 2.0. Raises
     ValueError for other arrays, names with a slash, and text attributes with a NUL or over 32 KiB.
     """

@@ -53,7 +53,7 @@ def close(ours, theirs, tolerance=2e-5):
 
 @torch.no_grad()
 def margin(before, pool):
-    """How far ReLU and the maxima are from deciding otherwise: what rounding must not reach."""
+    """How far ReLU and the maxima are from another decision; rounding must be smaller."""
     nearest = before.abs().min()
     if pool:
         first, second = before.unfold(2, 2, pool).unfold(3, 2, pool).flatten(-2).topk(2).values.unbind(-1)

@@ -41,7 +41,7 @@ kernels._compile = compile_and_wait
 
 
 def process(cache):
-    """What a fresh process says that has `cache` for its user's cache."""
+    """The output of a new process whose user's cache is `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     done = subprocess.run([sys.executable, "-c", PROCESS], env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Our SGD against torch's, bit for bit, and what it is for: a run that never imports torch's compiler."""
+"""Our SGD against torch's, bit for bit; and with it a run never imports torch's compiler."""
 
 from __future__ import annotations
 

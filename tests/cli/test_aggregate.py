@@ -95,7 +95,7 @@ def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatc
 
 
 def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatch):
-    """As of two clusters; a run that both have counts once, and as done where one of them has it done."""
+    """As the tables of two clusters: a run in both counts once, and as done where one of them has it done."""
     collect(tree)
     monkeypatch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
     kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}

@@ -32,7 +32,7 @@ def test_no_torch_on_a_login_node(module):
     ids=" ".join,
 )
 def test_answers_come_at_once_and_without_torch(arguments, tmp_path):
-    """A second on a warm and idle machine; two seconds of computing here, whatever else has the cores meanwhile."""
+    """A second on a warm and idle machine. The limit is two seconds of CPU time, which other load does not change."""
     command, rest = arguments[0], arguments[1:]
     code = (
         "import runpy, sys; sys.argv[0] = 'x'\n"

@@ -1,4 +1,4 @@
-"""The README says what is true: its commands run, its example runs, its map is the house."""
+"""What the README says is true: its commands and its example run, and its map shows the folders that exist."""
 
 import re
 import shlex
@@ -23,6 +23,9 @@ def test_the_notebook_example_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 10 and lines[0].startswith("0 clustered None 0.")
+    trained = [line.split() for line in lines if " trained " in line]
+    assert float(trained[-1][2]) < 0.6 * float(trained[0][2]), "the loss falls clearly"
+    assert all(float(agreement) > 0.4 for *_, agreement in trained), "the clusters agree with the digits"
 
 
 def test_the_grid_of_the_tutorial_is_the_demo():
@@ -36,7 +39,7 @@ COMMANDS = [line.split(" #")[0].strip() for block in blocks("bash") for line in 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_exists_with_these_options(command, tmp_path):
-    """make targets by a dry run; submit by --dry-run; the other doors by their help, after parsing."""
+    """make targets run with -n, submit with --dry-run, the other commands with --help after all options are parsed."""
     words = shlex.split(command)
     if words[0] == "make":
         subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, check=True, capture_output=True)
@@ -48,10 +51,16 @@ def test_every_command_exists_with_these_options(command, tmp_path):
 
 
 def test_the_map_names_modules_that_exist():
+    """The map names every folder and every command of the package, and nothing that does not exist."""
     shown = README.split("## The map\n\n```\n")[1].split("```")[0]
-    named = set(re.findall(r"\b(\w+\.py)\b", shown))
-    there = {path.name for path in (REPOSITORY / "dc_hpc").rglob("*.py")}
-    assert named <= there
-    for folder in ("experiment", "algorithm", "scheduler"):
-        missing = {path.name for path in (REPOSITORY / "dc_hpc" / folder).glob("*.py")} - named
-        assert missing <= {"__init__.py", "errors.py"}, missing
+    package = REPOSITORY / "dc_hpc"
+    commands = shown.splitlines()[1].partition("   the commands")[0].split()
+    files = {f"{command}.py" for command in commands} | set(re.findall(r"\w+\.py", shown))
+    assert {path.name for path in package.glob("*.py")} - {"__init__.py", "errors.py"} <= files
+    assert files <= {path.name for path in package.rglob("*.py")}
+    assert sorted(re.findall(r"^  (\w+)/", shown, re.M)) == sorted(
+        path.parent.name for path in package.glob("*/__init__.py")
+    )
+    places = [REPOSITORY, package, *package.iterdir()]
+    for folder in re.findall(r"(\w+)/", shown):
+        assert any((place / folder).is_dir() for place in places), folder

@@ -150,7 +150,7 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(base, change, messa
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_unknown_setting_names_the_nearest():
+def test_an_unknown_setting_gets_a_suggestion():
     with pytest.raises(InputError, match="unknown key 'batchsize'; did you mean \"batch_size\""):
         config(batchsize=3)
 

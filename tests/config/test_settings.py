@@ -1,4 +1,4 @@
-"""Every setting declares itself, and what it declares is true of the net and of the images that the net sees."""
+"""Every setting has a declaration, and the declaration is true of the net and of the images that the net gets."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_runs_that_differ_in_a_new_setting_of_the_net_share_no_first_pass(digits
 
 @pytest.mark.parametrize("name", RunConfig.model_fields)
 def test_only_settings_that_say_so_change_the_first_pass(name, digits_root):
-    """Two values of a setting: do they give another fresh net, or another view of the images that are clustered?"""
+    """Only these change the untrained net or the view of the images that are clustered."""
     plain = small_config(digits_root) if name != "sobel" else _colour_config()
     other = _with_another_value(plain, name)
-    changed = _first_pass_in_fact(plain) != _first_pass_in_fact(other)
+    changed = _first_pass_inputs(plain) != _first_pass_inputs(other)
     assert changed == (RunConfig.declared[name].affects == "first_pass")
     assert (first_pass(plain) != first_pass(other)) == (RunConfig.declared[name].affects == "first_pass")
 
@@ -91,7 +91,7 @@ def test_a_plain_model_needs_no_declarations_and_a_declared_one_needs_exactly_on
             k: Annotated[int, Setting("probe", "once"), Setting("probe", "twice")] = 1
 
 
-def _first_pass_in_fact(config: RunConfig) -> tuple[Any, ...]:
+def _first_pass_inputs(config: RunConfig) -> tuple[Any, ...]:
     """What the features of the fresh net are made of: the images, their clustering view, the net and its filters."""
     from dc_hpc.algorithm.state import init_state
 
@@ -101,8 +101,8 @@ def _first_pass_in_fact(config: RunConfig) -> tuple[Any, ...]:
     for name, value in trunk.state_dict().items():
         drawn.update(name.encode() + value.numpy().tobytes())
     views = views_of(config)
-    seen = (views.resize, views.crop, tuple(views.mean), tuple(views.std))
-    return config.dataset, config.data_digest, str(trunk), drawn.hexdigest(), seen
+    view = (views.resize, views.crop, tuple(views.mean), tuple(views.std))
+    return config.dataset, config.data_digest, str(trunk), drawn.hexdigest(), view
 
 
 def _with_another_value(config: RunConfig, name: str) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Strict YAML: every scalar means what a scientist means, and every problem is one line with its place."""
+"""Strict YAML: every scalar has its plain meaning, and every problem is one line with its place."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_names_and_texts_in_messages_are_short_and_printable() -> None:
     assert shown("x" * 1_000_000) == f'"{"x" * 37}..."'
 
 
-# ---- the nearest word
+# ---- suggestions for misspelt words
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_names_and_texts_in_messages_are_short_and_printable() -> None:
         ("x" * 1_000_000, ["xx", "x" * 64], f'; did you mean "{"x" * 64}"?'),
     ],
 )
-def test_nearest(word: object, allowed: list[str], answer: str) -> None:
+def test_did_you_mean(word: object, allowed: list[str], answer: str) -> None:
     assert did_you_mean(word, allowed) == answer
 
 

@@ -1,6 +1,6 @@
 """SIGKILL at any moment: of a run, of a donor run, of a worker; and several attempts of one run at the same time.
 
-Whatever is killed, the same command brings the run to its end, and every file has the bytes of an undisturbed run,
+Whatever is killed, the same command completes the run, and every file has the bytes of an undisturbed run,
 except for the times and hosts in attempts/.
 """
 

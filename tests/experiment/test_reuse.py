@@ -22,7 +22,7 @@ from dc_hpc.storage import run_directory
 
 @pytest.fixture
 def alone(tmp_path, digits_root):
-    """The files of a run that nobody helped."""
+    """The files of a run that computed everything itself."""
 
     def of(**changes):
         directory = new_run(
@@ -71,7 +71,7 @@ def test_halted_runs_go_on_from_the_run_that_never_halts(tmp_path, digits_root, 
     assert reuse.reuse_savings([configs]) == (4, 1 + 3 + 3) and reuse.reuse_savings([configs[:3]]) == (2, 1)
 
 
-def test_the_longest_of_halted_runs_gives_too(tmp_path, digits_root, alone):
+def test_the_longest_of_halted_runs_is_a_donor_too(tmp_path, digits_root, alone):
     """Table A.1 has no run that never halts."""
     long, short = ({"halt_cycle": halt, "cycles": 6} for halt in (5, 3))
     directories = [new_run(tmp_path, digits_root, **one) for one in (long, short)]
@@ -118,7 +118,7 @@ def test_a_damaged_clustering_is_computed_again(tmp_path, digits_root, alone):
 
 
 class InStep(TaskPayload):
-    """No worker asks for its next run before the other has ended the like: an idle worker would help it out."""
+    """No worker asks for its next run before the other worker is as far: an idle one would take runs of its group."""
 
     def run_function(self):
         return partial(_in_step, super().run_function())

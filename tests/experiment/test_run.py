@@ -244,11 +244,11 @@ def test_a_directory_that_is_no_run_is_one_line(tmp_path):
     assert process.returncode != 0 and "is not a run directory" in errors and "Traceback" not in errors
 
 
-def test_the_engines_agree_on_a_whole_small_run(digits_root, tmp_path):
+def test_the_kmeans_backends_agree_on_a_whole_small_run(digits_root, tmp_path):
     accuracies = []
-    for engine in ("torch", "faiss", "sklearn"):
-        directory = new_run(tmp_path / engine, digits_root)
-        assert finish(directory, digits_root, kmeans_backend=engine) == "done"
+    for backend in ("torch", "faiss", "sklearn"):
+        directory = new_run(tmp_path / backend, digits_root)
+        assert finish(directory, digits_root, kmeans_backend=backend) == "done"
         accuracies.append(run_directory.read_result(directory)["ia"])
     assert max(accuracies) - min(accuracies) < 0.02
 

@@ -1,4 +1,4 @@
-"""metrics.csv and its declarations: what is not declared is refused, what is younger than a file is missing."""
+"""metrics.csv and its declarations: an undeclared metric is refused, one that is younger than a file is missing."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_the_last_three_are_kept_and_the_newest_is_taken(directory):
     assert (checkpoint.cycle, checkpoint.phase) == (10, "clustered")
 
 
-def test_bad_checkpoints_are_put_aside_one_by_one(directory, tmp_path, digits_root):
+def test_bad_checkpoints_are_quarantined_one_by_one(directory, tmp_path, digits_root):
     for cycle in range(3):
         save(directory, cycle, "trained")
     newest, middle = sorted((directory / "checkpoints").iterdir())[:0:-1]

@@ -105,7 +105,7 @@ class Block:
         return mean.astype(np.float32), np.sqrt(variance + norm.eps).astype(np.float32)
 
     def _rectify(self, y: Tensor, statistics: tuple[Floats, Floats] | None) -> Tensor:
-        """Batch norm, ReLU and pool in one pass; remembers for `backward` which values came through."""
+        """Batch norm, ReLU and pool in one pass. It stores for `backward` which values passed."""
         self.y = y
         scale, shift = self._scale_and_shift(statistics)
         channels, height, width, n = y.shape
@@ -138,7 +138,7 @@ class SobelBlock:
         self.grey, self.edges = cast(nn.Conv2d, sobel.grey), Im2colConv(cast(nn.Conv2d, sobel.edges))
 
     def parameters(self) -> list[nn.Parameter]:
-        """None that learns."""
+        """It has no parameters that learn."""
         return []
 
     def forward(self, x: Tensor) -> Tensor:

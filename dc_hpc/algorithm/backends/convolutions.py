@@ -137,7 +137,7 @@ class WinogradConv:
 
     A result of m x m from a filter of r x r needs (m + r - 1)^2 products a channel instead of m^2 r^2: a quarter of
     them for AlexNet-small's conv3. It is exact in the rationals; in float32 it loses a digit for r = 3. Maps and
-    filters are polynomials: taken at m + r - 1 points, multiplied there, and brought back.
+    filters are taken as polynomials: evaluated at m + r - 1 points, multiplied there, and interpolated.
     """
 
     def __init__(self, layer: nn.Conv2d, out: int):

@@ -22,7 +22,7 @@ from dc_hpc.algorithm.backends.convolutions import BufferPool
 
 
 def kernels_of(trunk: nn.Sequential) -> str:
-    """Whose kernels compute the blocks of this trunk, where it is now: "torch" or "numba"."""
+    """Which kernels compute the blocks of this trunk on its present device: "torch" or "numba"."""
     return "numba" if _blocks(trunk) else "torch"
 
 
@@ -145,7 +145,7 @@ class _Stack:
 
 
 class _Dropout(nn.Module):
-    """nn.Dropout in training, draw for draw, from uniform numbers, which torch makes three times as fast."""
+    """nn.Dropout in training with the same draws, from uniform numbers, which torch makes three times as fast."""
 
     def __init__(self, p: float):
         super().__init__()

@@ -43,7 +43,7 @@ class ReplayedStep:
 
 
 def _on_a_side_stream(function: Step, tensors: tuple[Tensor, ...]) -> Tensor:
-    """Call it off the default stream: what autograd then remembers of streams cannot end up in a recording."""
+    """Call the function on a stream of its own, so that autograd keeps no default stream, which cannot be recorded."""
     side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch gives it no types
     usual = torch.cuda.current_stream()
     side.wait_stream(usual)
@@ -54,7 +54,7 @@ def _on_a_side_stream(function: Step, tensors: tuple[Tensor, ...]) -> Tensor:
 
 
 def _record(function: Step, held: list[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """(a call that computes the function of the held tensors anew, where its result then is); computes nothing yet."""
+    """(a call that computes the function of the held tensors, the tensor of its result). Nothing is computed yet."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = function(*held)

@@ -1,7 +1,8 @@
 """A cache for the machine code of the compiled kernels: only a user's first run on a kind of machine compiles them.
 
 Each kind of machine has one folder in the user's own cache. Its name depends on all that could change the code (numba,
-Python, the kernels' source, the CPU with its vector units), so machines that share a home do not get each other's code.
+Python, the kernels' source, the CPU with its vector units), so machines that share a home directory do not get each
+other's code.
 A folder is built under another name and arrives in one rename, whole and with checksums of its files; after that nobody
 writes to it. A folder that is damaged, or that somebody else could have written, is not used: a damaged kernel would
 compute wrong numbers.
@@ -27,7 +28,7 @@ def cached_folder(kind: list[object], build: Callable[[Path], None]) -> Path | N
     """The folder of this kind of machine, made by `build(folder)` if there is none that is whole.
 
     kind: all that the code depends on, as JSON can write it. Returns None where there can be no cache: no home, no
-    space, no permission. Several processes may build the same folder at once: that of the first stays.
+    space, no permission. Several processes may build the same folder at once: the first one's stays.
     """
     try:
         root = _root()
@@ -90,7 +91,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what was built long ago, which is mostly for versions that are gone."""
+    """Remove folders that were built long ago; most are for versions that are no longer installed."""
     for path in root.iterdir():
         if time.time() - path.lstat().st_mtime > _DAYS * 86400:
             shutil.rmtree(path, ignore_errors=True)

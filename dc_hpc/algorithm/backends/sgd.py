@@ -16,7 +16,7 @@ from torch.optim.sgd import sgd
 class SGD:
     """velocity = momentum * velocity + gradient + weight_decay * parameter; parameter -= lr * velocity.
 
-    Parameters that need no gradient are left out; so is, in a step, one that has none. lr, momentum, weight_decay:
+    It leaves out parameters that need no gradient and, in a step, those that have none. lr, momentum, weight_decay:
     the constants, which may be changed between steps. velocity: of each parameter that has made a step, of its shape,
     dtype and device; the first step's is the gradient with its weight decay.
     """
@@ -26,7 +26,7 @@ class SGD:
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.velocity: dict[nn.Parameter, Tensor] = {}
 
-    def fresh(self, parameters: Iterable[nn.Parameter]) -> SGD:
+    def with_parameters(self, parameters: Iterable[nn.Parameter]) -> SGD:
         """An SGD of other parameters with the same constants and no velocity."""
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 

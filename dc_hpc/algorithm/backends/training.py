@@ -48,7 +48,7 @@ def plain_step(
 
 @contextmanager
 def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators, which are all that dropout knows; afterwards they are as they were before."""
+    """Seed the global generators, the only ones that dropout uses, and restore them afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -31,10 +31,10 @@ def first_centroids(points: Tensor, *, k: int, seed: int, init: str) -> Tensor:
 def _plusplus(points: Tensor, k: int, rng: np.random.RandomState) -> Tensor:
     """Greedy k-means++: each new centroid is the best of 2 + log(k) candidates drawn by squared distance.
 
-    The draws are those of sklearn.cluster.kmeans_plusplus in its order, so its choice is made, up to rounding.
-    Written anew because scikit-learn measures every distance in float64, which takes longer than all the Lloyd
-    iterations together. All is drawn beforehand, and distances are added up as integers: a float cumsum has no
-    fixed order on CUDA.
+    The draws are those of sklearn.cluster.kmeans_plusplus in its order, so the choice is the same, up to rounding.
+    It is implemented here because scikit-learn measures every distance in float64, which takes longer than all the
+    Lloyd iterations together. All random numbers are drawn beforehand, and distances are added up as integers: a
+    float cumsum has no fixed order on CUDA.
     """
     n, trials = len(points), 2 + int(math.log(k))
     chosen = torch.empty(k, dtype=torch.int64, device=points.device)

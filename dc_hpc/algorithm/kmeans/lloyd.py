@@ -51,7 +51,7 @@ def kmeans(
     An empty cluster, in index order, takes the point farthest from its own centroid (ties: the lower index),
     which leaves its cluster; the next empty cluster takes the next farthest. The only point of a cluster is
     passed over. Where no point at a distance above 0 is left, the cluster keeps its centroid. This is
-    scikit-learn's rule but for the passing over, which keeps one rescue from emptying another cluster.
+    scikit-learn's rule except for passing over, which keeps the repair of one cluster from emptying another.
 
     Stops early only when an update moves no centroid, so that going on would change nothing. The labels
     belong to the returned centroids: one assignment follows the last update, and may itself leave a cluster
@@ -175,7 +175,7 @@ def _means(points: Tensor, labels: Tensor, centroids: Tensor, sizes: Tensor, bef
 
 
 def _rows_of_changed(labels: Tensor, before: Tensor | None, k: int) -> Tensor | None:
-    """The points of all clusters that won or lost a point; None for all points, where that is no more work.
+    """The points of all clusters that won or lost a point; None means all points, where that is no more work.
 
     On a GPU always None: to count them it would wait for the host, which takes longer than the sums.
     """

@@ -1,4 +1,4 @@
-"""Puts the paper's claims to the runs.
+"""Judges the claims of the paper by the runs.
 
 THE RULE. A claim puts one statistic into a window (above 0, between 30 and 50, ...). The statistic has a 95 %
 interval over runs or, where a seed was run at several values, over seeds as blocks: of a mean, Student's; of a

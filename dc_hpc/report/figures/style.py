@@ -1,4 +1,4 @@
-"""Sets the look of all figures and gives their bytes. Drawing happens in memory; the caller writes."""
+"""Sets the style of all figures and renders them. Drawing happens in memory; the caller writes the bytes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def load_runs(outputs: Path) -> pd.DataFrame:
 
 
 def load_cycles(outputs: Path) -> pd.DataFrame:
-    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, metrics_file.METRICS, and the seconds of its
+    """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, metrics.METRICS, and the seconds of its
     phases.
 
     A phase that was done again after a restart counts with its last time.
@@ -122,7 +122,7 @@ def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
         state = run_directory.state_of(directory)
         row |= {"state": state.name, "state_reason": state.reason or None, "cycles_done": state.cycles_done}
         attempts, warnings = run_directory.look_at_attempts(directory)
-        if warnings and not state.reason:  # where and when a run ran is lost, what it found is not
+        if warnings and not state.reason:  # time and host of the run are lost, its results are not
             row["state_reason"] = "; ".join(warnings)
         stages = list(_stages(attempts))
         row |= _attempt_cells(attempts, stages)

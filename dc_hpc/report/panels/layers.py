@@ -27,7 +27,7 @@ class LayersPanel(Panel):
     """Accuracy by probed layer of random, clustered and supervised nets."""
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
-        """The probed runs, whatever trained them. A cell has the further setting `training`."""
+        """The probed runs of random, clustered and supervised nets. A cell has the further setting `training`."""
         probed = probed_rows(self, rows, free=("k", "labels"))
         return PanelRows(accuracy=[Comparison(Cell({}, probed), self._cells(probed))])
 

@@ -93,8 +93,8 @@ class SearchPanel(Panel):
 def _ranked(group: Cell) -> list[Cell]:
     """The settings of a search, best median accuracy first, of the seed (or seeds) that was run with the most of them.
 
-    The paper searches with one seed. Other figures share the baseline with their own seeds, which would count there
-    only.
+    The paper searches with one seed. Other figures share the baseline with their own seeds. Those would count for the
+    baseline only.
     """
     searched = [name for name in ACCURACY if name not in group.settings]
     settings: dict[int, set[tuple[Any, ...]]] = {}
