@@ -57,6 +57,7 @@ ALLOWED = {
     ("tests/experiment/test_run.py", "put aside"): "a mutant names this test",
     ("tests/report/test_frames.py", "engine"): "the column of runs.csv",
     ("tests/report/test_paper.py", "engine"): "the column of runs.csv",
+    ("tests/scheduler/test_queued_tasks.py", "engine"): "a pickle of 0.1.0",
     ("tests/support/recorded_runs.py", "engine"): "the key and the column",
 }
 

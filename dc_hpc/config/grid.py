@@ -250,7 +250,10 @@ def _point(document: Document, base: str, given: dict[str, Any], digests: Callab
         digest = digests(config.dataset)
         return config.model_copy(update={"data_digest": digest}) if digest else config
     except InputError as error:
-        raise InputError(f"{document.name}{_line_of_key(document, error.key)}: {error}") from None
+        # Two settings that do not fit together: the file may give only one of them.
+        named = (error.key, *(word for word in str(error).split() if word in SETTINGS))
+        line = next(filter(None, (_line_of_key(document, key) for key in named)), "")
+        raise InputError(f"{document.name}{line}: {error}") from None
 
 
 def _meant(key: str, value: Any) -> Any:

@@ -172,6 +172,10 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
         (HEAD + "fixed:\n  sobel: yes\nsweep: {seed: [1]}\n", "4: sobel 'yes' is not allowed"),
         (HEAD + "fixed:\n  lr: fast\nsweep: {seed: [1]}\n", "4: lr 'fast' is not allowed; allowed: a number"),
         (HEAD + "fixed:\n  pca: 400\nsweep: {seed: [1]}\n", "4: pca 400 is larger than the 84 features of lenet5"),
+        (
+            HEAD + "fixed:\n  dataset: svhn\nsweep: {seed: [1]}\n",
+            "4: net lenet5 reads 1 channels and dataset svhn has 3",
+        ),
         (HEAD + "fixed: {seed: 1}\nsweep: {seed: [1]}\n", "3: seed is both fixed and swept"),
         (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
         (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),

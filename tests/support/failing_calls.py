@@ -93,14 +93,18 @@ def serve() -> None:
 
 def _with_injections(operation: Callable[[Path], None], directory: Path, inject: list[str]) -> dict[str, Any]:
     """Run an operation in a child under strace; return its exit code, and how often it made each call."""
-    trace, (reader, writer) = directory.parent / "trace", os.pipe()
+    trace, (reader, writer), (is_ready, ready) = directory.parent / "trace", os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         os.close(writer)
         ctypes.CDLL(None).prctl(0x59616D61, -1, 0, 0, 0)  # PR_SET_PTRACER, any: strace is not an ancestor
+        os.write(ready, b"x")
         select.select([reader], [], [])  # not a traced call, so nothing is injected before the operation begins
         os._exit(_exit_code(operation, directory))
     os.close(reader)
+    os.read(is_ready, 1)  # strace must not see the calls above: an injected error would hit one of them
+    os.close(is_ready)
+    os.close(ready)
     rules = [word for rule in inject for word in ("-e", f"inject={rule}")]
     command = ["strace", "-q", "-o", str(trace), "-e", f"trace=?{',?'.join(CALLS)}", *rules, "-p", str(child)]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
