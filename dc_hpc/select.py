@@ -14,7 +14,7 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import CLUSTERS, Execution, cores
 from dc_hpc.scheduler import session
-from dc_hpc.storage import atomic_files
+from dc_hpc.storage import atomic_files, run_directory
 
 if TYPE_CHECKING:
     from dc_hpc.report.ia_selection import Value
@@ -59,19 +59,23 @@ def select(
     if (span is None) == (by is None):
         raise InputError("give either --span N (seeds over the IA range) or --by KEY (rank its values by IA)")
     data_root = data.expanduser().resolve()
-    read = read_grid(grid, data_root=data_root, overrides=dict(parse_override(text) for text in overrides or []))
+    settings = dict(parse_override(text) for text in overrides or [])
+    read = read_grid(grid, data_root=data_root, overrides=settings)
+    if span is not None or not run:
+        run_directory.check_outputs_exist(outputs)
     if span is not None:
-        _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs)
+        _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs, settings)
         return
     assert by is not None  # one of the two is given
     ia_runs = _ia_runs(read, by, keep, seeds)
     if run:
         session.check_cluster(cluster)
         _run_missing(ia_runs, read, outputs, Execution(str(data_root)), cluster=cluster, slots=slots, site=site)
-    _select_values(read, by, keep, ia_runs, write or grid.with_name(f"{grid.stem}_by_ia.yaml"), outputs)
+    path = write or grid.with_name(f"{grid.stem}_by_ia.yaml")
+    _select_values(read, by, keep, ia_runs, path, outputs, settings)
 
 
-def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
+def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any]) -> None:
     from dc_hpc.report.ia_selection import alignments_by_seed, rewritten, spread_evenly
 
     found = alignments_by_seed(read, outputs)
@@ -86,7 +90,7 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path) -> None:
     for seed in chosen:
         print(f"  seed {seed:>4}: IA {found[seed]:.4f}")
     comment = f"{span} seeds that span the IA of {read.path.name} ({reach}). {span} runs."
-    _write(path, rewritten(read, {"seed": chosen}, comment))
+    _write(path, rewritten(read, {"seed": chosen}, comment, settings))
 
 
 def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
@@ -132,7 +136,13 @@ def _run_missing(
 
 
 def _select_values(
-    read: Grid, by: str, keep: int, ia_runs: dict[Any, list[RunConfig]], path: Path, outputs: Path
+    read: Grid,
+    by: str,
+    keep: int,
+    ia_runs: dict[Any, list[RunConfig]],
+    path: Path,
+    outputs: Path,
+    settings: dict[str, Any],
 ) -> None:
     from dc_hpc.report.ia_selection import rank, regret, rewritten, saving
 
@@ -145,7 +155,7 @@ def _select_values(
         f"{read.path.name} with the {keep} values of {by} whose median IA above chance is highest "
         f"(n = {min(len(one.corrected) for one in ranked)} seeds each)."
     )
-    _write(path, rewritten(read, {by: [value for value in ia_runs if value in best]}, comment))
+    _write(path, rewritten(read, {by: [value for value in ia_runs if value in best]}, comment, settings))
 
 
 def _print_ranking(by: str, ranked: list[Value], keep: int) -> None:

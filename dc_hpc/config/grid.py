@@ -210,6 +210,19 @@ def _sweeps(key: str, value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and bool(_RANGE.fullmatch(value)))
 
 
+def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a grid's file with settings from `--set` written into it, where `read_grid` would put them."""
+    blocks = content["sweep"] if isinstance(content["sweep"], list) else [content["sweep"]]
+    swept = {key for block in blocks for key in (*block, *block.get("zip", ()))}
+    axes = {key: value for key, value in overrides.items() if key not in swept and _sweeps(key, value)}
+    blocks = [{**block, **{key: value for key, value in overrides.items() if key in block}, **axes} for block in blocks]
+    fixed = {key: value for key, value in (content.get("fixed") or {}).items() if key not in overrides}
+    fixed |= {key: value for key, value in overrides.items() if key not in {*swept, *axes, "protocol"}}
+    protocol = overrides.get("protocol", content["protocol"])
+    sweep = blocks if isinstance(content["sweep"], list) else blocks[0]
+    return {**content, "protocol": protocol, "fixed": fixed, "sweep": sweep}
+
+
 def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[_Block]) -> dict[str, Any]:
     fixed = document.data.get("fixed") or {}
     if not isinstance(fixed, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dc_hpc.config.grid import Grid
+from dc_hpc.config.grid import Grid, with_overrides
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
@@ -131,9 +132,12 @@ def regret(by: str, ranked: list[Value], keep: int) -> str:
     )
 
 
-def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str) -> str:
-    """The YAML of a grid with other lists, without the settings of an IA grid, so that it asks for full runs."""
-    content = dict(read_yaml(grid.path).data)
+def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str, overrides: Mapping[str, Any]) -> str:
+    """The YAML of a grid with other lists, without the settings of an IA grid, so that it asks for full runs.
+
+    overrides: the settings of `--set` that the grid was read with; the text contains them.
+    """
+    content = with_overrides(read_yaml(grid.path).data, overrides)
     sweep = content["sweep"]
     if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
         raise InputError(

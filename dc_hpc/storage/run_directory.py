@@ -45,11 +45,15 @@ _SILENT_SECONDS = 900
 
 @dataclass(frozen=True)
 class RunState:
-    """The state of a run by its directory: one of STATES, how many cycles are finished, and why, in one line."""
+    """The state of a run by its directory: one of STATES, how many cycles are finished, and why, in one line.
+
+    result: the numbers of result.json, of a run that is done.
+    """
 
     name: str
     cycles_done: int = 0
     reason: str = ""
+    result: dict[str, Any] | None = None
 
 
 def runs_folder(outputs: Path) -> Path:
@@ -90,8 +94,7 @@ def state_of(directory: Path) -> RunState:
     A damaged result is a run that is not done, and the reason: the same submit command computes it again.
     """
     try:
-        read_result(directory)
-        return RunState("done")
+        return RunState("done", result=read_result(directory))
     except FileNotFoundError:
         number = _last_attempt(directory)
     except (DamagedFile, OSError) as error:
@@ -264,6 +267,14 @@ def whole_result(directory: Path) -> dict[str, Any]:
     if result.get("format") != FORMAT or result.get("run_id") != directory.name:
         raise DamagedFile(path, f"not a result of format {FORMAT} of this run")
     return result
+
+
+def check_outputs_exist(outputs: Path) -> None:
+    """Refuse an outputs folder that is not there; the default one, `outputs`, is empty until the first submit."""
+    if not outputs.is_dir() and (outputs.exists() or outputs != Path("outputs")):
+        raise InputError(
+            f"--outputs {outputs} is not a folder; give the folder that submit writes to, with --outputs DIR"
+        )
 
 
 def run_directories(outputs: Path) -> Iterator[Path]:

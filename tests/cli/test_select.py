@@ -36,11 +36,11 @@ def record(outputs, config, **result):
     run_directory.finish(directory, result)
 
 
-def record_alignments(place, medians):
+def record_alignments(place, medians, overrides=None):
     """IA-only runs of five seeds for each k: AMI as given, NMI higher the larger k is, as chance is."""
     from dc_hpc.report.ia_selection import ia_runs
 
-    grid = read_grid(place / "grid.yaml", data_root=place)
+    grid = read_grid(place / "grid.yaml", data_root=place, overrides=overrides)
     for k, runs in ia_runs(grid, "k", 5).items():
         for config in runs:
             ami = medians[k] + (config.seed - 3) / 1000
@@ -59,6 +59,33 @@ def test_seeds_that_span_the_range(tmp_path):
     assert yaml.safe_load(written)["sweep"] == {"seed": [1, 7, 14, 20]} and "4 runs." in written
     grid = read_grid(tmp_path / "svhn_ia_span_4.yaml", data_root=tmp_path)
     assert {point.cycles for point in grid.points} == {100} and grid.points[0].probe == ("relu5",)
+
+
+def test_the_written_grid_keeps_what_set_gave(tmp_path):
+    """A fixed setting, the protocol, the values of a swept one, and settings of an IA grid that it replaces."""
+    (tmp_path / "grid.yaml").write_text(IA_GRID)
+    given = {"pca": 64, "kmeans_iterations": 7, "seed": "1..12", "protocol": "text"}
+    for point in read_grid(tmp_path / "grid.yaml", data_root=tmp_path, overrides=given).points:
+        record(tmp_path / "outputs", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    done = select("--grid", "grid.yaml", "--span", 3, *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    points = read_grid(tmp_path / "grid_span_3.yaml", data_root=tmp_path).points
+    found = {(one.pca, one.kmeans_iterations, one.protocol, one.cycles) for one in points}
+    assert found == {(64, 7, "text", 100)} and [one.seed for one in points] == [1, 7, 12]
+
+
+def test_a_swept_setting_of_set_is_written_as_a_sweep(tmp_path):
+    (tmp_path / "grid.yaml").write_text(K_GRID.replace("k: [10, 50, 100], ", ""))
+    read = {"k": [10, 50, 100], "lr": 0.2}
+    record_alignments(tmp_path, {10: 0.02, 50: 0.09, 100: 0.05}, overrides=read)
+    sets = ["--set", "k=[10, 50, 100]", "--set", "lr=0.2"]
+    done = select("--grid", "grid.yaml", "--by", "k", "--keep", 2, "--seeds", 5, "--read", *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    points = read_grid(tmp_path / "grid_by_ia.yaml", data_root=tmp_path).points
+    assert {(one.k, one.seed, one.lr, one.cycles) for one in points} == {
+        (k, seed, 0.2, 3) for k in (50, 100) for seed in (7, 8)
+    }
 
 
 @given(st.dictionaries(st.integers(0, 999), st.floats(0, 1), min_size=2, max_size=60), st.data())
@@ -110,6 +137,7 @@ def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
         (["--by", "lr"], "--by lr: IA is measured at the first clustering, which lr cannot change"),
         (["--by", "pca"], "--by pca needs a grid whose runs differ in pca and seed only; they differ in k, seed"),
         (["--by", "k", "--keep", 3], "--keep 3 would keep all 3 values of k"),
+        (["--by", "k", "--read", "--outputs", "typo"], "--outputs typo is not a folder"),
         (["--by", "k", "--read"], "no IA run of k 10 is done; run this command without --read"),
     ],
 )
