@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dc_hpc.scheduler.run_status import RunStatusTable
     from dc_hpc.scheduler.site import Site
 
+_ONLY = ("failed", "resumable", "new")
 _CORES, _DEFAULT_SITE = cores(), Path("slurm/default.yaml")
 
 app = new_app()
@@ -37,6 +38,10 @@ def submit(
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
     overrides: OverridesOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STATE", help=f"Only runs in this state: {', '.join(_ONLY)}. Repeatable."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Submit at most this many runs.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be submitted and write nothing.")
@@ -70,9 +75,10 @@ def submit(
     if not grid:
         raise InputError("--grid is missing; give a YAML grid, for example --grid jobs/fmnist_demo.yaml")
     execution = Execution(str(data.expanduser().resolve()), device, threads, engine or kmeans_backend)
-    _check_options(cluster, execution, outputs)
-    profile, plan = _plan(grid, overrides, outputs, execution, cluster=cluster, site=site, limit=limit, dry_run=dry_run)
-    _print_cost(plan, outputs, profile, with_scripts=dry_run)
+    _check_options(cluster, execution, outputs, only or [])
+    profile, plan = _plan(grid, overrides, outputs, execution, cluster=cluster, site=site, dry_run=dry_run)
+    plan = plan.reduced(only or _ONLY, limit)
+    _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
     if dry_run or not plan.missing:
         return
     session.check_data(plan.configs, Path(execution.data))
@@ -104,6 +110,11 @@ class _Plan:
         """The names of the grids, at most 64 letters."""
         return "+".join(one.name for one in self.grids)[:64]
 
+    def reduced(self, states: Collection[str], limit: int | None) -> _Plan:
+        """The plan to submit only runs in these states, and at most so many."""
+        chosen = [name for name in self.missing if self.status.runs[name].state in states]
+        return replace(self, missing=chosen[:limit])
+
     def shares(self) -> list[tuple[Grid, list[str]]]:
         """The missing runs of each grid that has some. A run that several grids share belongs to the first."""
         left, shares = list(self.missing), []
@@ -115,8 +126,10 @@ class _Plan:
         return shares
 
 
-def _check_options(cluster: str, execution: Execution, outputs: Path) -> None:
+def _check_options(cluster: str, execution: Execution, outputs: Path, only: Sequence[str]) -> None:
     session.check_cluster(cluster)
+    for state in only:
+        session.check_choice("--only", state, _ONLY)
     session.check_choice("--device", execution.device, DEVICES)
     session.check_choice("--kmeans-backend", execution.kmeans_backend, KMEANS_BACKENDS)
     session.check_outputs(outputs)
@@ -130,7 +143,6 @@ def _plan(
     *,
     cluster: str,
     site: Path,
-    limit: int | None,
     dry_run: bool,
 ) -> tuple[Site | None, _Plan]:
     """The site profile, None without a cluster, and what is to be submitted. Reads only."""
@@ -139,11 +151,13 @@ def _plan(
     configs = {name: config for one in grids for name, config in one.runs.items()}
     profile = session.cluster_profile(cluster, site, dry_run=dry_run)
     status = session.current_status(outputs, configs, cluster=cluster, dry_run=dry_run)
-    missing = [name for name in reuse.ordered(configs) if status.runs[name].is_missing][:limit]
+    missing = [name for name in reuse.ordered(configs) if status.runs[name].is_missing]
     return profile, _Plan(grids, configs, status, missing)
 
 
-def _print_cost(plan: _Plan, outputs: Path, site: Site | None, *, with_scripts: bool) -> None:
+def _print_cost(
+    plan: _Plan, outputs: Path, site: Site | None, execution: Execution, *, slots: int, with_scripts: bool
+) -> None:
     """Print the cost estimate, with the scripts for sbatch where asked for."""
     from dc_hpc.scheduler import cost
 
@@ -151,7 +165,10 @@ def _print_cost(plan: _Plan, outputs: Path, site: Site | None, *, with_scripts: 
     print(cost.describe_runs(plan.grids, plan.status, plan.missing, outputs))
     if site is None:
         reused = cost.describe_reuse([[plan.configs[name] for _, share in shares for name in share]])
-        print(reused, end="\n" if reused else "")
+        runs = [plan.configs[name] for name in plan.missing]
+        device = execution.device
+        time = cost.describe_local_time(runs, plan.status, requested=device, slots=slots, outputs=outputs)
+        print(*filter(None, (reused, time)), sep="\n", end="\n" if reused or time else "")
         return
     for one, share in shares:
         runs = [plan.configs[name] for name in share]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 _FMNIST = dict(
@@ -73,3 +74,13 @@ def protocol_of(base: str, settings: dict[str, Any]) -> str:
         if all(settings.get(name) == value for name, value in fields.items()):
             return protocol
     return "mixed"
+
+
+def nearest_baseline(settings: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """(baseline, protocol, its settings) from which these settings differ in the fewest places."""
+    found = [
+        (base, protocol, BASELINES[base] | fields)
+        for base, protocols in PROTOCOLS.items()
+        for protocol, fields in protocols.items()
+    ]
+    return min(found, key=lambda one: sum(settings.get(name) != value for name, value in one[2].items()))

@@ -7,6 +7,7 @@ import platform
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -78,8 +79,22 @@ class StopSignal:
         return self.received
 
 
+def local_job() -> dict[str, str]:
+    """`job`, the folder and number that the logs of a job on this machine are named after; empty elsewhere."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "local":
+        return {}
+    return {"job": f"{Path(os.environ['SUBMITIT_FOLDER']).name}/{os.environ['SUBMITIT_LOCAL_JOB_ID']}"}
+
+
 def environment() -> dict[str, Any]:
     """Where and with what an attempt runs. No environment variable is recorded but SLURM's job numbers."""
     blas = sorted({f"{lib['internal_api']} {lib.get('architecture', '')}".strip() for lib in threadpool_info()})
     slurm = {name.lower(): os.environ[name] for name in _SLURM if name in os.environ}
-    return {"python": platform.python_version(), "versions": versions(), "blas": blas, "slurm": slurm, **commit()}
+    return {
+        **local_job(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "blas": blas,
+        "slurm": slurm,
+        **commit(),
+    }

@@ -96,6 +96,7 @@ class _Attempt:
     cache: ProcessCache
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
+    cpu_started: float = field(default_factory=time.process_time)
 
     def go(self) -> str:
         """Resume, cycle, probe, finish; returns "done" or "stopped"."""
@@ -232,7 +233,8 @@ class _Attempt:
         return {"trunk_sha256": feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))}
 
     def _report_progress(self) -> str:
-        progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds}
+        cpu_seconds = round(time.process_time() - self.cpu_started, 3)
+        progress = {"cycles_done": self._cycles_done(), "seconds": self.seconds, "cpu_seconds": cpu_seconds}
         return metrics_csv.report_progress(self.directory, self.number, self.history, progress)
 
     def _record(self, entries: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from dc_hpc.config.grid import Grid, Resources
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.experiment import reuse
-from dc_hpc.scheduler.estimates import CPU, GPU, estimate, length_of, measure_datasets
+from dc_hpc.scheduler.estimates import CPU, GPU, Estimate, duration, estimate, length_of, measure_datasets
 from dc_hpc.scheduler.run_status import RunStatusTable
 from dc_hpc.scheduler.site import Site
 
@@ -22,7 +23,8 @@ def describe_runs(grids: Sequence[Grid], table: RunStatusTable, missing: Sequenc
     for one in grids:
         shared = f", {len(one.runs)} runs" if len(one.runs) < len(one.points) else ""
         lines.append(f"{one.path}: {len(one.points)} points{shared}")
-    lines.append(", ".join(f"{count} {name}" for name, count in table.counts().items()) + f" in {outputs}")
+    lines.append(f"{table.describe_counts()} in {outputs}")
+    lines += [f"! {line}" for line in table.describe_unanswered()]
     lines += [
         f"  failed: {run.name}: {run.reason} (traceback in its attempts folder)"
         for run in table.runs.values()
@@ -65,20 +67,48 @@ def describe_cluster_cost(
     return "\n".join(filter(None, [line, describe_reuse(tasks), probable]))
 
 
-def _estimate(
-    tasks: Sequence[Sequence[RunConfig]], table: RunStatusTable, outputs: Path, device: str, share: float, unit: str
+def describe_local_time(
+    missing: Sequence[RunConfig], table: RunStatusTable, *, requested: str, slots: int, outputs: Path
 ) -> str:
-    """The probable cost in words. share: cores or GPUs that one run has for itself."""
+    """How long the runs may take on this machine, by what such runs took in the outputs folder; "" for no run.
+
+    requested: the device that the runs ask for. slots: how many compute at the same time.
+    """
+    if not missing:
+        return ""
+    has_gpu = requested == "cuda" or (requested == "auto" and shutil.which("nvidia-smi") is not None)
+    device = GPU if has_gpu else CPU  # a login node does not import torch to know it
+    left = _left([missing], table, outputs, device)
+    elapsed = left.elapsed(slots)
+    if elapsed is None:
+        return f"estimate: time unknown; no run like these was measured on a {device} yet in {outputs}"
+    doubts = left.doubts()
+    return (
+        f"estimate: {left.at_least()}{duration(elapsed)} with {min(slots, len(missing))} at a time, for {left.cycles} "
+        f"cycles{'; ' if doubts else ''}{doubts}"
+    )
+
+
+def _left(tasks: Sequence[Sequence[RunConfig]], table: RunStatusTable, outputs: Path, device: str) -> Estimate:
+    """What the runs of these tasks still need, without the cycles that are copied."""
     copied = reuse.copied_cycles(tasks)
     runs = [
         (one, max(table.runs[run_id(one)].cycles_done, copied.get(run_id(one), 0))) for task in tasks for one in task
     ]
     measured = measure_datasets(outputs, {one.dataset for one, _ in runs})
-    left = estimate(measured, [(length_of(one.model_dump()), done, device) for one, done in runs])
-    if left.unmeasured.get(device) == len(runs):
+    return estimate(measured, [(length_of(one.model_dump()), done, device) for one, done in runs])
+
+
+def _estimate(
+    tasks: Sequence[Sequence[RunConfig]], table: RunStatusTable, outputs: Path, device: str, share: float, unit: str
+) -> str:
+    """The probable cost in words. share: cores or GPUs that one run has for itself."""
+    left = _left(tasks, table, outputs, device)
+    if left.seconds is None:
         return f"estimate: no run like these was measured on a {device} yet in {outputs}; try --limit 1 first"
     doubts = left.doubts()
+    hours = left.seconds / 3600 * share
     return (
-        f"estimate: {left.seconds / 3600 * share:.2g} {unit} for {left.cycles} cycles, by what such runs took so "
-        f"far{'; ' if doubts else ''}{doubts}"
+        f"estimate: {left.at_least()}{hours:.2g} {unit} for {left.cycles} cycles, by what such runs took so far"
+        f"{'; ' if doubts else ''}{doubts}"
     )

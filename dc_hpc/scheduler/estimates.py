@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -27,7 +26,8 @@ class Length:
 
     dataset, net, k: the kind of its cycles. cycles: how many there are; a run that only measures IA counts as one
     cycle, which clusters and does not train. trainings: how many cycles train. until, reassign: every `reassign`-th
-    cycle before `until` clusters. layers: how many are probed at the end.
+    cycle before `until` clusters. layers: how many are probed at the end. only_ia: whether the run trains nothing, so
+    that its config says `cycles: 0`.
     """
 
     dataset: str
@@ -38,6 +38,7 @@ class Length:
     until: int
     reassign: int = 1
     layers: int = 0
+    only_ia: bool = False
 
     def clusterings(self, cycles_done: int = 0) -> int:
         """The number of clusterings after so many finished cycles."""
@@ -53,7 +54,8 @@ def length_of(settings: Mapping[str, Any]) -> Length:
     kind = (str(settings["dataset"]), str(settings["net"]), int(settings["k"]))
     if min(kind[2], reassign) < 1 or cycles < 0:
         raise ValueError(f"k {kind[2]}, reassign {reassign}, cycles {cycles}")
-    return Length(*kind, max(cycles, 1), trainings, until, reassign, len(settings.get("probe") or ()))
+    layers = len(settings.get("probe") or ())
+    return Length(*kind, max(cycles, 1), trainings, until, reassign, layers, only_ia=cycles == 0)
 
 
 def read_length(directory: Path) -> Length | None:
@@ -65,13 +67,51 @@ def read_length(directory: Path) -> Length | None:
 
 
 @dataclass(frozen=True)
+class RunTotals:
+    """What all attempts of a run took together.
+
+    attempts, failed: how many there were, and how many of them failed. seconds: of wall time. cpu_seconds: of all
+    cores; None where an attempt did not record it. gpu_seconds: the share of a GPU that its submission had. stages:
+    stage -> seconds. finished: when the last attempt was renewed, seconds since 1970.
+    """
+
+    attempts: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float | None = 0.0
+    gpu_seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    finished: float = 0.0
+
+
+def totals_of(records: Sequence[dict[str, Any]], gpus: float = 0.0) -> RunTotals:
+    """The totals of a run's attempt records. gpus: the GPUs, or the share of one, that its submission asked for."""
+    ends = [one.get("finished") or one["renewed"] for one in records]
+    seconds = sum(max(0.0, end - one["started"]) for one, end in zip(records, ends))
+    cpu = [one.get("cpu_seconds") for one in records]
+    stages: dict[str, float] = defaultdict(float)
+    for row in (row for one in records for row in one["seconds"] if "stage" in row):
+        stages[row["stage"]] += row["seconds"]
+    return RunTotals(
+        attempts=len(records),
+        failed=sum(one["ended"] == "failed" for one in records),
+        seconds=seconds,
+        cpu_seconds=None if None in cpu else sum(value for value in cpu if value is not None),
+        gpu_seconds=seconds * gpus,
+        stages=dict(stages),
+        finished=max(ends, default=0.0),
+    )
+
+
+@dataclass(frozen=True)
 class MeasuredTimes:
     """How long the stages of some runs took.
 
     For each (dataset, net, device) the medians in seconds, over all models of CPU or of GPU. training: one cycle's
     training. clustering: k -> features, clustering and its metrics. probing: one layer. loading: the data set.
-    devices: run name -> CPU or GPU, where its last attempt computed or where its submission will compute. hours,
-    gpu_hours: computed so far by all these runs. warnings: one line for each damaged record, which is not counted.
+    devices: run name -> CPU or GPU, where its last attempt computed or where its submission will compute. totals: run
+    name -> what its attempts took together. hours, gpu_hours: computed so far by all these runs. warnings: one line for
+    each damaged record, which is not counted.
     """
 
     training: dict[Kind, float] = field(default_factory=dict)
@@ -79,6 +119,7 @@ class MeasuredTimes:
     probing: dict[Kind, float] = field(default_factory=dict)
     loading: dict[Kind, float] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+    totals: dict[str, RunTotals] = field(default_factory=dict)
     hours: float = 0.0
     gpu_hours: float = 0.0
     warnings: tuple[str, ...] = ()
@@ -88,13 +129,15 @@ class MeasuredTimes:
         return self.devices.get(run) or next(iter(Counter(self.devices.values()).most_common(1)), (CPU,))[0]
 
     def left(self, length: Length, cycles_done: int, device: str) -> float | None:
-        """Seconds that a run still needs; None where its net and data set were not measured.
+        """Seconds that a run still needs; None where nothing of what is left was measured.
 
         A k that was not measured counts like the measured k with the nearest ratio. A probe that was not measured
-        counts as 0 seconds.
+        counts as 0 seconds, unless nothing else is left.
         """
         kind = (length.dataset, length.net, device)
         clusterings, trainings = length.clusterings(cycles_done), max(length.trainings - cycles_done, 0)
+        if not clusterings and not trainings and not self.has_probe(length, device):
+            return None
         if (clusterings and kind not in self.clustering) or (trainings and kind not in self.training):
             return None
         seconds = self.loading.get(kind, 0.0) + length.layers * self.probing.get(kind, 0.0)
@@ -117,17 +160,26 @@ class MeasuredTimes:
 class Estimate:
     """What some runs still need, and what is uncertain about it.
 
-    cycles, seconds: of all runs together. longest: seconds of the longest run. unmeasured: device -> the number of
-    runs that no measurement fits, which `seconds` leaves out. other_k: the number of runs that count like another k.
-    without_probe: the number of runs whose probe `seconds` leaves out.
+    cycles, seconds: of all runs together; seconds is None, unknown, where there are runs and none of them was
+    measured. longest: seconds of the longest run. unmeasured: device -> the number of runs that no measurement fits,
+    which `seconds` leaves out. other_k: the number of runs that count like another k. without_probe: the number of runs
+    whose probe `seconds` leaves out.
     """
 
     cycles: int
-    seconds: float
+    seconds: float | None
     longest: float
     unmeasured: dict[str, int]
     other_k: int
     without_probe: int = 0
+
+    def elapsed(self, slots: int) -> float | None:
+        """Seconds until all runs are done where `slots` of them compute at the same time; None where unknown."""
+        return None if self.seconds is None else max(self.seconds / max(slots, 1), self.longest)
+
+    def at_least(self) -> str:
+        """What stands before a number of seconds that leaves something out."""
+        return "at least " if self.unmeasured or self.without_probe else ""
 
     def doubts(self) -> str:
         """What the estimate leaves out or guesses, in words; "" where that is nothing."""
@@ -150,7 +202,7 @@ def estimate(measured: MeasuredTimes, runs: Iterable[tuple[Length, int, str]]) -
     seconds = [value for _, _, value in left if value is not None]
     return Estimate(
         cycles=sum(max(length.cycles - done, 0) for length, done, _ in runs),
-        seconds=sum(seconds),
+        seconds=sum(seconds) if seconds or not left else None,
         longest=max(seconds, default=0.0),
         unmeasured=dict(Counter(device for _, device, value in left if value is None)),
         other_k=sum(not measured.has(length, device) for length, device in estimated),
@@ -169,7 +221,7 @@ def measure(outputs: Path, table: RunStatusTable, lengths: Mapping[str, Length |
         if run in table.runs
     }
     seconds: Seconds = defaultdict(list)
-    hours, gpu_hours = 0.0, 0.0
+    totals: dict[str, RunTotals] = {}
     warnings: list[str] = []
     for name, run in table.runs.items():
         if run.state == "new":
@@ -180,9 +232,15 @@ def measure(outputs: Path, table: RunStatusTable, lengths: Mapping[str, Length |
             _collect(seconds, lengths.get(name), record)
         if records:
             devices[name] = _device(records[-1].get("gpu"), records[-1].get("execution"))
-        spent = sum(max(0.0, (one.get("finished") or one["renewed"]) - one["started"]) for one in records) / 3600
-        hours, gpu_hours = hours + spent, gpu_hours + spent * gpus.get(name, 0)
-    return replace(_medians(seconds), devices=devices, hours=hours, gpu_hours=gpu_hours, warnings=tuple(warnings))
+        totals[name] = totals_of(records, gpus.get(name, 0))
+    return replace(
+        _medians(seconds),
+        devices=devices,
+        totals=totals,
+        hours=sum(one.seconds for one in totals.values()) / 3600,
+        gpu_hours=sum(one.gpu_seconds for one in totals.values()) / 3600,
+        warnings=tuple(warnings),
+    )
 
 
 def measure_datasets(outputs: Path, datasets: Collection[str]) -> MeasuredTimes:
@@ -229,30 +287,12 @@ def _collect(seconds: Seconds, length: Length | None, record: dict[str, Any]) ->
             seconds[row["stage"], kind, k].append(row["seconds"] / layers)
 
 
-def as_json(table: RunStatusTable, measured: MeasuredTimes, left: Estimate) -> str:
-    """The status of the runs, what they took and what they still need, for other programs."""
-    runs = [
-        {
-            "run": one.name,
-            "state": one.state,
-            "reason": one.reason,
-            "cycles_done": one.cycles_done,
-            "task": one.task.id if one.task else None,
-        }
-        for one in table.runs.values()
-    ]
-    content = {
-        "cluster": table.cluster,
-        "counts": table.counts(),
-        "hours": round(measured.hours, 4),
-        "gpu_hours": round(measured.gpu_hours, 4),
-        "hours_left": round(left.seconds / 3600, 4),
-        "runs_not_estimated": sum(left.unmeasured.values()),
-        "complaints": [*table.warnings, *measured.warnings],  # programs know the warnings by this key
-        "runs": runs,
-    }
-    return json.dumps(content, indent=1)
-
-
 def _runs(count: int) -> str:
     return f"{count} run{'s' if count > 1 else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

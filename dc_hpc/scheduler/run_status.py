@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.slurm import Task
@@ -12,20 +13,25 @@ from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.storage import run_directory
 from dc_hpc.storage.run_directory import RunState
 
-STATES = ("done", "running", "queued", "resumable", "failed", "new")
+# unanswered: of the run's last submission nobody knows whether it arrived, and SLURM cannot be asked now.
+STATES = ("done", "running", "queued", "resumable", "failed", "new", "unanswered")
 _WAITING = {"BeginTime": "requeued, starts again in about 2 minutes", "None": "", "JobArrayTaskLimit": "array throttle"}
 _LOG_TAIL = 1 << 14
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The status of one run: its state (one of STATES), the reason in one line, its finished cycles, and its task."""
+    """The status of one run: its state (one of STATES), the reason in one line, its finished cycles, and its task.
+
+    result: the numbers of result.json, of a run that is done.
+    """
 
     name: str
     state: str
     reason: str = ""
     cycles_done: int = 0
     task: Task | None = None
+    result: dict[str, Any] | None = None
 
     @property
     def is_active(self) -> bool:
@@ -35,7 +41,7 @@ class RunStatus:
     @property
     def is_missing(self) -> bool:
         """Whether submit has to start it."""
-        return self.state != "done" and not self.is_active
+        return self.state not in ("done", "unanswered") and not self.is_active
 
 
 @dataclass
@@ -43,25 +49,54 @@ class RunStatusTable:
     """The status of many runs.
 
     runs: run name -> status. cluster: whether SLURM answered. submissions: all of the outputs folder. warnings: one
-    line for each submission record that is damaged.
+    line for each submission record that is damaged. unanswered: the submissions that sbatch gave no number, and whose
+    job is not in the queue as far as it can be seen.
     """
 
     runs: dict[str, RunStatus]
     cluster: bool
     submissions: list[Submission] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unanswered: list[Submission] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
         return {name: sum(run.state == name for run in self.runs.values()) for name in STATES}
 
+    def describe_counts(self) -> str:
+        """`counts` in words. A lost answer is rare, so the state `unanswered` is named only where there is one."""
+        return ", ".join(f"{count} {name}" for name, count in self.counts().items() if count or name != "unanswered")
+
+    def describe_unanswered(self) -> list[str]:
+        """A line for each submission without an answer: what is known of it, and the way out."""
+        lines = []
+        for one in self.unanswered:
+            waiting = sum(self.runs[run].state == "unanswered" for run in one.run_names() if run in self.runs)
+            known = (
+                "and SLURM does not list it: the next submit to the cluster starts its runs again"
+                if self.cluster
+                else f"and SLURM does not answer here; {waiting} runs of these wait for it. When you know that it "
+                f"never arrived: python -m dc_hpc.status forget {one.name}"
+            )
+            lines.append(f"submission {one.name} ({len(one.run_names())} runs): the answer of sbatch was lost, {known}")
+        return lines
+
+    def named(self, names: Collection[str]) -> list[RunStatus]:
+        """The status of those of these runs that the table has."""
+        return [run for name, run in self.runs.items() if name in names]
+
 
 def collect(
-    outputs: Path, names: Iterable[str], tasks: Sequence[Task] | None = None, known: list[Submission] | None = None
+    outputs: Path,
+    names: Iterable[str],
+    tasks: Sequence[Task] | None = None,
+    known: list[Submission] | None = None,
+    accounted: Callable[[list[str]], list[Task]] = slurm.accounted,
 ) -> RunStatusTable:
     """The status of these runs; reads only.
 
     tasks, known: the tasks in SLURM's queue and the submissions of the folder, where the caller has read them already.
+    accounted: what asks the accounting database for the tasks of ended jobs.
     """
     folder = run_directory.runs_folder(outputs)
     states = {name: run_directory.state_of(folder / name) for name in names}
@@ -71,10 +106,23 @@ def collect(
         tasks = slurm.tasks()
     queue = list(tasks or [])
     ended = [one.name for one in known if _has_left_the_queue(one, states, queue)]
-    owners = submissions.runs_of_tasks(known, queue + slurm.accounted(ended))
+    owners = submissions.runs_of_tasks(known, queue + accounted(ended))
     last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
     runs = {name: _status_of(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
-    return RunStatusTable(runs, tasks is not None, known, warnings)
+    queued = {task.name for task in queue if task.is_active}
+    unanswered = [one for one in known if one.job is None and one.name not in queued]
+    if tasks is None:
+        _mark_unanswered(runs, unanswered)
+    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered)
+
+
+def _mark_unanswered(runs: dict[str, RunStatus], unanswered: Sequence[Submission]) -> None:
+    """Let the runs of submissions without an answer wait, but for those that are done or compute on this machine."""
+    for one in unanswered:
+        for name in one.run_names():
+            if name in runs and runs[name].state not in ("done", "running"):
+                reason = f"nobody knows whether {one.name} arrived"
+                runs[name] = replace(runs[name], state="unanswered", reason=reason)
 
 
 def _has_left_the_queue(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
@@ -84,7 +132,7 @@ def _has_left_the_queue(submission: Submission, states: dict[str, RunState], tas
 
 
 def _status_of(directory: Path, state: RunState, task: Task | None, last: tuple[Submission, int] | None) -> RunStatus:
-    plain = RunStatus(directory.name, state.name, state.reason, state.cycles_done, task)
+    plain = RunStatus(directory.name, state.name, state.reason, state.cycles_done, task, state.result)
     if state.name == "done":
         return plain
     if task is not None and task.is_active:
@@ -134,6 +182,17 @@ def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
 def log_of(submission: Submission, index: int, ending: str) -> Path:
     """The path of a task's log. ending: `out` or `err`."""
     return Path(submission.folder) / f"{submission.task_id(index)}_0_log.{ending}"
+
+
+def local_logs(directory: Path, outputs: Path) -> list[Path]:
+    """The logs of the newest job on this machine that computed a run, as its attempts record it."""
+    jobs = [one["job"] for one in run_directory.attempts(directory) if isinstance(one.get("job"), str)]
+    for job in jobs[-1:]:
+        folder = outputs / "slurm"
+        log = folder / f"{job}_0_log.out"
+        if len(Path(job).parts) == 2 and ".." not in job and not log.parent.is_symlink():
+            return [log, log.with_suffix(".err")]
+    return []
 
 
 def task_of(run: str, known: Sequence[Submission]) -> tuple[Submission, int] | None:

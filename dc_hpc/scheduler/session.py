@@ -78,8 +78,8 @@ def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site 
 def current_status(outputs: Path, names: Collection[str], *, cluster: str, dry_run: bool = False) -> RunStatusTable:
     """The status of the runs. Submissions whose answer from sbatch was lost are first searched for in the queue.
 
-    InputError when SLURM does not answer, so that it is unknown whether such a submission arrived or which runs are
-    in the queue. A dry run takes the records as they are.
+    Where SLURM does not answer, the runs of such submissions have the state `unanswered`, and a run of another
+    submission is an InputError on a cluster, because it may be in the queue. A dry run takes the records as they are.
     """
     from dc_hpc.scheduler import run_status, submissions
 
@@ -88,13 +88,16 @@ def current_status(outputs: Path, names: Collection[str], *, cluster: str, dry_r
         return run_status.collect(outputs, names, known=known)
     from dc_hpc.scheduler import sbatch, slurm
 
-    tasks, unanswered = slurm.tasks(), [one.name for one in known if one.job is None]
-    if tasks is None and (unanswered or cluster == "slurm"):
-        unknown = f"whether {', '.join(unanswered)} arrived" if unanswered else "which runs are in its queue"
-        raise InputError(f"SLURM does not answer, and nobody knows {unknown}; try again when squeue works")
-    if tasks is not None and unanswered:
+    tasks = slurm.tasks()
+    if tasks is not None and any(one.job is None for one in known):
         known = sbatch.reconcile(outputs, tasks)
-    return run_status.collect(outputs, names, tasks, known)
+    table = run_status.collect(outputs, names, tasks, known)
+    perhaps_queued = {run for one in known if one.job for run in one.run_names()}
+    if tasks is None and cluster == "slurm" and any(run.is_missing for run in table.named(perhaps_queued)):
+        raise InputError(
+            "SLURM does not answer, and nobody knows which runs are in its queue; try again when squeue works"
+        )
+    return table
 
 
 def create_runs(outputs: Path, configs: Sequence[RunConfig]) -> list[Path]:

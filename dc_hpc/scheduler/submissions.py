@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from dc_hpc.errors import InputError
 from dc_hpc.scheduler.site import check_name
 from dc_hpc.scheduler.slurm import Task
 from dc_hpc.storage import atomic_files
@@ -43,6 +44,10 @@ class Submission:
     code: dict[str, Any] = field(default_factory=dict)
     submitted: float = 0.0
     job: str | None = None
+
+    def run_names(self) -> list[str]:
+        """The runs of all its tasks."""
+        return [run for pack in self.runs for run in pack]
 
     def task_id(self, index: int) -> str:
         """SLURM's id of a task of this job."""
@@ -103,12 +108,11 @@ def _is_sound(one: Submission, path: Path) -> bool:
     }
     if not all(isinstance(getattr(one, name), kind) for name, kind in kinds.items()):
         return False
-    runs = [run for pack in one.runs for run in pack]
     return (
         one.name == path.stem
         and one.folder.startswith("/")
         and "\0" not in one.folder
-        and all(isinstance(run, str) and _is_name(run) for run in runs)
+        and all(isinstance(run, str) and _is_name(run) for run in one.run_names())
         and (one.job is None or re.fullmatch("[0-9]{0,18}", one.job) is not None)
         and math.isfinite(one.submitted)
         and 0 <= one.gpus < 1e6
@@ -119,6 +123,30 @@ def _is_sound(one: Submission, path: Path) -> bool:
 
 def _is_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}", text) is not None
+
+
+def check_forgettable(outputs: Path, name: str, tasks: Sequence[Task] | None) -> None:
+    """Refuse to forget a submission that arrived. tasks: those in SLURM's queue, None where it does not answer."""
+    there = next((task for task in tasks or () if task.name == name and task.is_active), None)
+    number = next((one.job for one in read_all(outputs) if one.name == name), None)
+    if there or number:
+        where = "is in the queue" if there else "arrived"
+        raise InputError(
+            f"submission {name} {where}, as job {there.id.split('_')[0] if there else number}, so it is not forgotten; "
+            "see its runs: python -m dc_hpc.status"
+        )
+
+
+def forget(outputs: Path, name: str) -> None:
+    """Record that a job never reached SLURM, so that its runs wait no longer; move a damaged record to quarantine.
+
+    Should the job appear in the queue all the same, its runs are still known by its name.
+    """
+    one = next((one for one in read_all(outputs) if one.name == name), None)
+    if one is None:
+        atomic_files.quarantine(folder_of(outputs) / f"{name}.json")
+    else:
+        write(outputs, replace(one, job=""))
 
 
 def runs_of_tasks(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Task]:

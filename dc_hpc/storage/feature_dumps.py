@@ -35,6 +35,12 @@ def features_path(directory: Path, cycle: int) -> Path:
     return directory / "features" / f"c{cycle:04d}.h5"
 
 
+def dumps(directory: Path) -> list[Path]:
+    """The feature dumps of a run; none where its folder of them is a link, because files are removed by this list."""
+    folder = directory / "features"
+    return [] if folder.is_symlink() else sorted(folder.glob("c*.h5"))
+
+
 def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
     """`features` and `pseudo_labels` of a dumped cycle; DamagedFile when they are not whole or of another run."""
     path = features_path(directory, cycle)

@@ -1,0 +1,53 @@
+"""Which runs a subcommand is about: the options that choose them, and the consent to a change."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dc_hpc.config.grid import read_grid
+from dc_hpc.errors import InputError
+from dc_hpc.storage import run_directory
+
+GridOption = Annotated[
+    list[Path] | None,
+    typer.Option("--grid", "-g", metavar="FILE", help="Only the runs of this grid. May be given several times."),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or a unique beginning of it.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+def run_names(grids: list[Path] | None, outputs: Path, data: Path) -> list[str]:
+    """The runs of these grids, or all runs of the outputs folder."""
+    run_directory.check_outputs_exist(outputs)
+    if not grids:
+        return [directory.name for directory in run_directory.run_directories(outputs)]
+    return [name for path in grids for name in read_grid(path, data_root=data.expanduser().resolve()).runs]
+
+
+def one_run(text: str, outputs: Path) -> str:
+    """The run that a name, or a unique beginning of one, means."""
+    run_directory.check_outputs_exist(outputs)
+    names = [directory.name for directory in run_directory.run_directories(outputs)]
+    found = [text] if text in names else [name for name in names if name.startswith(text)]
+    if len(found) != 1:
+        why = (
+            f"{len(found)} runs begin with it, e.g. {', '.join(found[:3])}"
+            if found
+            else f"no run in {outputs} begins with it"
+        )
+        raise InputError(f"run {text!r}: {why}; {run_directory.runs_folder(outputs)} has a folder for each run")
+    return found[0]
+
+
+def ask(question: str, yes: bool) -> None:
+    """Ask for consent on a terminal; InputError where nobody can answer and --yes is not given."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError(f"{question} needs your consent: give --yes")
+    if not typer.confirm(question):
+        raise typer.Exit(1)

@@ -1,0 +1,116 @@
+"""What all forms of `status` show: the runs with their lengths, what they took, and what they still need."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dc_hpc.scheduler import estimates, run_status, slurm
+from dc_hpc.scheduler.estimates import Estimate, Length, MeasuredTimes, RunTotals
+from dc_hpc.scheduler.run_status import RunStatus, RunStatusTable
+from dc_hpc.scheduler.slurm import Task
+from dc_hpc.storage import run_directory
+
+_ACCOUNTING_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StatusView:
+    """The status of some runs at one moment. lengths: run name -> its length, None where its config is damaged."""
+
+    table: RunStatusTable
+    lengths: dict[str, Length | None]
+    measured: MeasuredTimes
+    left: Estimate
+
+    def totals(self, run: str) -> RunTotals:
+        """What the attempts of a run took."""
+        return self.measured.totals.get(run, RunTotals())
+
+    def cycles_of(self, run: RunStatus) -> tuple[int, int | None]:
+        """(finished cycles, all cycles) of a run by its config; 0 for one that only measures IA, None for unknown."""
+        length = self.lengths[run.name]
+        cycles = None if length is None else 0 if length.only_ia else length.cycles
+        return (cycles if run.state == "done" and cycles is not None else run.cycles_done), cycles
+
+    def seconds_left(self, run: RunStatus) -> float | None:
+        """Seconds that a run still needs; None where that is unknown."""
+        length = self.lengths[run.name]
+        if run.state == "done":
+            return 0.0
+        if length is None:
+            return None
+        return self.measured.left(length, run.cycles_done, self.measured.device_of(run.name))
+
+
+class Accounting:
+    """Asks the accounting database of a cluster at most once a minute, because it is slow and shared by all users."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = -_ACCOUNTING_SECONDS, list[Task]()
+
+    def __call__(self, names: list[str]) -> list[Task]:
+        """The tasks of these jobs, or what was answered in the last minute."""
+        if time.monotonic() - self.asked >= _ACCOUNTING_SECONDS:
+            self.asked, self.answer = time.monotonic(), slurm.accounted(names)
+        return self.answer
+
+
+def look(outputs: Path, names: Sequence[str], accounting: Accounting) -> StatusView:
+    """The status of these runs now."""
+    table = run_status.collect(outputs, names, accounted=accounting)
+    lengths = {name: estimates.read_length(run_directory.runs_folder(outputs) / name) for name in table.runs}
+    measured = estimates.measure(outputs, table, lengths)
+    unfinished = [
+        (length, run.cycles_done, measured.device_of(run.name))
+        for run in table.runs.values()
+        if run.state != "done" and (length := lengths[run.name])
+    ]
+    return StatusView(table, lengths, measured, estimates.estimate(measured, unfinished))
+
+
+def as_json(view: StatusView, states: Sequence[str]) -> str:
+    """The status of the runs, what they took and what they still need, for other programs; null for unknown.
+
+    states: `runs` holds the runs in these states only, all runs where there are none.
+    """
+    table, measured, left = view.table, view.measured, view.left
+    content = {
+        "time": round(time.time(), 3),
+        "cluster": table.cluster,
+        "counts": table.counts(),
+        "hours": round(measured.hours, 4),
+        "gpu_hours": round(measured.gpu_hours, 4),
+        "hours_left": None if left.seconds is None else round(left.seconds / 3600, 4),
+        "runs_not_estimated": sum(left.unmeasured.values()),
+        "complaints": [*table.warnings, *measured.warnings],  # programs know the warnings by this key
+        "unanswered": [{"submission": one.name, "runs": one.run_names()} for one in table.unanswered],
+        "runs": [_run_as_json(view, run) for run in table.runs.values() if not states or run.state in states],
+    }
+    return json.dumps(content, indent=1)
+
+
+def _run_as_json(view: StatusView, run: RunStatus) -> dict[str, Any]:
+    done, cycles = view.cycles_of(run)
+    totals, left, result = view.totals(run.name), view.seconds_left(run), run.result or {}
+    return {
+        "run": run.name,
+        "state": run.state,
+        "reason": run.reason,
+        "cycles_done": done,
+        "cycles": cycles,
+        "ia": result.get("ia"),
+        "accuracy": result.get("accuracy"),
+        "attempts": totals.attempts,
+        "attempts_failed": totals.failed,
+        "seconds": round(totals.seconds, 3),
+        "cpu_seconds": None if totals.cpu_seconds is None else round(totals.cpu_seconds, 3),
+        "gpu_seconds": round(totals.gpu_seconds, 3),
+        "seconds_by_stage": {stage: round(seconds, 3) for stage, seconds in totals.stages.items()},
+        "seconds_left": None if left is None else round(left, 3),
+        "task": run.task.id if run.task else None,
+    }
