@@ -125,7 +125,7 @@ def _run_missing(
         return
     session.check_data(configs, Path(execution.data))
     profile = session.cluster_profile(cluster, site)
-    directories, name = session.create_runs(outputs, missing), f"{read.name}_by_ia"[:64]
+    directories, name = session.create_runs(outputs, missing, profile), f"{read.name}_by_ia"[:64]
     if profile:
         requests = [(name, Resources(), directories)]
         session.send_to_slurm(requests, execution, site=profile, outputs=outputs, aggregate=None)

@@ -86,7 +86,7 @@ def submit(
         _ask(yes)
     else:
         check_device(device)
-    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing])
+    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], profile)
     directories = dict(zip(plan.missing, created))
     if profile:
         requests = [(one.name, one.resources, [directories[name] for name in share]) for one, share in plan.shares()]

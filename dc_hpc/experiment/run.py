@@ -39,7 +39,7 @@ from dc_hpc.experiment.measure import clustering_row, halted_row, summary
 from dc_hpc.experiment.probing import probe_layers
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.resume import dumped_cycles, resume
-from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
 
 
 def run(
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
     given = parser.parse_args()
-    os.umask(0o077)
+    atomic_files.set_umask()
     try:
         execution = Execution(given.data, given.device, given.threads, given.kmeans_backend, given.save_seconds)
         ended = run(given.directory, execution, stop=StopSignal())

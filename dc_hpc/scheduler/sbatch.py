@@ -7,7 +7,6 @@ died before it knew the answer, the queue is searched for that name before anyth
 from __future__ import annotations
 
 import io
-import os
 import re
 import shlex
 import time
@@ -72,7 +71,7 @@ def submit_once(
 
 def make_private(folder: Path) -> None:
     """Make a folder for submitit. Its pickles run as code, so a folder that others can write to is an InputError."""
-    os.umask(0o077)  # nobody else may write or read them
+    atomic_files.set_umask()  # nobody else may write or read them
     atomic_files.make_directory(folder)
     for one in (folder, folder.parent):
         if one.stat().st_mode & 0o022:

@@ -14,7 +14,7 @@ from dc_hpc.config.grid import Resources
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, Execution
-from dc_hpc.storage import run_directory
+from dc_hpc.storage import atomic_files, run_directory
 
 if TYPE_CHECKING:  # importing submitit takes a third of a second; --help and --dry-run do without it
     from dc_hpc.scheduler.run_status import RunStatusTable
@@ -100,9 +100,13 @@ def current_status(outputs: Path, names: Collection[str], *, cluster: str, dry_r
     return table
 
 
-def create_runs(outputs: Path, configs: Sequence[RunConfig]) -> list[Path]:
-    """Create the directories of runs that are to be submitted."""
+def create_runs(outputs: Path, configs: Sequence[RunConfig], site: Site | None = None) -> list[Path]:
+    """Create the directories of runs that are to be submitted, readable by the group where the site says so."""
     try:
+        if site and site.group_readable:
+            atomic_files.share_with_group()
+            for folder in (outputs, run_directory.runs_folder(outputs), outputs / "slurm"):
+                atomic_files.make_directory(folder)
         return [run_directory.create(outputs, config) for config in configs]
     except OSError as error:
         raise InputError(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dc_hpc.config.run_config import explain
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
+from dc_hpc.storage import atomic_files
 
 # These words become part of a shell script, so nothing in them may end a line or start a command. (In pydantic's
 # regular expressions $ matches only at the very end; python's would also match before a last newline.)
@@ -28,7 +29,8 @@ class Site(BaseModel):
     an array may run at the same time. signal_delay: seconds of warning before the time limit. requeue: whether
     preempted and lost tasks are queued again by SLURM. wckey: some sites require one, others refuse any. setup: shell
     lines that run first, for example to load modules. container: the command in front of `python3` that starts a
-    container. extra: further sbatch options, long names without dashes.
+    container. group_readable: whether the group may read the outputs (files 0640, folders 0750), which are private
+    otherwise. extra: further sbatch options, long names without dashes.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -47,6 +49,7 @@ class Site(BaseModel):
     wckey: Word | None = None
     setup: tuple[Line, ...] = ()
     container: Line | None = None
+    group_readable: bool = False
     extra: dict[Word, Word | int | bool] = {}
 
     def cores(self, parallel_runs: int) -> int:
@@ -79,8 +82,11 @@ def check_name(name: str) -> str:
 
 def python_of(site: Site) -> str:
     """The shell words that start python in a task: this interpreter, or the one of the container."""
-    own = shlex.quote(sys.executable)
-    return f"{site.container} python3" if site.container else own
+    if not site.container:
+        return shlex.quote(sys.executable)
+    # a container may start with an empty environment
+    shared = f"env {atomic_files.GROUP_VARIABLE}=1 " if site.group_readable else ""
+    return f"{site.container} {shared}python3"
 
 
 def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[str, Any]:
@@ -101,9 +107,16 @@ def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[s
         "signal_delay_s": site.signal_delay,
         "wckey": site.wckey,  # None removes submitit's own
         # since SLURM 22.05 srun does not inherit --cpus-per-task
-        "setup": ["umask 077", *site.setup, f"export SRUN_CPUS_PER_TASK={cpus}"],
+        "setup": [*_modes(site), *site.setup, f"export SRUN_CPUS_PER_TASK={cpus}"],
         "additional_parameters": {**extra, **{key: value for key, value in site.extra.items() if value is not False}},
     }
+
+
+def _modes(site: Site) -> list[str]:
+    """The shell lines that decide the modes of the files that a task writes."""
+    if not site.group_readable:
+        return ["umask 077"]
+    return ["umask 027", f"export {atomic_files.GROUP_VARIABLE}=1"]
 
 
 def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) -> str:

@@ -24,7 +24,7 @@ from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.experiment.loader import import_run
 from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.processes import WorkerProcess, choose, reuse_group_of
-from dc_hpc.storage import run_directory
+from dc_hpc.storage import atomic_files, run_directory
 
 # A task gives a run up after so many failures without a further finished cycle. A preemption is not a failure.
 ATTEMPTS = 5
@@ -52,7 +52,7 @@ class TaskPayload:
     def __call__(self) -> dict[str, str]:
         """Run directory -> "done", "stopped" or "failed". It is for the log only; the run directories are the truth."""
         stop = StopSignal()  # first, because a signal kills whatever comes before it
-        os.umask(0o077)
+        atomic_files.set_umask()
         run = self.run_function()
         outcomes = WorkerPool(self, run, stop).compute()
         if stop() and any(run_directory.state_of(Path(one)).name != "done" for one in self.directories):

@@ -35,6 +35,8 @@ MAX_JSON_BYTES = 64 << 20
 MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN is 0.6 GB
 DIGEST_DIGITS = 16
 _CHECKSUM = "sha256"
+# Set for a process and all that it starts where a site profile says `group_readable: true`.
+GROUP_VARIABLE = "DC_HPC_GROUP_READABLE"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,8 +57,19 @@ class DamagedFile(ValueError):
         return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
+def share_with_group() -> None:
+    """Let the group read what this process and those that it starts write: files 0640, folders 0750."""
+    os.environ[GROUP_VARIABLE] = "1"
+    set_umask()
+
+
+def set_umask() -> None:
+    """Let other libraries too write files that only their owner can read, or the group after `share_with_group`."""
+    os.umask(0o027 if _shared() else 0o077)
+
+
 def replace_bytes(path: AnyPath, data: bytes) -> None:
-    """Write `data` to `path` (mode 0600), replacing what was there in one step."""
+    """Write `data` to `path` (mode 0600, or 0640 after `share_with_group`), replacing what was there in one step."""
     _write_whole(path, data, _rename)
 
 
@@ -89,10 +102,13 @@ def write_digested(directory: AnyPath, stem: str, suffix: str, data: bytes) -> P
 
 
 def make_directory(path: AnyPath) -> None:
-    """Make the folder and its parents, each with mode 0700. One that exists is left as it is."""
+    """Make the folder and its parents, each with mode 0700. One that exists is left as it is.
+
+    After `share_with_group` the mode is 0750, and the group may enter the folders of this user that exist.
+    """
     folder = Path(os.path.abspath(path))
-    with _opened(folder, folder, create=True):
-        pass
+    with _opened(folder, folder, create=True) as directory:
+        _open_to_group(directory)
 
 
 def quarantine(path: AnyPath) -> Path:
@@ -215,6 +231,8 @@ def _write_whole(path: AnyPath, data: bytes, give_name: Callable[[int, str, str,
 def _write_aside(directory: int, temporary: str, data: bytes) -> None:
     handle = os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory)
     try:
+        if _shared():
+            os.fchmod(handle, 0o640)  # whatever the umask is
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(handle, rest) :]
@@ -295,7 +313,7 @@ def _enter(directory: int, name: str, folder: Path, create: bool) -> int:
             os.mkdir(name, 0o700, dir_fd=directory)
             _sync_directory(directory)
     try:
-        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        entered = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     except OSError:
         found = _status(directory, name)
         if found and stat.S_ISLNK(found.st_mode):
@@ -304,6 +322,20 @@ def _enter(directory: int, name: str, folder: Path, create: bool) -> int:
                 " put a real folder there"
             ) from None
         raise
+    if create:
+        _open_to_group(entered)
+    return entered
+
+
+def _shared() -> bool:
+    return os.environ.get(GROUP_VARIABLE) == "1"
+
+
+def _open_to_group(directory: int) -> None:
+    """Let the group list and enter an open folder of this user, where it may read what is written."""
+    found = os.fstat(directory)
+    if _shared() and found.st_uid == os.geteuid() and found.st_mode & 0o050 != 0o050:
+        os.fchmod(directory, stat.S_IMODE(found.st_mode) | 0o050)  # a setgid bit stays
 
 
 def _sync_directory(directory: int) -> None:

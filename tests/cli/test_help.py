@@ -3,7 +3,21 @@
 import pytest
 from support.commands import run_command
 
-COMMANDS = ("fetch", "submit", "select", "aggregate", "bench", "status", "status logs", "status check", "status cancel")
+COMMANDS = (
+    "fetch",
+    "submit",
+    "select",
+    "aggregate",
+    "bench",
+    "status",
+    "status logs",
+    "status check",
+    "status cancel",
+    "status show",
+    "status forget",
+    "status du",
+    "status prune",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

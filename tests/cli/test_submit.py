@@ -130,7 +130,37 @@ def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
     assert [one["ended"] for one in run_directory.attempts(failed)] == ["failed", "failed"]
 
 
+def test_only_runs_of_some_states_are_submitted(place, digits_root):
+    submit_grid(place, digits_root, "--limit", 1, "--set", "lr=1e5")
+    dry = ("--dry-run", "--set", "lr=1e5")
+    only = submit_grid(place, digits_root, *dry, "--only", "failed", check=0).stdout
+    assert "to submit: 1" in only and counts(only) == {"done": 0, "running": 0, "resumable": 0, "failed": 1, "new": 2}
+    assert "to submit: 2" in submit_grid(place, digits_root, *dry, "--only", "new", check=0).stdout
+    both = submit_grid(place, digits_root, *dry, "--only", "failed", "--only", "new", check=0)
+    assert "to submit: 3" in both.stdout
+    assert "to submit: 0" in submit_grid(place, digits_root, *dry, "--only", "resumable", check=0).stdout
+    limited = submit_grid(place, digits_root, *dry, "--only", "new", "--limit", 1, check=0)
+    assert "to submit: 1" in limited.stdout
+
+
+def test_a_local_dry_run_estimates_the_time(place, digits_root):
+    unknown = submit_grid(place, digits_root, "--dry-run", check=0).stdout
+    assert "estimate: time unknown; no run like these was measured on a " in unknown
+    submit_grid(place, digits_root, "--limit", 1, check=0)
+    directory = next(run_directory.run_directories(place / "outputs"))
+    number = run_directory.start_attempt(directory, {})
+    stages = {"load": 1.0, "clustered": 200.0, "trained": 400.0, "probe": 60.0}
+    seconds = [{"stage": stage, "cycle": 0, "seconds": value} for stage, value in stages.items() for _ in range(9)]
+    run_directory.update_attempt(directory, number, {"ended": "done", "seconds": seconds})
+    one = 1 + 3 * 200 + 2 * 400 + 60
+    dry = ("--dry-run", "--set", "seed=[2,3,4,5]", "--device", "cpu", "--slots")
+    assert f"estimate: {4 * one / 60:.0f} min with 1 at a time" in submit_grid(place, digits_root, *dry, 1).stdout
+    assert f"estimate: {2 * one / 60:.0f} min with 2 at a time" in submit_grid(place, digits_root, *dry, 2).stdout
+    assert f"estimate: {one / 60:.0f} min with 4 at a time" in submit_grid(place, digits_root, *dry, 9).stdout
+
+
 BAD = [
+    (["--grid", "grid.yaml", "--only", "done"], "--only 'done' is not allowed; allowed: failed, resumable, new"),
     (["--grid", "none.yaml"], "none.yaml"),
     (["--grid", "grid.yaml", "--cluster", "slum"], "--cluster 'slum' is not allowed; allowed: local, slurm, debug"),
     (["--grid", "grid.yaml", "--kmeans-backend", "cuml"], "--kmeans-backend 'cuml' is not allowed; allowed: torch, "),

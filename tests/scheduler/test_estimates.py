@@ -78,10 +78,24 @@ def test_a_probe_and_the_data_count_too():
     probed = Length(*LENET, 5, 50, 50, 50, layers=2)
     times = replace(TIMES, probing={ON_CPU: 8.0}, loading={ON_CPU: 0.5})
     assert times.left(probed, 50, CPU) == 0.5 + 2 * 8 and times.left(probed, 49, CPU) == 0.5 + 3 + 1 + 2 * 8
-    assert times.left(probed, 50, GPU) == 0
-    left = estimate(times, [(probed, 50, CPU), (probed, 50, GPU), (replace(probed, layers=0), 50, GPU)])
-    assert (left.cycles, left.seconds, left.without_probe) == (0, 16.5, 1)
-    assert left.doubts() == "without the probe of 1 run, not measured yet"
+    assert times.left(probed, 50, GPU) is None, "nothing that is left was measured"
+    assert times.left(probed, 49, GPU) == 0.75, "the probe is left out"
+    left = estimate(times, [(probed, 50, CPU), (probed, 49, GPU), (replace(probed, layers=0), 50, GPU)])
+    assert (left.cycles, left.seconds, left.without_probe) == (1, 17.25, 1)
+    assert left.doubts() == "without the probe of 1 run, not measured yet" and left.at_least() == "at least "
+    assert estimate(times, [(replace(probed, layers=0), 50, GPU)]).seconds == 0, "nothing is left"
+
+
+def test_nothing_measured_is_unknown_and_not_zero():
+    left = estimate(MeasuredTimes(), [(Length(*LENET, 5, 50, 50, 50), 0, CPU)])
+    assert left.seconds is None and left.elapsed(2) is None and left.unmeasured == {CPU: 1}
+    assert estimate(MeasuredTimes(), []).seconds == 0
+
+
+def test_runs_side_by_side_take_as_long_as_the_longest_of_them_at_least():
+    runs = [(Length(*LENET, 5, 50, 50, 50), 0, CPU), (Length(*LENET, 5, 1, 1, 1), 0, CPU)]
+    left = estimate(TIMES, runs)
+    assert left.elapsed(1) == 204 and left.elapsed(2) == 200 and estimate(TIMES, runs[:1] * 4).elapsed(2) == 400
 
 
 def test_an_estimate_names_what_it_leaves_out_and_guesses():
