@@ -134,7 +134,7 @@ def test_gpu_hours_used_and_left(digits_root, tmp_path, no_cluster):
         Submission("grid-ab", str(outputs), ((directory.name,),), minutes=10, job="12", gpus=1, parallel_runs=2),
     )
     out = run_command("status", cwd=tmp_path, check=0).stdout
-    assert "60 min computed, 0.50 GPU-hours" in out and "left: 40 min of computing (0.33 GPU-hours)" in out
+    assert "60 min computed, 0.50 GPU-hours" in out and "left: at least 40 min of computing (0.33 GPU-hours)" in out
 
 
 def test_a_waiting_task_is_queued_and_not_submitted_again(digits_root, tmp_path, no_cluster):
