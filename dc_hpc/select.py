@@ -116,7 +116,9 @@ def _run_missing(
     """Compute the IA runs that are not done. On a cluster this only submits them and ends the command."""
     configs = {run_id(config): config for runs in ia_runs.values() for config in runs}
     session.check_outputs(outputs)
-    status = session.current_status(outputs, configs, cluster=cluster).runs
+    table = session.current_status(outputs, configs, cluster=cluster)
+    print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
+    status = table.runs
     missing = [configs[name] for name in reuse.ordered(configs) if status[name].is_missing]
     done = sum(one.state == "done" for one in status.values())
     under_way = len(status) - done - len(missing)

@@ -43,11 +43,11 @@ def one_run(text: str, outputs: Path) -> str:
     return found[0]
 
 
-def ask(question: str, yes: bool) -> None:
-    """Ask for consent on a terminal; InputError where nobody can answer and --yes is not given."""
+def ask(action: str, yes: bool) -> None:
+    """Ask for consent to an action on a terminal; InputError where nobody can answer and --yes is not given."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError(f"{question} needs your consent: give --yes")
-    if not typer.confirm(question):
+        raise InputError(f"there is no terminal to ask on; to {action}, give --yes")
+    if not typer.confirm(f"{action}?"):
         raise typer.Exit(1)

@@ -99,7 +99,7 @@ def prune(
         return
     size = _bytes(sum(path.lstat().st_size for path in paths))
     what = f"{len(paths)} feature dumps of {len(found)} finished runs, {size}"
-    ask(f"remove {what}?", yes)
+    ask(f"remove {what}", yes)
     for name in found:
         remove(unneeded_features(folder / name))  # a run that was begun again meanwhile keeps its dumps
     print(f"removed {what}")

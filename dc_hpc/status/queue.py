@@ -64,7 +64,7 @@ def forget(
     tasks = slurm.tasks()
     submissions.check_forgettable(outputs, found[0], tasks)
     doubt = "" if tasks is not None else " (SLURM does not answer, so nobody can see whether it arrived)"
-    ask(f"forget submission {found[0]}{doubt}?", yes)
+    ask(f"forget submission {found[0]}{doubt}", yes)
     submissions.forget(outputs, found[0])
     print(f"forgot {found[0]}; its runs can be submitted again")
 

@@ -190,12 +190,12 @@ def _done_lines(view: StatusView, most: int) -> list[str]:
     if not done:
         return []
     width = max(len(run.name) for run in done[:most])
-    lines = [f"  {'done':<{width}}  {'cycles':>7}  {'IA':>6}  {'accuracy':>8}  {'computed':>9}"]
+    lines = [f"  {'done':<{width}}  {'cycles':>7}  {'IA':>6}  {'accuracy %':>10}  {'computed':>9}"]
     for run in done[:most]:
         result = run.result or {}
         lines.append(
             f"  {run.name:<{width}}  {_cycles(view, run):>7}  {_number(result.get('ia'), 4):>6}  "
-            f"{_number(result.get('accuracy'), 2):>8}  {_duration(view.totals(run.name).seconds):>9}"
+            f"{_number(result.get('accuracy'), 2):>10}  {_duration(view.totals(run.name).seconds):>9}"
         )
     return lines + ([f"  and {len(done) - most} more done (--state done)"] if len(done) > most else [])
 

@@ -3,11 +3,14 @@
 How states are found is tested in tests/scheduler/test_run_status.py, lost answers in test_lost_answers.py.
 """
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
+import termios
 
 import pytest
 from support.commands import GRID, run_command, submit_grid
@@ -148,6 +151,27 @@ def test_watch_prints_a_block_with_its_time_until_nothing_is_active(tmp_path, di
     run_directory.update_attempt(directory, number, {"ended": "failed", "error": "no"})
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and len(re.findall(r"^\d{4}-.*:\d\d$", rest, re.M)) >= 1 and "1 failed" in rest
+
+
+def test_watch_redraws_in_place_on_a_terminal(tmp_path, digits_root):
+    directory = new_run(tmp_path / "outputs", digits_root)
+    number = run_directory.start_attempt(directory, {})
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-m", "dc_hpc.status", "--watch", "--interval", "1"]
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs, stdin=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a pseudo-terminal
+        while part := os.read(ours, 1 << 16):
+            shown += part
+            if b"1 running" in shown:
+                run_directory.update_attempt(directory, number, {"ended": "failed", "error": "no"})
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    before, _, after = shown.decode().partition("1 running")
+    assert "1 failed" in after and "\x1b[1A" in after and "\x1b[1A" not in before, "the cursor goes up to redraw"
 
 
 def test_watch_asks_the_accounting_once_a_minute(monkeypatch):
