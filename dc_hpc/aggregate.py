@@ -11,7 +11,6 @@ import typer
 
 from dc_hpc.cli import new_app, run_cli
 from dc_hpc.errors import InputError
-from dc_hpc.storage import run_directory
 
 # pandas, matplotlib and the report itself are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ def aggregate(
     from dc_hpc.report.output_files import write_figures, write_page, write_tables
 
     data = data.expanduser()
-    if not runs:
-        run_directory.check_outputs_exist(outputs)
     if document:
         check(document)
     panels = panels_of(only or [])

@@ -137,7 +137,7 @@ def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
         (["--by", "lr"], "--by lr: IA is measured at the first clustering, which lr cannot change"),
         (["--by", "pca"], "--by pca needs a grid whose runs differ in pca and seed only; they differ in k, seed"),
         (["--by", "k", "--keep", 3], "--keep 3 would keep all 3 values of k"),
-        (["--by", "k", "--read", "--outputs", "typo"], "--outputs typo is not a folder"),
+        (["--by", "k", "--read", "--outputs", "typo"], "--outputs typo is not there"),
         (["--by", "k", "--read"], "no IA run of k 10 is done; run this command without --read"),
     ],
 )
