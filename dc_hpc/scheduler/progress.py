@@ -23,7 +23,9 @@ from dc_hpc.storage.run_directory import RunState
 _LOOK_SECONDS = 1.0
 _LINE_SECONDS = 60.0
 _RUNS_IN_A_LINE = 4
-_OTHER_LINES = 4  # of a screen: the line of all runs, the head of the table, what is left out, the cursor# With the lines around them these fill a terminal of 24 lines.
+# Of a screen: two for all runs together, the head of the table, what is left out, the cursor.
+_OTHER_LINES = 5
+# With the lines around them these fill a terminal of 24 lines.
 _LISTED_DONE, _LISTED_OTHERS = 10, 3
 
 
@@ -81,7 +83,7 @@ def _screen(grid: GridProgress, height: int) -> Group:
         cells = (run.name, _short(run.phase), run.cycle, _nmi(run), _loss(run), _eta(run))
         table.add_row(*map(Text, cells))
     hidden = len(grid.running) - len(listed)
-    parts: list[Table | Text] = [Text(f"{grid.counts()}; {grid.ready()}"), *([table] if listed else [])]
+    parts: list[Table | Text] = [Text(grid.summary()), *([table] if listed else [])]
     return Group(*parts, *([Text(f"and {hidden} more that are running")] if hidden else []))
 
 
@@ -106,7 +108,7 @@ def _watch_in_lines(job: submitit.Job[Any], watched: RunWatch) -> None:
 
 def _line(grid: GridProgress) -> str:
     """All runs, and the first few of those that compute, in one line."""
-    parts = [f"{grid.counts()}; {grid.ready()}"]
+    parts = [grid.summary()]
     for run in grid.running[:_RUNS_IN_A_LINE]:
         numbers = [f"NMI {_nmi(run)}"] if _nmi(run) else []
         numbers += [f"loss {_loss(run)}"] if _loss(run) else []

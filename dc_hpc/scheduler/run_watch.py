@@ -51,22 +51,16 @@ class GridProgress:
     cycles: int
     seconds_left: float | None
 
-    def counts(self) -> str:
-        """`1 done, 2 running, 1 waiting, 0 failed of 4 runs; 7 of 20 cycles; ready in about 3 min`."""
+    def summary(self) -> str:
+        """`1 of 4 runs done, 2 running, 1 waiting, 0 failed; 7/20 cycles; ETA 3 min`."""
         names = [state.name for state in self.states.values()]
         done, running, failed = (names.count(name) for name in ("done", "running", "failed"))
         waiting = len(names) - done - running - failed
-        runs = "run" if len(names) == 1 else "runs"
-        return (
-            f"{done} done, {running} running, {waiting} waiting, {failed} failed of {len(names)} {runs}; "
-            f"{self.cycles_done} of {self.cycles} cycles"
-        )
-
-    def ready(self) -> str:
-        """When all are done, in words."""
-        if all(state.name in ("done", "failed") for state in self.states.values()):
-            return "all have ended"
-        return "ETA unknown" if self.seconds_left is None else f"ETA {duration(self.seconds_left)}"
+        counts = f"{done} of {len(names)} runs done, {running} running, {waiting} waiting, {failed} failed"
+        summary = f"{counts}; {self.cycles_done}/{self.cycles} cycles"
+        if not running and not waiting:
+            return summary
+        return f"{summary}; ETA {'unknown' if self.seconds_left is None else duration(self.seconds_left)}"
 
 
 class RunWatch:
