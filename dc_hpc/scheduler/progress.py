@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ _RUNS_IN_A_LINE = 4
 # Of a screen: two for all runs together, the head of the table, what is left out, the cursor.
 _OTHER_LINES = 5
 # With the lines around them these fill a terminal of 24 lines.
-_LISTED_DONE, _LISTED_OTHERS = 10, 3
+_LISTED_DONE, _LISTED_FAILED = 10, 3
 
 
 def watch(job: submitit.Job[Any], directories: Sequence[Path], outputs: Path, *, slots: int) -> None:
@@ -166,16 +167,14 @@ def _print_results(done: Sequence[Path]) -> None:
 
 def _print_others(others: dict[Path, RunState], folder: Path, outputs: Path) -> None:
     failed = {directory: state for directory, state in others.items() if state.name == "failed"}
-    for directory, state in list(failed.items())[:_LISTED_OTHERS]:
+    for directory, state in list(failed.items())[:_LISTED_FAILED]:
         print(f"  failed: {directory.name}: {state.reason}\n    traceback: {_last_error(directory)}")
         print(f"    its log: python -m dc_hpc.status logs {directory.name}{_outputs_option(outputs)}")
-    if len(failed) > _LISTED_OTHERS:
-        print(f"  and {len(failed) - _LISTED_OTHERS} more failed")
-    stopped = {directory: state for directory, state in others.items() if state.name != "failed"}
-    for directory, state in list(stopped.items())[:_LISTED_OTHERS]:
-        print(f"  {state.name}: {directory.name}; the log of its job is in {folder}")
-    if len(stopped) > _LISTED_OTHERS:
-        print(f"  and {len(stopped) - _LISTED_OTHERS} more that are not done")
+    if len(failed) > _LISTED_FAILED:
+        print(f"  and {len(failed) - _LISTED_FAILED} more failed")
+    stopped = Counter(state.name for state in others.values() if state.name != "failed")
+    if stopped:
+        print(f"  {', '.join(f'{count} {name}' for name, count in stopped.items())}; the logs are in {folder}")
 
 
 def _result(directory: Path) -> dict[str, Any]:
