@@ -75,9 +75,10 @@ def _screen(grid: GridProgress, height: int) -> Group:
     """The line of all runs, and a row for each that computes, as many as the screen has lines for."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("run", overflow="ellipsis", no_wrap=True, ratio=1)
-    table.add_column("phase", no_wrap=True, min_width=21)
-    for name in ("cycle", "NMI", "loss", "ETA"):
-        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("phase", no_wrap=True, min_width=18)
+    # a narrow screen cuts the names, not the numbers
+    for name, width in (("cycle", 5), ("NMI", 5), ("loss", 5), ("ETA", 7)):
+        table.add_column(name, no_wrap=True, justify="right", min_width=width)
     listed = grid.running[: max(height - _OTHER_LINES, 1)]
     for run in listed:
         # Text, so that no name is read as markup

@@ -31,7 +31,7 @@ def test_the_stages_of_a_run_are_shown_and_nothing_else_changes(digits_root, tmp
     watched = new_run(tmp_path / "watched", digits_root)
     assert run(watched, Execution(str(digits_root))) == "done"
     assert {one.stage for one in written} >= {"features", "clustering", "training", "probe"}
-    assert {one.cycle for one in written if one.stage == "training"} == {0, 1}
+    assert {one.cycle for one in written if one.stage == "training"} >= {0, 1}
     training = [one for one in written if one.stage == "training"]
     assert {one.total for one in training} == {12} and len({one.done for one in training}) > 3
     assert {one.total for one in written if one.stage == "probe"} == {0, 2}
