@@ -14,7 +14,7 @@ from dc_hpc.storage import run_directory
 
 GRID = """base: fmnist
 protocol: code
-fixed: {dataset: digits, k: 6, cycles: 60, probe_epochs: 40}
+fixed: {dataset: digits, k: 6, cycles: 30, probe_epochs: 20}
 sweep: {seed: [1, 2, 3]}
 """
 
@@ -55,7 +55,7 @@ def test_a_terminal_shows_a_table_and_the_results(place, digits_root):
     assert "\x1b[1A" in text and not re.search(r"\x1b\[[0-9;]*3[0-7]m", text), "no colour"
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert re.search(r"digits-k6-seed1-\w+ +(training \d+/12|features|k-means|probe)", plain)
-    assert re.search(r"\d of 3 runs done, 1 running, \d waiting, 0 failed; \d+/180 cycles; ETA ", plain)
+    assert re.search(r"\d of 3 runs done, 1 running, \d waiting, 0 failed; \d+/90 cycles; ETA ", plain)
     assert max(map(len, re.split(r"[\r\n]+", plain.split("files:")[0].partition("running")[2]))) <= 80
     end = plain[plain.index("3 of 3 runs done\n  run") :]
     assert len(re.findall(r"  digits-k6-seed\d-\w{12}  +0\.\d{3}  +\d\d\.\d\d %", end)) == 3
