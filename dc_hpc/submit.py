@@ -92,7 +92,16 @@ def submit(
         requests = [(one.name, one.resources, [directories[name] for name in share]) for one, share in plan.shares()]
         after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
         session.send_to_slurm(requests, execution, site=profile, outputs=outputs, aggregate=after, snapshot=snapshot)
-    elif session.run_here(created, execution, name=plan.name, cluster=cluster, outputs=outputs, slots=slots, wait=wait):
+    elif session.run_here(
+        created,
+        execution,
+        name=plan.name,
+        cluster=cluster,
+        outputs=outputs,
+        slots=slots,
+        wait=wait,
+        suggest_aggregate=True,
+    ):
         raise typer.Exit(1)
 
 

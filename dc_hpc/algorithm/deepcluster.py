@@ -53,6 +53,12 @@ class ClusterFunction(Protocol):
 
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+# Told where the computation is: (stage, how much of it is done, how much there is).
+ProgressFunction = Callable[[str, int, int], None]
+
+
+def ignore_progress(stage: str, done: int, total: int) -> None:
+    """The ProgressFunction of a caller that does not watch."""
 
 
 def deep_cluster(
@@ -67,6 +73,7 @@ def deep_cluster(
     cluster: ClusterFunction = cluster_by_kmeans,
     loss: LossFunction = cross_entropy,
     first_clustering: Clustering | None = None,
+    on_progress: ProgressFunction = ignore_progress,
 ) -> Iterator[Cycle]:
     """Run DeepCluster from `state` on; yield after each phase, the only places where saving is safe.
 
@@ -74,6 +81,7 @@ def deep_cluster(
     clusters. cluster: from features to pseudo-labels; functools.partial sets the options of `cluster_by_kmeans`.
     loss: from logits (b, outputs) and pseudo-labels (b,) to a scalar, by tensor operations alone: a GPU records them
     once and repeats them. first_clustering: that of cycle 0, where another run has computed it; it is used unchanged.
+    on_progress: called with "features" and a number of images, "clustering", and "training" and a number of batches.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
@@ -90,10 +98,20 @@ def deep_cluster(
         clustered = (state.cycle, state.phase) == (cycle, "clustered")
         if schedule.clusters_in(cycle) and not clustered:
             known = first_clustering if cycle == 0 else None
-            yield _cluster(state, images, cycle, k=k, seed=seed, cluster=cluster, known=known)
+            yield _cluster(state, images, cycle, k=k, seed=seed, cluster=cluster, known=known, on_progress=on_progress)
         if schedule.trains_in(cycle):
             epochs = schedule.epochs_per_cycle
-            yield _train(state, images, cycle, k=k, seed=seed, epochs=epochs, batch_size=batch_size, loss=loss)
+            yield _train(
+                state,
+                images,
+                cycle,
+                k=k,
+                seed=seed,
+                epochs=epochs,
+                batch_size=batch_size,
+                loss=loss,
+                on_progress=on_progress,
+            )
 
 
 def _cluster(
@@ -105,9 +123,14 @@ def _cluster(
     seed: int,
     cluster: ClusterFunction,
     known: Clustering | None,
+    on_progress: ProgressFunction,
 ) -> Cycle:
     """(A): the features of all images are clustered; the assignments become the pseudo-labels."""
-    found = known or cluster(extract_features(state.trunk, images), k=k, seed=key(seed, cycle, "kmeans"))
+    if known is None:
+        features = extract_features(state.trunk, images, on_progress)
+        on_progress("clustering", 0, 0)
+        known = cluster(features, k=k, seed=key(seed, cycle, "kmeans"))
+    found = known
     labels = found.labels
     if labels.shape != (len(images),) or labels.dtype != torch.int64:
         raise ValueError(f"cluster must return labels int64 ({len(images)},), not {labels.dtype} {tuple(labels.shape)}")
@@ -126,6 +149,7 @@ def _train(
     epochs: int,
     batch_size: int,
     loss: LossFunction,
+    on_progress: ProgressFunction,
 ) -> Cycle:
     """(B): a fresh head, then epochs of SGD on (image, pseudo-label)."""
     labels = state.pseudo_labels
@@ -138,30 +162,43 @@ def _train(
     sampling, augmentation = numpy_generator(seed, cycle, "sampling"), numpy_generator(seed, cycle, "augmentation")
     losses = []
     with dropout_seed(key(seed, cycle, "dropout"), images.device):
-        for _ in range(epochs):
+        for epoch in range(epochs):
             order = torch.from_numpy(balanced_order(labels.cpu().numpy(), sampling)).to(images.device)
-            losses.append(_epoch(step, images, labels, torch.split(order, batch_size), augmentation))
+            batches = torch.split(order, batch_size)
+            first, total = epoch * len(batches), epochs * len(batches)
+            losses.append(_epoch(step, images, labels, batches, augmentation, on_progress, first, total))
     state.cycle, state.phase = cycle, "trained"
     return Cycle(cycle, "trained", labels, loss=float(np.mean(losses)))
 
 
 def _epoch(
-    step: Step, images: ImageViews, labels: Tensor, batches: tuple[Tensor, ...], augmentation: np.random.Generator
+    step: Step,
+    images: ImageViews,
+    labels: Tensor,
+    batches: tuple[Tensor, ...],
+    augmentation: np.random.Generator,
+    on_progress: ProgressFunction,
+    first: int,
+    batches_of_cycle: int,
 ) -> float:
-    """A step on each batch of indices; the mean loss over their images."""
+    """A step on each batch of indices; the mean loss over their images. first: number of the first batch."""
     total = torch.zeros((), dtype=torch.float64, device=images.device)
-    for indices in batches:
+    for number, indices in enumerate(batches, first):
+        on_progress("training", number, batches_of_cycle)
         total += step(images.training(indices, augmentation), labels[indices]) * len(indices)
     return total.item() / sum(map(len, batches))
 
 
 @torch.no_grad()
-def extract_features(trunk: nn.Sequential, images: ImageViews) -> Tensor:
+def extract_features(
+    trunk: nn.Sequential, images: ImageViews, on_progress: ProgressFunction = ignore_progress
+) -> Tensor:
     """The features of every image: float32 (n, D), clustering view, eval mode, before any ReLU."""
     last = list(trunk.named_children())[-1][0]
     features = torch.empty(len(images), feature_dimension(trunk), device=images.device)
     for rows, values in evaluate_in_batches(trunk, [last], images.clustering, len(images)):
         features[rows] = values[last]
+        on_progress("features", rows.stop, len(images))
     return features
 
 

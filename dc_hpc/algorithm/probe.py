@@ -7,7 +7,7 @@ result. This is the only module of the algorithm that sees labels, and it runs a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,19 +88,22 @@ def linear_probe(
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     batch_size: int = 256,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> Probe:
     """Train a Linear(values, classes) with cross-entropy and SGD; measure it on the test set after each epoch.
 
     train, test: float32 (n, values). Labels: int64 (n,). train_mirrored: the same images mirrored; each image is
     then mirrored with probability 1/2 in each epoch. The learning rate of step t is
     lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
+    on_epoch: called at the start of each epoch with its number from 0.
     """
     classifier = _new_classifier(train.shape[1], classes, seed).to(train.device)
     optimizer = SGD(classifier.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     rng = numpy_generator(seed, 0, "probe")
     values = train if train_mirrored is None else torch.cat([train, train_mirrored])
     accuracies, step, loss = [], 0, math.nan
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        on_epoch(epoch)
         order = torch.from_numpy(rng.permutation(len(train))).to(train.device)
         total = 0.0
         for indices in torch.split(order, batch_size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from dc_hpc.algorithm.deepcluster import ProgressFunction, ignore_progress
 from dc_hpc.algorithm.probe import activations, linear_probe
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
@@ -11,13 +12,21 @@ from dc_hpc.data.official import Dataset
 from dc_hpc.experiment.build import views_of
 
 
-def probe_layers(trunk: nn.Sequential, config: RunConfig, images: ImageViews, dataset: Dataset) -> dict[str, float]:
+def probe_layers(
+    trunk: nn.Sequential,
+    config: RunConfig,
+    images: ImageViews,
+    dataset: Dataset,
+    on_progress: ProgressFunction = ignore_progress,
+) -> dict[str, float]:
     """The accuracies of every probed layer, in percent; those of the first, which the paper probes, as `accuracy` too.
 
-    images: the training images, on the device of the trunk. Empty where the run probes nothing.
+    images: the training images, on the device of the trunk. on_progress: called with "probe" and the number of epochs,
+    over all layers. Empty where the run probes nothing.
     """
     if not config.probe:
         return {}
+    on_progress("probe", 0, 0)
     device, pool = images.device, config.probe_average_pool
     test_images = ImageViews(dataset.test_images.to(device), views_of(config))
     train = activations(trunk, images, config.probe, average_pool=pool)
@@ -27,7 +36,11 @@ def probe_layers(trunk: nn.Sequential, config: RunConfig, images: ImageViews, da
     test = activations(trunk, test_images, config.probe, average_pool=pool)
     train_labels, test_labels = dataset.train_labels.to(device), dataset.test_labels.to(device)
     accuracies: dict[str, float] = {}
-    for layer in config.probe:
+    for place, layer in enumerate(config.probe):
+
+        def on_epoch(epoch: int, before: int = place * config.probe_epochs) -> None:
+            on_progress("probe", before + epoch, len(config.probe) * config.probe_epochs)
+
         probe = linear_probe(
             train[layer],
             train_labels,
@@ -41,6 +54,7 @@ def probe_layers(trunk: nn.Sequential, config: RunConfig, images: ImageViews, da
             momentum=config.probe_momentum,
             weight_decay=config.probe_weight_decay,
             batch_size=config.probe_batch_size,
+            on_epoch=on_epoch,
         )
         if layer == config.probe[0]:
             accuracies |= {

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dc_hpc.algorithm.clustering import principal_components, reduce_features
-from dc_hpc.algorithm.deepcluster import extract_features
+from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ignore_progress
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.custom import data_digest, find_custom_data
@@ -42,12 +42,20 @@ class ProcessCache:
         images = self._remember("views", viewed, lambda: ImageViews(dataset.train_images.to(device), views))
         return dataset, images
 
-    def first_features(self, config: RunConfig, trunk: nn.Sequential, images: ImageViews) -> torch.Tensor:
+    def first_features(
+        self,
+        config: RunConfig,
+        trunk: nn.Sequential,
+        images: ImageViews,
+        on_progress: ProgressFunction = ignore_progress,
+    ) -> torch.Tensor:
         """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
         name = (first_pass(config), str(images.device))
 
         def reduced() -> torch.Tensor:
-            features: torch.Tensor = self._remember("features", name, lambda: extract_features(trunk, images))
+            features: torch.Tensor = self._remember(
+                "features", name, lambda: extract_features(trunk, images, on_progress)
+            )
             if config.pca is None:
                 return reduce_features(features, pca=None)
             components = self._remember("components", name, lambda: principal_components(features))

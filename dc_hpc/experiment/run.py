@@ -38,6 +38,7 @@ from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, Sto
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
 from dc_hpc.experiment.probing import probe_layers
 from dc_hpc.experiment.process_cache import ProcessCache
+from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
 
@@ -66,8 +67,8 @@ def run(
         return _unrecorded(directory, error)
     try:
         config = run_directory.read_config(directory)
-        with _computing(execution.threads):
-            ended = _Attempt(directory, number, config, execution, stop, cache or ProcessCache()).go()
+        with _computing(execution.threads), ProgressWriter(directory, number) as progress:
+            ended = _Attempt(directory, number, config, execution, stop, cache or ProcessCache(), progress).go()
         run_directory.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
     except Exception as error:
         try:
@@ -94,6 +95,7 @@ class _Attempt:
     execution: Execution
     stop: Callable[[], bool]
     cache: ProcessCache
+    progress: ProgressWriter
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
     cpu_started: float = field(default_factory=time.process_time)
@@ -136,6 +138,7 @@ class _Attempt:
     def _phases(self, state: State, images: ImageViews, truth: torch.Tensor) -> Iterator[Cycle]:
         """The phases of deep_cluster, each timed."""
         c, started = self.config, time.perf_counter()
+        self._watch_history(next_cycle(state))
         phases = deep_cluster(
             state,
             images,
@@ -151,11 +154,13 @@ class _Attempt:
             batch_size=c.batch_size,
             cluster=partial(cluster_by_kmeans, pca=c.pca, **self._kmeans_options()),
             first_clustering=self._first_clustering(state, images),
+            on_progress=self.progress,
         )
         self._let_truth_in(state, truth)
         for cycle in phases:
             self._time(cycle.phase, cycle.index, started)
             yield cycle
+            self._watch_history(next_cycle(state))
             self._let_truth_in(state, truth)
             started = time.perf_counter()
 
@@ -170,9 +175,10 @@ class _Attempt:
             self._record({"first_clustering_from": donor})
             if 0 not in dumped_cycles(c):
                 return clustering
-        features = self.cache.first_features(c, state.trunk, images)
+        features = self.cache.first_features(c, state.trunk, images, self.progress)
         if copied:
             return clustering._replace(features=features)
+        self.progress("clustering")
         return cluster_reduced(features, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
 
     def _kmeans_options(self) -> dict[str, Any]:
@@ -213,7 +219,7 @@ class _Attempt:
 
     def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, float]:
         started = time.perf_counter()
-        accuracies = probe_layers(state.trunk, self.config, images, dataset)
+        accuracies = probe_layers(state.trunk, self.config, images, dataset, self.progress)
         if accuracies:
             self._time("probe", None, started)
             self._record({"seconds": self.seconds})
@@ -231,6 +237,14 @@ class _Attempt:
             )
             return {}
         return {"trunk_sha256": feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))}
+
+    def _watch_history(self, cycle: int) -> None:
+        """Show the cycle that begins, the NMI of the last clustering and the loss of the last trained cycle."""
+        clusterings = [row["nmi_true"] for row in self.history if row["reassign"]]
+        losses = [row["loss"] for row in self.history if row.get("loss") is not None]
+        self.progress.cycle = cycle
+        self.progress.nmi = clusterings[-1] if clusterings else None
+        self.progress.loss = losses[-1] if losses else None
 
     def _report_progress(self) -> str:
         cpu_seconds = round(time.process_time() - self.cpu_started, 3)

@@ -13,6 +13,7 @@ from typing import Any
 from dc_hpc.scheduler.run_status import RunStatusTable
 from dc_hpc.storage import atomic_files, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
+from dc_hpc.storage.run_progress import RunProgress
 
 Kind = tuple[str, str, str]  # dataset, net, device
 Seconds = dict[tuple[str, Kind, int | None], list[float]]  # (stage, kind, k where the stage clusters) -> measurements
@@ -143,9 +144,41 @@ class MeasuredTimes:
         seconds = self.loading.get(kind, 0.0) + length.layers * self.probing.get(kind, 0.0)
         seconds += trainings * self.training[kind] if trainings else 0.0
         if clusterings:
-            by_k = self.clustering[kind]
-            seconds += clusterings * by_k[min(by_k, key=lambda k: (abs(math.log(k / length.k)), k))]
+            seconds += clusterings * self.clustering_of(length, device)
         return seconds
+
+    def refined_by(self, own: MeasuredTimes) -> MeasuredTimes:
+        """These times, but those of `own` for all stages that it measured: a run is the best measure of itself."""
+        clustering = {kind: by_k | own.clustering.get(kind, {}) for kind, by_k in self.clustering.items()}
+        return replace(
+            self,
+            training=self.training | own.training,
+            clustering=own.clustering | clustering,
+            probing=self.probing | own.probing,
+            loading=self.loading | own.loading,
+        )
+
+    def left_of_running(
+        self, length: Length, cycles_done: int, device: str, progress: RunProgress | None
+    ) -> float | None:
+        """`left` less what the running stage has computed of its cycle already."""
+        seconds = self.left(length, cycles_done, device)
+        if seconds is None or progress is None or progress.stage == "loading":
+            return seconds
+        kind = (length.dataset, length.net, device)
+        seconds -= self.loading.get(kind, 0.0)
+        if progress.stage == "training":
+            clustered = cycles_done < length.until and cycles_done % length.reassign == 0
+            seconds -= self.clustering_of(length, device) if clustered else 0.0
+            seconds -= progress.fraction * self.training[kind]
+        elif progress.stage == "probe":
+            seconds -= progress.fraction * length.layers * self.probing.get(kind, 0.0)
+        return max(seconds, 0.0)
+
+    def clustering_of(self, length: Length, device: str) -> float:
+        """Seconds of one clustering; of the k with the nearest ratio where this k was not measured."""
+        by_k = self.clustering[length.dataset, length.net, device]
+        return by_k[min(by_k, key=lambda k: (abs(math.log(k / length.k)), k))]
 
     def has(self, length: Length, device: str) -> bool:
         """Whether clustering was measured with exactly this k, or the run does not cluster."""
@@ -255,6 +288,16 @@ def measure_datasets(outputs: Path, datasets: Collection[str]) -> MeasuredTimes:
         for record in run_directory.look_at_attempts(directory)[0]:
             _collect(seconds, read_length(directory), record)
     return _medians(seconds)
+
+
+def measure_run(directory: Path, length: Length | None) -> tuple[MeasuredTimes, str | None]:
+    """The measured times of one run by itself, and where its last attempt computes: CPU, GPU or None."""
+    seconds: Seconds = defaultdict(list)
+    records = run_directory.look_at_attempts(directory)[0]
+    for record in records:
+        _collect(seconds, length, record)
+    device = _device(records[-1].get("gpu"), records[-1].get("execution")) if records else None
+    return _medians(seconds), device
 
 
 def _device(gpu: bool | None, execution: Any) -> str:

@@ -124,9 +124,11 @@ def run_here(
     outputs: Path,
     slots: int,
     wait: bool,
+    suggest_aggregate: bool = False,
 ) -> int:
     """Compute runs on this machine and print their progress; cluster: `local` or `debug`.
 
+    suggest_aggregate: whether the end names the command that makes tables and figures.
     Returns the number of runs that are not done in the end; 0 without `wait`. After Ctrl-C the runs are saved before
     KeyboardInterrupt is raised again.
     """
@@ -135,24 +137,25 @@ def run_here(
     folder = outputs / "slurm" / (re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".-") or "grid")
     if cluster == "debug":
         launch.run_debug(directories, execution, folder=folder)
-        return progress.print_outcome(directories, folder)
+        return progress.print_outcome(directories, folder, outputs, suggest_aggregate)
     job = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
     if not wait:
         print(f"started on this machine; logs in {folder}; their status: python -m dc_hpc.status --outputs {outputs}")
         return 0
-    _watch(job, directories)
-    return progress.print_outcome(directories, folder)
+    _watch(job, directories, outputs, folder, slots=slots)
+    return progress.print_outcome(directories, folder, outputs, suggest_aggregate)
 
 
-def _watch(job: Any, directories: Sequence[Path]) -> None:
+def _watch(job: Any, directories: Sequence[Path], outputs: Path, folder: Path, *, slots: int) -> None:
     from dc_hpc.scheduler import launch, progress
 
     try:
-        progress.watch(job, directories)
+        progress.watch(job, directories, outputs, slots=slots)
     except KeyboardInterrupt:
         print("\nsaving; press Ctrl-C again to leave at once (nothing is lost but the last minute)")
         launch.stop_local(job)
         progress.wait_for_end(job)
+        progress.print_outcome(directories, folder, outputs)
         print("stopped; the same command continues from here")
         raise
 

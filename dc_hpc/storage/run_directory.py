@@ -4,6 +4,7 @@
       config.json            the whole RunConfig, written once, before the run is submitted
       attempts/0001.json     one per start: where and with what it ran, its times, how it ended
       attempts/0001.error    the traceback of an attempt that failed
+      attempts/0001.progress where a living attempt is, see run_progress.py; removed when it ends
       checkpoints/           the State after a phase; the last three; removed when the run is done
       metrics.csv            one row a cycle, rewritten whole
       features/c0000.h5      one immutable file per dumped cycle
