@@ -11,7 +11,7 @@ from dc_hpc.data.official import Dataset
 from dc_hpc.experiment.build import views_of
 
 
-def probe_layers(trunk: nn.Sequential, config: RunConfig, images: ImageViews, dataset: Dataset) -> dict[str, float]:
+def probe_layers(trunk: nn.Module, config: RunConfig, images: ImageViews, dataset: Dataset) -> dict[str, float]:
     """The accuracies of every probed layer, in percent; those of the first, which the paper probes, as `accuracy` too.
 
     images: the training images, on the device of the trunk. Empty where the run probes nothing.

@@ -42,7 +42,7 @@ class ProcessCache:
         images = self._remember("views", viewed, lambda: ImageViews(dataset.train_images.to(device), views))
         return dataset, images
 
-    def first_features(self, config: RunConfig, trunk: nn.Sequential, images: ImageViews) -> torch.Tensor:
+    def first_features(self, config: RunConfig, trunk: nn.Module, images: ImageViews) -> torch.Tensor:
         """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
         name = (first_pass(config), str(images.device))
 

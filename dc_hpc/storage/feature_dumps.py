@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,12 @@ def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_l
 def features_path(directory: Path, cycle: int) -> Path:
     """Where the features of a cycle are dumped."""
     return directory / "features" / f"c{cycle:04d}.h5"
+
+
+def written_cycles(directory: Path) -> tuple[int, ...]:
+    """The cycles whose features are dumped, in their order."""
+    names = [path.name for path in (directory / "features").glob("c*.h5")]
+    return tuple(sorted(int(name[1:-3]) for name in names if re.fullmatch(r"c[0-9]{4,}\.h5", name)))
 
 
 def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
