@@ -28,7 +28,8 @@ class Site(BaseModel):
     an array may run at the same time. signal_delay: seconds of warning before the time limit. requeue: whether
     preempted and lost tasks are queued again by SLURM. wckey: some sites require one, others refuse any. setup: shell
     lines that run first, for example to load modules. container: the command in front of `python3` that starts a
-    container. extra: further sbatch options, long names without dashes.
+    container. extra: further sbatch options, long names without dashes. allow_own_nets: whether tasks execute the file
+    of a net of a person's own.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -48,6 +49,7 @@ class Site(BaseModel):
     setup: tuple[Line, ...] = ()
     container: Line | None = None
     extra: dict[Word, Word | int | bool] = {}
+    allow_own_nets: bool = False
 
     def cores(self, parallel_runs: int) -> int:
         """The cores of one task: at least one for each of its runs that compute at the same time."""

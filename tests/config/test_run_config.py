@@ -64,6 +64,7 @@ def test_every_other_field_is_in_the_name():
         "std": (0.1,),
         "training_view": "none",
         "data_digest": "0" * 64,
+        "net_digest": "0" * 64,
         "pca": 3,
         "halt_cycle": 2,
         "reassign": 2,
