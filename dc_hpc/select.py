@@ -27,6 +27,7 @@ from dc_hpc.storage import atomic_files
 
 if TYPE_CHECKING:
     from dc_hpc.report.ia_selection import Value
+    from dc_hpc.scheduler.site import Site
 
 _CORES = cores()
 

@@ -44,9 +44,7 @@ class RunConfig(DeclaredSettings):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     dataset: Annotated[Name, Setting("first_pass", "data set: an official one, or images of one's own")]
-    net: Annotated[
-        NetName, Setting("first_pass", "network that is trained; module:function for one of your own", follows=True)
-    ]
+    net: Annotated[NetName, Setting("first_pass", "network, or module:function of one's own", follows=True)]
     k: Annotated[Count, Setting("first_clustering", "number of clusters")]
     seed: Annotated[Seed, Setting("first_pass", "seed of every random draw", keeps_apart=False)]
     cycles: Annotated[
