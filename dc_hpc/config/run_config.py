@@ -262,4 +262,5 @@ def _allowed(problem: Any) -> str:
         "string_type": "a word",
         "tuple_type": "a list",
     }
-    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "")
+    own_net = ", or module:function for a net of your own" if problem["loc"][0] == "net" else ""
+    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "") + own_net
