@@ -18,6 +18,12 @@ OutputsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the 
 DataOption = Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help="Folder of the data sets.")]
 SlotsOption = Annotated[int, typer.Option(metavar="N", min=1, help="local: how many runs compute at the same time.")]
 SiteOption = Annotated[Path, typer.Option(metavar="FILE", help="slurm: the site profile.")]
+AllowOwnNetsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-own-nets", help="Run the Python file of `net: module:function`. Read docs/SECURITY.md first."
+    ),
+]
 OverridesOption = Annotated[
     list[str] | None,
     typer.Option(

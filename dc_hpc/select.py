@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dc_hpc.cli import DataOption, OutputsOption, OverridesOption, SiteOption, SlotsOption, new_app, run_cli
+from dc_hpc.cli import (
+    AllowOwnNetsOption,
+    DataOption,
+    OutputsOption,
+    OverridesOption,
+    SiteOption,
+    SlotsOption,
+    new_app,
+    run_cli,
+)
 from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.errors import InputError
@@ -18,6 +27,7 @@ from dc_hpc.storage import atomic_files, run_directory
 
 if TYPE_CHECKING:
     from dc_hpc.report.ia_selection import Value
+    from dc_hpc.scheduler.site import Site
 
 _CORES = cores()
 
@@ -49,6 +59,7 @@ def select(
     slots: SlotsOption = _CORES,
     site: SiteOption = Path("slurm/default.yaml"),
     overrides: OverridesOption = None,
+    allow_own_nets: AllowOwnNetsOption = False,
 ) -> None:
     """Choose seeds or settings by Initial Alignment (IA) and write a grid with the choice.
 
@@ -70,7 +81,10 @@ def select(
     ia_runs = _ia_runs(read, by, keep, seeds)
     if run:
         session.check_cluster(cluster)
-        _run_missing(ia_runs, read, outputs, Execution(str(data_root)), cluster=cluster, slots=slots, site=site)
+        execution, profile = Execution(str(data_root)), session.cluster_profile(cluster, site)
+        configs = {run_id(config): config for runs in ia_runs.values() for config in runs}
+        execution = session.with_own_nets(execution, configs, allowed=allow_own_nets, site=profile)
+        _run_missing(configs, read, outputs, execution, cluster=cluster, slots=slots, profile=profile)
     path = write or grid.with_name(f"{grid.stem}_by_ia.yaml")
     _select_values(read, by, keep, ia_runs, path, outputs, settings)
 
@@ -104,17 +118,16 @@ def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunCo
 
 
 def _run_missing(
-    ia_runs: dict[Any, list[RunConfig]],
+    configs: dict[str, RunConfig],
     read: Grid,
     outputs: Path,
     execution: Execution,
     *,
     cluster: str,
     slots: int,
-    site: Path,
+    profile: Site | None,
 ) -> None:
     """Compute the IA runs that are not done. On a cluster this only submits them and ends the command."""
-    configs = {run_id(config): config for runs in ia_runs.values() for config in runs}
     session.check_outputs(outputs)
     table = session.current_status(outputs, configs, cluster=cluster)
     print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
@@ -126,7 +139,6 @@ def _run_missing(
     if not missing:
         return
     session.check_data(configs, Path(execution.data))
-    profile = session.cluster_profile(cluster, site)
     directories, name = session.create_runs(outputs, missing, profile), f"{read.name}_by_ia"[:64]
     if profile:
         requests = [(name, Resources(), directories)]

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dc_hpc.cli import DataOption, OutputsOption, OverridesOption, SiteOption, SlotsOption, new_app, run_cli
+from dc_hpc.cli import (
+    AllowOwnNetsOption,
+    DataOption,
+    OutputsOption,
+    OverridesOption,
+    SiteOption,
+    SlotsOption,
+    new_app,
+    run_cli,
+)
 from dc_hpc.config.grid import Grid, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
@@ -63,6 +72,7 @@ def submit(
     ] = "torch",
     engine: Annotated[str | None, typer.Option(hidden=True)] = None,  # the name that --kmeans-backend had
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="CPU threads of one run.")] = 1,
+    allow_own_nets: AllowOwnNetsOption = False,
 ) -> None:
     """Compute the runs of a grid that are not done yet.
 
@@ -77,6 +87,7 @@ def submit(
     execution = Execution(str(data.expanduser().resolve()), device, threads, engine or kmeans_backend)
     _check_options(cluster, execution, outputs, only or [])
     profile, plan = _plan(grid, overrides, outputs, execution, cluster=cluster, site=site, dry_run=dry_run)
+    execution = session.with_own_nets(execution, plan.configs, allowed=allow_own_nets, site=profile)
     plan = plan.reduced(only or _ONLY, limit)
     _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
     if dry_run or not plan.missing:

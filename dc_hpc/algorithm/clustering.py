@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dc_hpc.algorithm.arrays import Array
 from dc_hpc.algorithm.kmeans.lloyd import kmeans
 from dc_hpc.algorithm.matrices import ROWS, as_matrix, column_means
 
@@ -25,9 +26,9 @@ ZERO_VARIANCE = 4 * torch.finfo(torch.float32).eps
 class Clustering(NamedTuple):
     """The pseudo-labels of all images, and the features that were clustered.
 
-    labels: int64 (n,), on the device of the features. features: float32 (n, q), as they were clustered; None
-    where they are not known. inertia: sum of the squared distances of the features to their centroids; None
-    for a clustering that has no centroids.
+    labels: int64 (n,), on the device of the features; deep_cluster takes NumPy's integers, too. features: float32
+    (n, q), as they were clustered; None where they are not known. inertia: sum of the squared distances of the
+    features to their centroids; None for a clustering that has no centroids.
     """
 
     labels: Tensor
@@ -47,7 +48,7 @@ class Components(NamedTuple):
 
 
 def cluster_by_kmeans(
-    features: Tensor,
+    features: Array,
     *,
     k: int,
     seed: int,
@@ -58,8 +59,9 @@ def cluster_by_kmeans(
 ) -> Clustering:
     """The clustering of the paper: `reduce_features` to `pca` components, then `kmeans` with the other arguments.
 
-    features: float32 (n, D). Raises ValueError where one of the two does.
+    features: float32 (n, D), a tensor or a NumPy array. Raises ValueError where one of the two does.
     """
+    features = as_matrix(features, "features")
     dimension = features.shape[1]
     if pca is not None and not 1 <= pca <= dimension:
         raise ValueError(f"pca {pca} must be between 1 and the {dimension} features")
@@ -69,15 +71,16 @@ def cluster_by_kmeans(
 
 
 def cluster_reduced(
-    reduced: Tensor, *, k: int, seed: int, init: str = "k-means++", iterations: int = 20, backend: str = "torch"
+    reduced: Array, *, k: int, seed: int, init: str = "k-means++", iterations: int = 20, backend: str = "torch"
 ) -> Clustering:
     """`cluster_by_kmeans` for features that `reduce_features` has reduced already; float32 (n, q)."""
+    reduced = as_matrix(reduced, "features")
     found = kmeans(reduced, k=k, seed=seed, init=init, iterations=iterations, backend=backend)
     return Clustering(found.labels, reduced, found.inertia)
 
 
 @torch.no_grad()
-def principal_components(features: Tensor) -> Components:
+def principal_components(features: Array) -> Components:
     """The principal components, for several reductions of the same features to different numbers of them.
 
     features: as in `reduce_features`, which raises the same errors.
@@ -89,11 +92,11 @@ def principal_components(features: Tensor) -> Components:
 
 
 @torch.no_grad()
-def reduce_features(features: Tensor, *, pca: int | None, components: Components | None = None) -> Tensor:
+def reduce_features(features: Array, *, pca: int | None, components: Components | None = None) -> Tensor:
     """PCA to `pca` whitened components, then every row divided by its L2 norm (section 3.1).
 
-    features: (n, d), any floating dtype and device. pca: 1..min(n, d) components, or None for L2 alone.
-    components: the `principal_components` of these features where they are known; the result is the same.
+    features: (n, d), any dtype of real numbers, on any device or in NumPy. pca: 1..min(n, d) components, or None for
+    L2 alone. components: the `principal_components` of these features where they are known; the result is the same.
     Returns float32 (n, pca) or (n, d) on the same device; the input is left as it is.
 
     Components come by falling variance, each with its largest loading positive, so that a rerun gives the

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dc_hpc.algorithm.arrays import Array, as_labels
 from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.training import Step, dropout_seed, training_step
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans
-from dc_hpc.algorithm.nets import feature_dimension, new_head
+from dc_hpc.algorithm.nets import OUTPUT, feature_dimension, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.schedule import Schedule
 from dc_hpc.algorithm.state import State, next_cycle
@@ -63,7 +64,7 @@ def ignore_progress(stage: str, done: int, total: int) -> None:
 
 def deep_cluster(
     state: State,
-    images: Tensor | ImageViews,
+    images: Array | ImageViews,
     *,
     views: Views | None = None,
     k: int,
@@ -77,11 +78,12 @@ def deep_cluster(
 ) -> Iterator[Cycle]:
     """Run DeepCluster from `state` on; yield after each phase, the only places where saving is safe.
 
-    images: uint8 (n, c, h, w) with `views`, or both joined in an ImageViews; on the trunk's device. k: number of
-    clusters. cluster: from features to pseudo-labels; functools.partial sets the options of `cluster_by_kmeans`.
-    loss: from logits (b, outputs) and pseudo-labels (b,) to a scalar, by tensor operations alone: a GPU records them
-    once and repeats them. first_clustering: that of cycle 0, where another run has computed it; it is used unchanged.
-    on_progress: called with "features" and a number of images, "clustering", and "training" and a number of batches.
+    images: uint8 with `views`, a tensor (n, c, h, w) on the trunk's device or a NumPy array (n, h, w) or (n, h, w, c);
+    or both joined in an ImageViews. k: number of clusters. cluster: from features to pseudo-labels; functools.partial
+    sets the options of `cluster_by_kmeans`. loss: from logits (b, outputs) and pseudo-labels (b,) to a scalar, by
+    tensor operations alone: a GPU records them once and repeats them. first_clustering: that of cycle 0, where another
+    run has computed it; it is used unchanged. on_progress: called with "features" and a number of images,
+    "clustering", and "training" and a number of batches.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
@@ -131,9 +133,7 @@ def _cluster(
         on_progress("clustering", 0, 0)
         known = cluster(features, k=k, seed=key(seed, cycle, "kmeans"))
     found = known
-    labels = found.labels
-    if labels.shape != (len(images),) or labels.dtype != torch.int64:
-        raise ValueError(f"cluster must return labels int64 ({len(images)},), not {labels.dtype} {tuple(labels.shape)}")
+    labels = as_labels(found.labels, len(images), "Clustering.labels").to(images.device)
     previous, state.pseudo_labels = state.pseudo_labels, labels
     state.cycle, state.phase = cycle, "clustered"
     return Cycle(cycle, "clustered", labels, previous, found.features, found.inertia)
@@ -157,7 +157,8 @@ def _train(
         raise ValueError(f"there are no pseudo-labels to train on in cycle {cycle}: the state says {state.phase!r}")
     # k outputs; more only when a caller put labels of its own into the state, as the leak experiment does
     outputs = max(k, int(labels.max()) + 1)
-    head = new_head(feature_dimension(state.trunk), outputs, seed=seed, cycle=cycle).to(images.device)
+    features = feature_dimension(state.trunk, images.clustering(slice(0, 2)))
+    head = new_head(features, outputs, seed=seed, cycle=cycle).to(images.device)
     step = training_step(state.trunk, head, loss, state.optimizer, state.optimizer.with_parameters(head.parameters()))
     sampling, augmentation = numpy_generator(seed, cycle, "sampling"), numpy_generator(seed, cycle, "augmentation")
     losses = []
@@ -190,14 +191,15 @@ def _epoch(
 
 
 @torch.no_grad()
-def extract_features(
-    trunk: nn.Sequential, images: ImageViews, on_progress: ProgressFunction = ignore_progress
-) -> Tensor:
-    """The features of every image: float32 (n, D), clustering view, eval mode, before any ReLU."""
-    last = list(trunk.named_children())[-1][0]
-    features = torch.empty(len(images), feature_dimension(trunk), device=images.device)
-    for rows, values in evaluate_in_batches(trunk, [last], images.clustering, len(images)):
-        features[rows] = values[last]
+def extract_features(trunk: nn.Module, images: ImageViews, on_progress: ProgressFunction = ignore_progress) -> Tensor:
+    """What the trunk returns for every image: float32 (n, D), clustering view, eval mode. Maps are flattened.
+
+    The nets of the paper end with a Linear layer and no ReLU. Raises ValueError: the net returns no row for each image.
+    """
+    dimension = feature_dimension(trunk, images.clustering(slice(0, 2)))
+    features = torch.empty(len(images), dimension, device=images.device)
+    for rows, values in evaluate_in_batches(trunk, [OUTPUT], images.clustering, len(images)):
+        features[rows] = values[OUTPUT].flatten(1)
         on_progress("features", rows.stop, len(images))
     return features
 

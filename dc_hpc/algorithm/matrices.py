@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dc_hpc.algorithm.arrays import Array, as_floats
+
 ROWS = 1024  # rows of a block: long enough for a GEMM at full speed, short enough to stay in a core's cache
 
 
-def as_matrix(values: Tensor, name: str) -> Tensor:
-    """A contiguous float32 matrix with at least one row and one column."""
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{name} must be a matrix (n, d) with n, d >= 1, got shape {tuple(values.shape)}")
-    return values.float().contiguous()
+def as_matrix(values: Array, name: str) -> Tensor:
+    """A contiguous float32 matrix with at least one row and one column, of a tensor or a NumPy array."""
+    found = as_floats(values, name)
+    if found.ndim != 2 or 0 in found.shape:
+        raise ValueError(f"{name} must be a matrix (n, d) with n, d >= 1, got shape {tuple(found.shape)}")
+    return found.contiguous()
 
 
 def column_means(values: Tensor, name: str) -> Tensor:

@@ -1,23 +1,28 @@
 """The networks of the paper: a trunk f_theta per data set, the head g_W of one cycle, their initialisation.
 
-A trunk is a flat `nn.Sequential` whose children carry the names that the paper and the probe use (`conv2`, `relu5`),
-and whose output is that of its last Linear layer, before any ReLU: the features that are clustered (section 3.1).
-`net_specs.py` says what each net consists of.
+A trunk of the paper is a flat `nn.Sequential` whose children carry the names that the paper and the probe use
+(`conv2`, `relu5`), and whose output is that of its last Linear layer, before any ReLU: the features that are clustered
+(section 3.1). `net_specs.py` says what each net consists of. Any other `nn.Module` that makes features of images can be
+a trunk, too.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from dc_hpc.algorithm.backends.determinism import same_generators
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.algorithm.randomness import torch_generator
 
 SOBEL = ("off", "fixed", "random")
+OUTPUT = ""  # the name that torch gives a net among its own modules; here: what the whole net returns
 
 
 def build_net(name: str, *, batch_norm: bool = True, sobel: str | None = None) -> nn.Sequential:
@@ -104,25 +109,34 @@ class Sobel(nn.Sequential):
         self.requires_grad_(False)
 
 
-def initialise(trunk: nn.Sequential, *, seed: int) -> None:
+def initialise(trunk: nn.Module, *, seed: int) -> None:
     """Draw the random filters theta of a fresh trunk, in place, as the authors' code does.
 
     conv N(0, sqrt(2 / (kh kw out))), bias 0; batch norm 1 and 0, running mean 0 and variance 1; Linear N(0, 0.01),
     bias 0. The Sobel filter has a key of its own, so `fixed` and `random` share all the other filters of a seed.
+    Layers of other kinds are drawn by their `reset_parameters`. Frozen layers (`requires_grad` is off) and parameters
+    outside such layers keep their values.
     """
-    filters = torch_generator(seed, 0, "init")
-    for layer in trunk.children():
-        if isinstance(layer, Sobel):
-            if not layer.frozen_kernels:
-                _draw(layer, torch_generator(seed, 0, "sobel"))
-        else:
-            _draw(layer, filters)
+    frozen: set[nn.Module] = set()
+    for sobel in (layer for layer in trunk.modules() if isinstance(layer, Sobel)):
+        frozen.update(sobel.modules())
+        if not sobel.frozen_kernels:
+            _draw(sobel.modules(), torch_generator(seed, 0, "sobel"))
+    for layer in trunk.modules():
+        own = list(layer.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            frozen.add(layer)
+    _draw((layer for layer in trunk.modules() if layer not in frozen), torch_generator(seed, 0, "init"))
 
 
 def new_head(features: int, k: int, *, seed: int, cycle: int) -> nn.Sequential:
-    """The classifier g_W over k pseudo-classes, drawn anew for one cycle: ReLU, then Linear(features, k)."""
-    head = nn.Sequential(OrderedDict(relu=nn.ReLU(), linear=undrawn_linear(features, k)))
-    _draw(head, torch_generator(seed, cycle, "head"))
+    """The classifier g_W over k pseudo-classes, drawn anew for one cycle: ReLU, then Linear(features, k).
+
+    It reads what a trunk returns, vectors (n, features) or maps that have so many values.
+    """
+    linear = undrawn_linear(features, k)
+    head = nn.Sequential(OrderedDict(flatten=nn.Flatten(), relu=nn.ReLU(), linear=linear))
+    _draw(head.modules(), torch_generator(seed, cycle, "head"))
     return head
 
 
@@ -135,9 +149,25 @@ def undrawn_linear(values: int, outputs: int) -> nn.Linear:
         return nn.Linear(values, outputs)
 
 
-def feature_dimension(trunk: nn.Sequential) -> int:
-    """D, the number of features that the trunk gives an image."""
-    return [layer for layer in trunk if isinstance(layer, nn.Linear)][-1].out_features
+@torch.no_grad()
+def feature_dimension(trunk: nn.Module, batch: Tensor) -> int:
+    """D, the number of features that the trunk gives an image, found by a forward pass in eval mode.
+
+    batch: inputs of the trunk, float32 (n, c, h, w). The trunk, its modes and the random generators stay as they are.
+    Raises ValueError: the trunk does not return a tensor with a row for each image.
+    """
+    training = [layer for layer in trunk.modules() if layer.training]
+    with same_generators(batch.device):
+        features = trunk.eval()(batch)
+    for layer in training:
+        layer.training = True
+    if not isinstance(features, Tensor) or features.dim() < 2 or len(features) != len(batch):
+        found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
+        raise ValueError(
+            f"the net must return one tensor (n, D), a row of features for each of the n images; for {len(batch)} "
+            f"images of shape {tuple(batch.shape[1:])} it returns {found}"
+        )
+    return features[0].numel()
 
 
 def bias_of(layer: nn.Conv2d) -> Tensor:
@@ -147,18 +177,30 @@ def bias_of(layer: nn.Conv2d) -> Tensor:
 
 
 @torch.no_grad()
-def _draw(module: nn.Module, generator: torch.Generator) -> None:
-    for layer in module.modules():
+def _draw(layers: Iterable[nn.Module], generator: torch.Generator) -> None:
+    for layer in layers:
         if isinstance(layer, nn.Conv2d):
             height, width = layer.kernel_size
             deviation = math.sqrt(2 / (height * width * layer.out_channels))
             _normal(layer.weight, deviation, generator)
-            bias_of(layer).zero_()
         elif isinstance(layer, nn.Linear):
             _normal(layer.weight, 0.01, generator)
-            layer.bias.zero_()
         elif isinstance(layer, nn.BatchNorm2d):
             layer.reset_parameters()
+        elif hasattr(layer, "reset_parameters"):
+            _reset(layer, generator)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            layer.bias.zero_()
+
+
+def _reset(layer: nn.Module, generator: torch.Generator) -> None:
+    """Draw a layer as torch does, from a seed of `generator`; on the CPU, so that the device changes no filter."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    drawn = copy.deepcopy(layer).cpu()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        drawn.reset_parameters()  # type: ignore[operator]  # a layer that has this method
+    layer.load_state_dict(drawn.state_dict())
 
 
 def _normal(weight: Tensor, deviation: float, generator: torch.Generator) -> None:

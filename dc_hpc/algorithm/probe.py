@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, linear
 
+from dc_hpc.algorithm.arrays import Array, as_labels
 from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.sgd import SGD
+from dc_hpc.algorithm.matrices import as_matrix
 from dc_hpc.algorithm.nets import undrawn_linear
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
 from dc_hpc.algorithm.views import ImageViews
@@ -42,7 +44,7 @@ class Probe:
 
 @torch.no_grad()
 def activations(
-    trunk: nn.Sequential,
+    trunk: nn.Module,
     images: ImageViews,
     layers: Sequence[str],
     *,
@@ -51,13 +53,13 @@ def activations(
 ) -> dict[str, Tensor]:
     """The values of the named layers for every image, in eval mode and one pass: float32 (n, values) each.
 
+    layers: names by `trunk.named_modules()`, for example "conv2" or "layer4.1.conv2"; "" is the output of the net.
     mirrored: of the mirrored images. average_pool: window of an average pooling on maps, None for none (appendix A
-    pools by 2). Raises ValueError for a layer that the trunk does not have.
+    pools by 2). Raises ValueError: the trunk has no such layer, or the layer gives no row for each image.
     """
-    names = [name for name, _ in trunk.named_children()]
-    for layer in layers:
-        if layer not in names:
-            raise ValueError(f"layer {layer!r} is not in the net; its layers are {', '.join(names)}")
+    if not isinstance(images, ImageViews):
+        raise ValueError("images must be an ImageViews; pass ImageViews(images, views)")
+    check_layers(trunk, layers)
     if not layers:
         return {}
 
@@ -74,15 +76,27 @@ def activations(
     return found
 
 
+def check_layers(trunk: nn.Module, layers: Sequence[str]) -> None:
+    """Raises ValueError that says which layers there are: the trunk does not have one of these."""
+    if isinstance(layers, str):
+        raise ValueError(f"layers must be a list of names; pass [{layers!r}]")
+    names = [name for name, _ in trunk.named_modules(remove_duplicate=False)]
+    top, inner = [name for name, _ in trunk.named_children()], [name for name in names if "." in name]
+    for layer in layers:
+        if layer not in names:
+            more = f", and {len(inner)} inside them, for example {inner[-1]}" if inner else ""
+            raise ValueError(f"layer {layer!r} is not in the net; its layers are {', '.join(top)}{more}")
+
+
 def linear_probe(
-    train: Tensor,
-    train_labels: Tensor,
-    test: Tensor,
-    test_labels: Tensor,
+    train: Array,
+    train_labels: Array,
+    test: Array,
+    test_labels: Array,
     *,
     classes: int,
     seed: int,
-    train_mirrored: Tensor | None = None,
+    train_mirrored: Array | None = None,
     epochs: int = 20,
     lr: float = 0.01,
     momentum: float = 0.9,
@@ -92,11 +106,23 @@ def linear_probe(
 ) -> Probe:
     """Train a Linear(values, classes) with cross-entropy and SGD; measure it on the test set after each epoch.
 
-    train, test: float32 (n, values). Labels: int64 (n,). train_mirrored: the same images mirrored; each image is
+    train, test: float32 (n, values). Labels: int64 (n,), 0 to classes - 1. All of them tensors on one device, or NumPy
+    arrays. train_mirrored: the same images mirrored; each image is
     then mirrored with probability 1/2 in each epoch. The learning rate of step t is
     lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
     on_epoch: called at the start of each epoch with its number from 0.
+    Raises ValueError: arrays that do not fit each other, a label that is no class.
     """
+    train, train_labels = _pair(train, train_labels, "train", classes)
+    test, test_labels = _pair(test, test_labels, "test", classes)
+    if test.shape[1] != train.shape[1]:
+        raise ValueError(f"train has {train.shape[1]} values an image and test {test.shape[1]}; take the same layer")
+    if train_mirrored is not None:
+        train_mirrored = as_matrix(train_mirrored, "train_mirrored")
+        if train_mirrored.shape != train.shape:
+            raise ValueError(f"train_mirrored must be {tuple(train.shape)} as train, not {tuple(train_mirrored.shape)}")
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"epochs {epochs} and batch_size {batch_size} must be 1 or more")
     classifier = _new_classifier(train.shape[1], classes, seed).to(train.device)
     optimizer = SGD(classifier.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     rng = numpy_generator(seed, 0, "probe")
@@ -118,6 +144,17 @@ def linear_probe(
         accuracies.append(100 * correct.mean())
     batches = [correct[i : i + _TEST_BATCH].mean() for i in range(0, len(correct), _TEST_BATCH)]
     return Probe(float(accuracies[-1]), float(max(accuracies)), float(100 * np.mean(batches)), loss)
+
+
+def _pair(values: Array, labels: Array, name: str, classes: int) -> tuple[Tensor, Tensor]:
+    """The values (n, d) and the labels (n,) of the same images on one device, checked."""
+    values = as_matrix(values, name)
+    labels = as_labels(labels, len(values), f"{name}_labels").to(values.device)
+    if int(labels.max()) >= classes:
+        raise ValueError(
+            f"{name}_labels hold {int(labels.max())}, and with classes {classes} the last is {classes - 1}"
+        )
+    return values, labels
 
 
 def _step(classifier: nn.Linear, optimizer: SGD, batch: Tensor, labels: Tensor) -> float:

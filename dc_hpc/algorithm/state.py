@@ -19,15 +19,19 @@ class State:
     The head and its optimizer are not part of it: they exist within one cycle only.
     """
 
-    trunk: nn.Sequential
+    trunk: nn.Module
     optimizer: SGD
     cycle: int = 0
     phase: str = "fresh"
     pseudo_labels: Tensor | None = None
 
 
-def init_state(trunk: nn.Sequential, *, seed: int, lr: float, momentum: float, weight_decay: float) -> State:
+def init_state(trunk: nn.Module, *, seed: int, lr: float, momentum: float, weight_decay: float) -> State:
     """A run before its first cycle: the trunk gets the random filters of `seed`, SGD gets its constants.
+
+    trunk: one of `nets`, or any nn.Module from images (n, c, h, w) to features (n, D) or maps of them.
+    `nets.initialise` says which of its parameters are drawn. To go on from weights that a net already has, make
+    `State(trunk, SGD(trunk.parameters(), ...))` instead.
 
     The learning rate is constant and weight decay reaches every parameter, as in the authors' code.
     """
@@ -59,6 +63,6 @@ def load_state(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: s
         if f"momentum.{name}" in tensors:
             state.optimizer.velocity[parameter] = tensors[f"momentum.{name}"].to(parameter.device, copy=True)
     if "pseudo_labels" in tensors:
-        device = next(state.trunk.parameters()).device
+        device = next(iter(state.trunk.state_dict().values()), tensors["pseudo_labels"]).device
         state.pseudo_labels = tensors["pseudo_labels"].long().to(device)
     state.cycle, state.phase = cycle, phase

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dc_hpc.algorithm.arrays import Array, as_images
+
 # none             the clustering view itself
 # flip             the clustering view, each image mirrored with probability 1/2 (the paper's text)
 # box_per_batch    a random box of the original image, resized; one box for a whole batch (the authors' code: their
@@ -35,7 +37,7 @@ class Views:
 
     resize: length in pixels that the shorter side is resized to (bilinear, antialiased, rounded to uint8 as PIL does).
     crop: side in pixels of the square cut from the centre; the size of the net's input.
-    mean, std: one number a channel, on the scale 0..1.
+    mean, std: one number a channel, on the scale 0..1: a tuple, a list or an array; one number for one channel.
     training: one of TRAINING_VIEWS.
     """
 
@@ -46,6 +48,11 @@ class Views:
     training: str = "flip"
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            numbers = np.atleast_1d(np.asarray(getattr(self, name), np.float64))
+            object.__setattr__(self, name, tuple(numbers.ravel().tolist()))
+        if min(self.std, default=0.0) <= 0:
+            raise ValueError(f"std needs a number above 0 for each channel, not {self.std}")
         if self.training not in TRAINING_VIEWS:
             raise ValueError(f"training view {self.training!r} is not one of {', '.join(TRAINING_VIEWS)}")
         if self.crop > self.resize:
@@ -57,15 +64,13 @@ class Views:
 class ImageViews:
     """A data set and its two views.
 
-    images: uint8 (n, c, h, w), on the device that the net is on. `clustering(indices)` and
-    `training(indices, rng)` return float32 (b, c, crop, crop), normalised; indices is a slice or an int64 tensor.
+    images: uint8, a tensor (n, c, h, w) or (n, h, w) on the device that the net is on, or a NumPy array (n, h, w) or
+    (n, h, w, c). `clustering(indices)` and `training(indices, rng)` return float32 (b, c, crop, crop), normalised;
+    indices is a slice or an int64 tensor. Raises ValueError that says how to convert images of another kind.
     """
 
-    def __init__(self, images: Tensor, views: Views):
-        if images.dtype != torch.uint8 or images.dim() != 4:
-            raise ValueError(f"images must be uint8 (n, c, h, w), not {images.dtype} {tuple(images.shape)}")
-        if images.shape[1] != len(views.mean):
-            raise ValueError(f"images have {images.shape[1]} channels and the views' mean {len(views.mean)}")
+    def __init__(self, images: Array, views: Views):
+        images = as_images(images, len(views.mean))
         self.images, self.views = images, views
         shape = (1, len(views.mean), 1, 1)
         self._mean = torch.tensor(views.mean, device=images.device).view(shape)

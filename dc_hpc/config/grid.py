@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
+from dc_hpc.config.own_nets import is_own_net, net_digest
 from dc_hpc.config.run_config import RunConfig, explain, make_config, run_id
 from dc_hpc.config.yaml_reader import Document, did_you_mean, parse_scalar, read_yaml, short
 from dc_hpc.data.catalog import DATASETS
@@ -76,7 +77,8 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
 
     overrides: settings from `--set`. One that the grid sweeps over is replaced there (a list sweeps over other
     values), any other replaces the baseline's and the grid's fixed value. data_root is where a person's own images
-    lie; their digest becomes part of the run.
+    lie; their digest becomes part of the run. A net of a person's own is a file in the current folder, of which only
+    the digest is taken.
     """
     document = read_yaml(path)
     _check_keys(document, (), TOP_KEYS)
@@ -89,7 +91,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     default = {"protocol": document.data["protocol"]}
     settings = [default | fixed | point for block in blocks for point in _product(block)]
     _refuse_duplicates(document, settings)
-    digests = _OwnDigests(data_root)
+    digests = _OwnDigests(data_root, Path.cwd())
     points = tuple(_point(document, base, one, digests) for one in settings)
     return Grid(path.stem, path, points, _resources(document))
 
@@ -253,15 +255,14 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
         seen.add(point)
 
 
-def _point(document: Document, base: str, given: dict[str, Any], digests: Callable[[str], str | None]) -> RunConfig:
+def _point(document: Document, base: str, given: dict[str, Any], digests: _OwnDigests) -> RunConfig:
     """One point: the baseline, the protocol's fields, then what the grid gives."""
     protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base])
     own = {key: _meant(key, value) for key, value in given.items() if key != "protocol"}
     settings = BASELINES[base] | PROTOCOLS[base][protocol] | own
     try:
         config = make_config(settings | {"protocol": protocol_of(base, settings)})
-        digest = digests(config.dataset)
-        return config.model_copy(update={"data_digest": digest}) if digest else config
+        return config.model_copy(update=digests(config))
     except InputError as error:
         # Two settings that do not fit together: the file may give only one of them.
         named = (error.key, *(word for word in str(error).split() if word in SETTINGS))
@@ -283,13 +284,23 @@ def _meant(key: str, value: Any) -> Any:
 
 
 class _OwnDigests:
-    """data set name -> content digest of a person's own images; None for official data sets."""
+    """The digests of a person's own images and of the file of their own net, as settings; none for what is known."""
 
-    def __init__(self, data_root: Path):
-        self.data_root = data_root
+    def __init__(self, data_root: Path, net_folder: Path):
+        self.data_root, self.net_folder = data_root, net_folder
         self.known: dict[str, str | None] = dict.fromkeys(DATASETS)
 
-    def __call__(self, name: str) -> str | None:
+    def __call__(self, config: RunConfig) -> dict[str, str]:
+        """`data_digest` and `net_digest` of a run, those that it has; InputError where the files are missing."""
+        found = {"data_digest": self._of_images(config.dataset), "net_digest": self._of_net(config.net)}
+        return {name: digest for name, digest in found.items() if digest}
+
+    def _of_net(self, net: str) -> str | None:
+        if is_own_net(net) and net not in self.known:
+            self.known[net] = net_digest(net, self.net_folder)  # the name of no data set has a colon
+        return self.known.get(net)
+
+    def _of_images(self, name: str) -> str | None:
         if name not in self.known:
             path = find_custom_data(name, self.data_root)
             if path is None:

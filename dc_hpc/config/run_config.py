@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.config.own_nets import PATTERN as OWN_NET
+from dc_hpc.config.own_nets import is_own_net
 from dc_hpc.config.settings import DeclaredSettings, Setting
 from dc_hpc.config.yaml_reader import did_you_mean, short
 from dc_hpc.data.catalog import DATASETS
@@ -19,7 +21,7 @@ from dc_hpc.errors import InputError
 if TYPE_CHECKING:
     NetName = str
 else:
-    NetName = Literal[tuple(NET_SPECS)]
+    NetName = Literal[tuple(NET_SPECS)] | Annotated[str, Field(pattern=OWN_NET)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
@@ -42,7 +44,7 @@ class RunConfig(DeclaredSettings):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     dataset: Annotated[Name, Setting("first_pass", "data set: an official one, or images of one's own")]
-    net: Annotated[NetName, Setting("first_pass", "network that is trained", follows=True)]
+    net: Annotated[NetName, Setting("first_pass", "network, or module:function of one's own", follows=True)]
     k: Annotated[Count, Setting("first_clustering", "number of clusters")]
     seed: Annotated[Seed, Setting("first_pass", "seed of every random draw", keeps_apart=False)]
     cycles: Annotated[
@@ -78,6 +80,10 @@ class RunConfig(DeclaredSettings):
     data_digest: Annotated[
         str | None,
         Setting("first_pass", "SHA-256 of images of one's own", "none", in_grids=False, follows=True),
+    ] = None
+    net_digest: Annotated[
+        str | None,
+        Setting("first_pass", "SHA-256 of the file of a net of one's own", "none", in_grids=False, follows=True),
     ] = None
     pca: Annotated[Count | None, Setting("first_clustering", "whitened PCA components that are clustered", "off")] = (
         None
@@ -137,8 +143,42 @@ class RunConfig(DeclaredSettings):
 
 def _misfits(c: RunConfig) -> Iterator[str]:
     """What does not fit together among settings that are each allowed; each line begins with the setting."""
-    net = NET_SPECS[c.net]
     official = DATASETS.get(c.dataset)
+    yield from _misfits_of_own_net(c) if is_own_net(c.net) else _misfits_of_net(c)
+    if c.resize < c.crop:
+        yield f"resize {c.resize} is smaller than crop {c.crop}"
+    if official and c.k > official.train_images:
+        yield f"k {c.k} is larger than the {official.train_images} images of {c.dataset}"
+    if c.labels and (c.halt_cycle is not None or c.cycles == 0):
+        yield "labels on trains on the truth and never clusters: leave halt_cycle out and give cycles of 1 or more"
+    if c.resume_leak is not None and (c.halt_cycle is None or c.halt_cycle > c.resume_leak):
+        yield (
+            f"resume_leak {c.resume_leak} needs a halt_cycle of at most {c.resume_leak}: a run that still clusters "
+            "replaces its labels"
+        )
+    if len(set(c.probe)) < len(c.probe):
+        yield f"probe names a layer twice: {', '.join(c.probe)}"
+
+
+def _misfits_of_own_net(c: RunConfig) -> Iterator[str]:
+    """What does not fit a net of a person's own, whose layers and features are known when it is built."""
+    official = DATASETS.get(c.dataset)
+    if len(c.mean) != len(c.std) or not c.mean:
+        yield f"mean has {len(c.mean)} numbers and std {len(c.std)}; give both one for each channel of the images"
+    if official and official.channels != len(c.mean):
+        yield f"mean needs {official.channels} numbers for {c.dataset}, not {len(c.mean)}"
+    if c.sobel != "off":
+        yield f"sobel {c.sobel} belongs to the nets of the paper; with net {c.net} it must be off"
+    if not c.batch_norm:
+        yield f"batch_norm off belongs to the nets of the paper; net {c.net} decides by itself, so leave it out"
+    for layer in c.probe:
+        if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", layer) or len(layer) > 100:
+            yield f"probe layer {short(repr(layer), 100)} is no name of a layer; for example conv2 or layer4.1.conv2"
+
+
+def _misfits_of_net(c: RunConfig) -> Iterator[str]:
+    """What does not fit a net of the paper."""
+    net, official = NET_SPECS[c.net], DATASETS.get(c.dataset)
     channels = official.channels if official else net.channels
     layers = [layer for layer in net.layers if c.batch_norm or not layer.startswith("bn")]
     if channels != net.channels:
@@ -151,27 +191,14 @@ def _misfits(c: RunConfig) -> Iterator[str]:
             yield f"{name} needs {net.channels} numbers for {c.net}, not {len(values)}"
     if c.crop != net.size:
         yield f"crop {c.crop} does not fit {c.net}; allowed: {net.size}"
-    if c.resize < c.crop:
-        yield f"resize {c.resize} is smaller than crop {c.crop}"
-    if official and c.k > official.train_images:
-        yield f"k {c.k} is larger than the {official.train_images} images of {c.dataset}"
     if c.pca is not None and c.pca > net.features:
         yield f"pca {c.pca} is larger than the {net.features} features of {c.net}; allowed: 1 to {net.features}, or off"
     if net.channels != 3 and c.sobel != "off":
         reads = "one" if net.channels == 1 else net.channels
         yield f"sobel {c.sobel} needs three colours and {c.net} reads {reads}; allowed: off"
-    if c.labels and (c.halt_cycle is not None or c.cycles == 0):
-        yield "labels on trains on the truth and never clusters: leave halt_cycle out and give cycles of 1 or more"
-    if c.resume_leak is not None and (c.halt_cycle is None or c.halt_cycle > c.resume_leak):
-        yield (
-            f"resume_leak {c.resume_leak} needs a halt_cycle of at most {c.resume_leak}: a run that still clusters "
-            "replaces its labels"
-        )
     for layer in c.probe:
         if layer not in layers:
             yield f"probe layer {layer} is not in {c.net}; allowed: {', '.join(layers)}"
-    if len(set(c.probe)) < len(c.probe):
-        yield f"probe names a layer twice: {', '.join(c.probe)}"
 
 
 def canonical_json(config: RunConfig) -> str:
@@ -235,4 +262,5 @@ def _allowed(problem: Any) -> str:
         "string_type": "a word",
         "tuple_type": "a list",
     }
-    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "")
+    own_net = ", or module:function for a net of your own" if problem["loc"][0] == "net" else ""
+    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "") + own_net

@@ -31,7 +31,7 @@ class Execution:
 
     data: root of the data sets. device: one of DEVICES. threads: of the CPU; their number decides the last bits of
     sums. kmeans_backend: one of KMEANS_BACKENDS. save_seconds: a phase that ends this long after the last checkpoint
-    writes one.
+    writes one. own_nets: the folder of the files of a person's own nets, which are executed; None: not allowed.
     """
 
     data: str
@@ -39,6 +39,7 @@ class Execution:
     threads: int = 1
     kmeans_backend: str = "torch"
     save_seconds: float = 60.0
+    own_nets: str | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle, also what version 0.1.0 has pickled into the tasks of a queue, with its name of the backend."""
@@ -47,7 +48,8 @@ class Execution:
 
     def to_record(self) -> dict[str, Any]:
         """The settings as attempts and submissions record them. There the k-means backend is called `engine`."""
-        return {_RECORDED_AS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
+        settings = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {_RECORDED_AS.get(name, name): value for name, value in settings.items() if value is not None}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Execution:

@@ -13,7 +13,7 @@ from dc_hpc.experiment.build import views_of
 
 
 def probe_layers(
-    trunk: nn.Sequential,
+    trunk: nn.Module,
     config: RunConfig,
     images: ImageViews,
     dataset: Dataset,

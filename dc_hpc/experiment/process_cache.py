@@ -45,7 +45,7 @@ class ProcessCache:
     def first_features(
         self,
         config: RunConfig,
-        trunk: nn.Sequential,
+        trunk: nn.Module,
         images: ImageViews,
         on_progress: ProgressFunction = ignore_progress,
     ) -> torch.Tensor:

@@ -31,12 +31,12 @@ class Resumed:
     record: dict[str, Any]
 
 
-def resume(directory: Path, config: RunConfig, device: torch.device) -> Resumed:
+def resume(directory: Path, config: RunConfig, device: torch.device, *, own_nets: str | None = None) -> Resumed:
     """The initial State of a run, with the newest whole checkpoint of its directory put into it if there is one.
 
-    Files that are damaged move to quarantine.
+    Files that are damaged move to quarantine. own_nets: as in `build_trunk`.
     """
-    trunk = build_trunk(config).to(device)
+    trunk = build_trunk(config, own_nets=own_nets).to(device)
     state = init_state(
         trunk, seed=config.seed, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )

@@ -105,7 +105,7 @@ class _Attempt:
         started = time.perf_counter()
         device = torch.device(device_of(self.execution.device))
         dataset, images = self.cache.images(self.config, self.execution, device)
-        resumed = resume(self.directory, self.config, device)
+        resumed = resume(self.directory, self.config, device, own_nets=self.execution.own_nets)
         state, self.history = resumed.state, resumed.history
         self._record(resumed.record | {"cycles_done": self._cycles_done()})
         self._time("load", None, started)
@@ -293,11 +293,14 @@ def main() -> None:
     parser.add_argument("--kmeans-backend", default="torch", choices=KMEANS_BACKENDS, help="what computes k-means")
     parser.add_argument("--engine", dest="kmeans_backend", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
+    parser.add_argument("--own-nets", metavar="DIR", help="folder of the file of a net of your own, which is executed")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
     given = parser.parse_args()
     atomic_files.set_umask()
     try:
-        execution = Execution(given.data, given.device, given.threads, given.kmeans_backend, given.save_seconds)
+        execution = Execution(
+            given.data, given.device, given.threads, given.kmeans_backend, given.save_seconds, given.own_nets
+        )
         ended = run(given.directory, execution, stop=StopSignal())
     except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")

@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.grid import Resources
+from dc_hpc.config.own_nets import is_own_net, source_path
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, Execution
@@ -49,9 +50,9 @@ def check_data(configs: Mapping[str, RunConfig], data_root: Path) -> None:
     found = {dataset: verify(dataset, data_root) for dataset in {config.dataset for config in configs.values()}}
     for name, config in configs.items():
         channels, images = found[config.dataset]
-        if channels != NET_SPECS[config.net].channels:
+        if channels != len(config.mean):
             raise InputError(
-                f"{name}: net {config.net} reads {NET_SPECS[config.net].channels} channels and the images of "
+                f"{name}: net {config.net} reads {len(config.mean)} channels and the images of "
                 f"{config.dataset} have {channels}; choose another base or net"
             )
         if config.k > images:
@@ -98,6 +99,24 @@ def current_status(outputs: Path, names: Collection[str], *, cluster: str, dry_r
             "SLURM does not answer, and nobody knows which runs are in its queue; try again when squeue works"
         )
     return table
+
+
+def with_own_nets(
+    execution: Execution, configs: Mapping[str, RunConfig], *, allowed: bool, site: Site | None = None
+) -> Execution:
+    """The same execution, which may run the files of the runs' own nets from this folder; InputError if not allowed.
+
+    allowed: by the person. A site profile may allow it, too.
+    """
+    own = next((one for one in configs.values() if is_own_net(one.net)), None)
+    if own is None:
+        return execution
+    if not (allowed or (site and site.allow_own_nets)):
+        raise InputError(
+            f"net {own.net} runs Python code: {source_path(own.net, Path.cwd())}; read that file, then give "
+            "--allow-own-nets, or write allow_own_nets: true into the site profile"
+        )
+    return replace(execution, own_nets=str(Path.cwd()))
 
 
 def create_runs(outputs: Path, configs: Sequence[RunConfig], site: Site | None = None) -> list[Path]:

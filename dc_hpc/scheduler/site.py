@@ -30,7 +30,8 @@ class Site(BaseModel):
     preempted and lost tasks are queued again by SLURM. wckey: some sites require one, others refuse any. setup: shell
     lines that run first, for example to load modules. container: the command in front of `python3` that starts a
     container. group_readable: whether the group may read the outputs (files 0640, folders 0750), which are private
-    otherwise. extra: further sbatch options, long names without dashes.
+    otherwise. extra: further sbatch options, long names without dashes. allow_own_nets: whether tasks execute the file
+    of a net of a person's own.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -51,6 +52,7 @@ class Site(BaseModel):
     container: Line | None = None
     group_readable: bool = False
     extra: dict[Word, Word | int | bool] = {}
+    allow_own_nets: bool = False
 
     def cores(self, parallel_runs: int) -> int:
         """The cores of one task: at least one for each of its runs that compute at the same time."""

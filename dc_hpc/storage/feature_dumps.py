@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,12 @@ def dumps(directory: Path) -> list[Path]:
     """The feature dumps of a run; none where its folder of them is a link, because files are removed by this list."""
     folder = directory / "features"
     return [] if folder.is_symlink() else sorted(folder.glob("c*.h5"))
+
+
+def written_cycles(directory: Path) -> tuple[int, ...]:
+    """The cycles whose features are dumped, in their order."""
+    names = [path.name for path in (directory / "features").glob("c*.h5")]
+    return tuple(sorted(int(name[1:-3]) for name in names if re.fullmatch(r"c[0-9]{4,}\.h5", name)))
 
 
 def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:

@@ -66,7 +66,9 @@ def create(outputs: Path, config: RunConfig) -> Path:
     """The directory of a run, made with its config.json if it is new."""
     directory = runs_folder(outputs) / run_id(config)
     atomic_files.make_directory(directory)
-    content = {"format": FORMAT, "config": config.model_dump(mode="json")}
+    # without a setting that is younger than this format and says nothing here, so that older versions read the file
+    unused = {"net_digest"} if config.net_digest is None else None
+    content = {"format": FORMAT, "config": config.model_dump(mode="json", exclude=unused)}
     path = directory / "config.json"
     if not atomic_files.write_checksummed(path, content, once=True) and _is_damaged(read_config, directory):
         quarantine_file(path, directory)

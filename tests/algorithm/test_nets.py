@@ -90,8 +90,9 @@ def test_alexnet_is_that_of_appendix_a():
 @torch.no_grad()
 def test_the_specs_that_grids_are_checked_with_are_those_of_the_nets(name):
     trunk, spec = NET_BUILDERS[name](), NET_SPECS[name]
-    found = shapes(trunk, torch.zeros(1, spec.channels, spec.size, spec.size))
-    assert spec.features == feature_dimension(trunk) == list(found.values())[-1][0]
+    image = torch.zeros(1, spec.channels, spec.size, spec.size)
+    found = shapes(trunk, image)
+    assert spec.features == feature_dimension(trunk, image) == list(found.values())[-1][0]
     unprobed = ("sobel", "flatten", "dropout1", "dropout2")
     assert spec.layers == tuple(layer for layer in found if layer not in unprobed)
 

@@ -117,7 +117,29 @@ def test_the_first_clustering_of_another_run_is_taken_as_it_is(images):
     assert rest[0].features is None and rest[0].inertia == whole[0].inertia
 
 
-@pytest.mark.parametrize("labels", [torch.zeros(300), torch.zeros(299, dtype=torch.int64)])
-def test_labels_that_are_not_one_whole_number_an_image_are_refused(images, labels):
-    with pytest.raises(ValueError, match=r"cluster must return labels int64 \(300,\), not torch"):
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            torch.zeros(300),
+            r"Clustering.labels must be whole numbers, not torch.float32; pass Clustering.labels.long\(\)",
+        ),
+        (torch.zeros(299, dtype=torch.int64), r"Clustering.labels must have the shape \(300,\), .* not \(299,\)"),
+        (np.full(300, -1), "Clustering.labels must be 0 or more, and one is -1"),
+    ],
+)
+def test_labels_that_are_not_one_whole_number_an_image_are_refused(images, labels, message):
+    with pytest.raises(ValueError, match=message):
         next(phases(start(), images, cluster=lambda features, *, k, seed: Clustering(labels, None, None)))
+
+
+def test_a_clustering_of_scikit_learn_is_one(images):
+    """Its labels are NumPy's int32."""
+    from sklearn.cluster import KMeans
+
+    def by_sklearn(features, *, k, seed):
+        found = KMeans(k, n_init=1, random_state=seed % 2**32).fit(features.numpy())
+        return Clustering(found.labels_, features, found.inertia_)
+
+    found = list(phases(start(), images, cluster=by_sklearn))
+    assert found[0].pseudo_labels.dtype == torch.int64 and found[-1].loss < found[1].loss

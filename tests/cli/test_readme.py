@@ -54,13 +54,12 @@ def test_the_map_names_modules_that_exist():
     """The map names every folder and every command of the package, and nothing that does not exist."""
     shown = README.split("## The map\n\n```\n")[1].split("```")[0]
     package = REPOSITORY / "dc_hpc"
-    commands = shown.splitlines()[1].partition("   the commands")[0].split()
-    files = {f"{command}.py" for command in commands} | set(re.findall(r"\w+\.py", shown))
+    commands = set(shown.splitlines()[1].partition("   the commands")[0].split())
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    files = {f"{command}.py" for command in commands - folders} | set(re.findall(r"\w+\.py", shown))
     assert {path.name for path in package.glob("*.py")} - {"__init__.py", "errors.py"} <= files
     assert files <= {path.name for path in package.rglob("*.py")}
-    assert sorted(re.findall(r"^  (\w+)/", shown, re.M)) == sorted(
-        path.parent.name for path in package.glob("*/__init__.py")
-    )
+    assert sorted(re.findall(r"^  (\w+)/", shown, re.M)) == sorted(folders - commands)
     places = [REPOSITORY, package, *package.iterdir()]
     for folder in re.findall(r"(\w+)/", shown):
         assert any((place / folder).is_dir() for place in places), folder

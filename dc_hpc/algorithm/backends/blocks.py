@@ -204,5 +204,6 @@ def _is_plain(layer: nn.Module) -> bool:
     if isinstance(layer, nn.BatchNorm2d):
         return layer.affine and layer.track_running_stats and layer.momentum is not None
     if isinstance(layer, nn.MaxPool2d):
-        return layer.kernel_size == 2 and layer.stride in (1, 2) and layer.padding == 0 and layer.dilation == 1
+        window = layer.kernel_size == 2 and layer.stride in (1, 2) and layer.padding == 0 and layer.dilation == 1
+        return window and not layer.ceil_mode and not layer.return_indices
     return True

@@ -11,6 +11,7 @@ last bits of float32, as they do between two numbers of threads. The same machin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.blocks import Block, SobelBlock, blocks_of
 from dc_hpc.algorithm.backends.convolutions import BufferPool
+from dc_hpc.algorithm.nets import OUTPUT
 
 
-def kernels_of(trunk: nn.Sequential) -> str:
+def kernels_of(trunk: nn.Module) -> str:
     """Which kernels compute the blocks of this trunk on its present device: "torch" or "numba"."""
     return "numba" if _blocks(trunk) else "torch"
 
 
-def training(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
+def training(trunk: nn.Module) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D) in train mode, which autograd can differentiate.
 
     The backward pass of a batch must come before the forward pass of the next. It reaches the parameters only: images
@@ -44,12 +46,14 @@ def training(trunk: nn.Sequential) -> Callable[[Tensor], Tensor]:
     return lambda batch: rest(_ThroughBlocks.apply(stack, batch, *parameters))
 
 
-def evaluation(trunk: nn.Sequential, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+def evaluation(trunk: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
     """A function from a batch (n, c, h, w) to the values of the named layers in eval mode, (n, ...) each.
 
-    The next call may overwrite them. Layers after the last named one are not computed.
+    The next call may overwrite them. Of a chain of layers, those after the last named one are not computed.
     """
     trunk.eval()
+    if not _is_chain(trunk) or not set(layers) <= {OUTPUT, *(name for name, _ in _children(trunk))}:
+        return _watched(trunk, layers)
     blocks = _blocks(trunk)
     stack, rest = _Stack(blocks), _after(blocks, trunk)
 
@@ -61,18 +65,55 @@ def evaluation(trunk: nn.Sequential, layers: Sequence[str]) -> Callable[[Tensor]
                 break
             value = layer(value)
             if name in layers:
-                found[name] = value
+                found[name] = value.clone()  # the next layer may work in place
+        if OUTPUT in layers:
+            found[OUTPUT] = value
         return found
 
     return evaluate
 
 
-def _blocks(trunk: nn.Sequential) -> list[Block | SobelBlock]:
-    return blocks_of(list(trunk.named_children())) if kernels.available() else []
+def _watched(trunk: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+    """`evaluation` of any net: its own forward pass, while hooks note what the named layers return.
+
+    A layer that is called several times counts with its last call.
+    """
+    modules = dict(trunk.named_modules(remove_duplicate=False))
+
+    @torch.no_grad()
+    def evaluate(batch: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def note(name: str, _: nn.Module, inputs: Any, value: Any) -> None:
+            found[name] = value.clone() if isinstance(value, Tensor) else value  # the next layer may work in place
+
+        hooks = [modules[name].register_forward_hook(partial(note, name)) for name in layers]
+        try:
+            trunk(batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    return evaluate
 
 
-def _after(blocks: list[Block | SobelBlock], trunk: nn.Sequential) -> list[tuple[str, nn.Module]]:
-    return list(trunk.named_children())[sum(len(block.layers) for block in blocks) :]
+def _is_chain(trunk: nn.Module) -> bool:
+    """Whether the trunk is its children one after the other, as every net of the paper is."""
+    return isinstance(trunk, nn.Sequential) and type(trunk).forward is nn.Sequential.forward
+
+
+def _children(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children by name; unlike `named_children` with one that stands in several places in each of them."""
+    return [(name, child) for name, child in trunk._modules.items() if child is not None]
+
+
+def _blocks(trunk: nn.Module) -> list[Block | SobelBlock]:
+    return blocks_of(_children(trunk)) if kernels.available() and _is_chain(trunk) else []
+
+
+def _after(blocks: list[Block | SobelBlock], trunk: nn.Module) -> list[tuple[str, nn.Module]]:
+    return _children(trunk)[sum(len(block.layers) for block in blocks) :]
 
 
 class _Stack:

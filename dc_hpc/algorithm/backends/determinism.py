@@ -31,3 +31,10 @@ def exact() -> Iterator[None]:
         torch.set_deterministic_debug_mode(mode)
         filling.fill_uninitialized_memory = fills
         torch.backends.cudnn.allow_tf32 = tf32
+
+
+@contextmanager
+def same_generators(device: torch.device) -> Iterator[None]:
+    """The global random generators of the CPU and of a device are afterwards what they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield

@@ -10,27 +10,33 @@ from torch import Tensor, nn
 
 from dc_hpc.algorithm.backends.cpu import training
 from dc_hpc.algorithm.backends.cuda_graph import ReplayedStep
+from dc_hpc.algorithm.backends.determinism import same_generators
 from dc_hpc.algorithm.backends.sgd import SGD
+from dc_hpc.algorithm.nets import Sobel
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def training_step(
-    trunk: nn.Sequential, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD
+    trunk: nn.Module, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD
 ) -> Step:
     """A function of a batch (b, c, h, w) and its labels (b,): one step of SGD; it returns the loss before the step.
 
     loss: from the head's outputs and the labels to a scalar. optimizers: of all parameters that learn. On a GPU the
-    steps are replayed as CUDA graphs, which gives the same bits sooner; the next step then overwrites the loss.
+    steps are replayed as CUDA graphs, which gives the same bits sooner; the next step then overwrites the loss. This is
+    not done for a net with modules that are not torch's own: their Python code may differ from step to step.
     """
     step = plain_step(trunk, head, loss, *optimizers)
-    on_gpu = next(trunk.parameters()).is_cuda
-    return ReplayedStep(step) if on_gpu else step
+    on_gpu = next(head.parameters()).is_cuda
+    return ReplayedStep(step) if on_gpu and _is_of_known_modules(trunk) else step
 
 
-def plain_step(
-    trunk: nn.Sequential, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD
-) -> Step:
+def _is_of_known_modules(trunk: nn.Module) -> bool:
+    """Whether all modules are torch's own, or the Sobel filter, so that every step launches the same kernels."""
+    return all(isinstance(one, Sobel) or type(one).__module__.startswith("torch.nn.") for one in trunk.modules())
+
+
+def plain_step(trunk: nn.Module, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD) -> Step:
     """The same without CUDA graphs."""
     features = training(trunk)
 
@@ -49,6 +55,6 @@ def plain_step(
 @contextmanager
 def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the global generators, the only ones that dropout uses, and restore them afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with same_generators(device):
         torch.manual_seed(seed)
         yield

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dc_hpc.algorithm.arrays import Array
 from dc_hpc.algorithm.kmeans.assignment import KMEANS_BACKENDS, rows_per_pass, squared_distances
 from dc_hpc.algorithm.kmeans.init import INITS, first_centroids
 from dc_hpc.algorithm.matrices import as_matrix, column_means
@@ -29,7 +30,7 @@ class KMeansResult(NamedTuple):
 
 @torch.no_grad()
 def kmeans(
-    points: Tensor,
+    points: Array,
     *,
     k: int,
     seed: int,
@@ -40,11 +41,11 @@ def kmeans(
 ) -> KMeansResult:
     """`iterations` of Lloyd's algorithm on ALL the points (section 3.1; not faiss's 256 per centroid).
 
-    points: (n, d), any floating dtype and device. seed: 0 <= seed < 2**64; the first centroids are drawn from
-    it once, whatever the backend: "random" takes k different rows, "k-means++" is scikit-learn's greedy
-    variant with its draws. centroids: (k, d) to start from instead; seed and init are then unused. backend:
-    who finds the nearest centroid, "torch" (on the points' device), "faiss" (there too where it is faiss-gpu,
-    else on the CPU) or "sklearn" (on the CPU).
+    points: (n, d), any dtype of real numbers, on any device or in NumPy. seed: 0 <= seed < 2**64; the first
+    centroids are drawn from it once, whatever the backend: "random" takes k different rows, "k-means++" is
+    scikit-learn's greedy variant with its draws. centroids: (k, d) to start from instead; seed and init are then
+    unused. backend: who finds the nearest centroid, "torch" (on the points' device), "faiss" (there too where it is
+    faiss-gpu, else on the CPU) or "sklearn" (on the CPU).
     All else is shared, so backends differ only where two centroids are equally near up to rounding. Ties:
     torch takes the lower index.
 

@@ -117,7 +117,7 @@ def shown(name: str, value: Any) -> str:
         return _none_word(name)
     if isinstance(value, bool):
         return "on" if value else "off"
-    if name == "data_digest":
+    if name in ("data_digest", "net_digest"):
         return str(value)[:8]
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -89,4 +89,5 @@ def _layers_of(cells: Sequence[Cell]) -> list[str]:
         for name, value in row.items()
         if name.startswith("accuracy_") and value is not None
     }
-    return [layer for layer in NET_SPECS[cells[0].settings["net"]].layers if layer in probed] if cells else []
+    spec = NET_SPECS.get(cells[0].settings["net"]) if cells else None
+    return [layer for layer in spec.layers if layer in probed] if spec else sorted(probed)
