@@ -25,8 +25,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
-from dc_hpc.config.run_config import RunConfig, explain, make_config, run_id
-from dc_hpc.config.yaml_reader import Document, did_you_mean, parse_scalar, read_yaml, short
+from dc_hpc.config.explain import explain
+from dc_hpc.config.key_names import unknown_key, value_meant
+from dc_hpc.config.run_config import RunConfig, make_config, run_id
+from dc_hpc.config.yaml_reader import Document, parse_scalar, read_yaml, short
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.data.custom import data_digest, find_custom_data
 from dc_hpc.errors import InputError
@@ -40,17 +42,13 @@ _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
 
 class Resources(BaseModel):
-    """What one task of the cluster gets; it changes no result.
-
-    minutes: time limit. runs_per_task: runs that one task does one after the other. parallel_runs: how many of them
-    at the same time.
-    """
+    """What one task of the cluster gets; it changes no result."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    minutes: Annotated[int, Field(ge=1, le=100_000)] = 240
-    runs_per_task: Annotated[int, Field(ge=1, le=10_000)] = 1
-    parallel_runs: Annotated[int, Field(ge=1, le=1_000)] = 1
+    minutes: Annotated[int, Field(ge=1, le=100_000, description="time limit of a task, in minutes")] = 240
+    runs_per_task: Annotated[int, Field(ge=1, le=10_000, description="runs that a task computes")] = 1
+    parallel_runs: Annotated[int, Field(ge=1, le=1_000, description="runs of a task that compute at the same time")] = 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     lie; their digest becomes part of the run.
     """
     document = read_yaml(path)
-    _check_keys(document, (), TOP_KEYS)
+    _check_keys(document, (), TOP_KEYS, "grid")
     for key in ("base", "protocol", "sweep"):
         if key not in document.data:
             raise InputError(f"{document.name}: {key} is missing; a grid has {', '.join(TOP_KEYS)}")
@@ -101,8 +99,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
     if key not in (*SETTINGS, "protocol"):
-        near = did_you_mean(key, SETTINGS)
-        raise InputError(f"--set {named}: unknown key {short(repr(key), 100)}{near}; allowed: {', '.join(SETTINGS)}")
+        raise InputError(f"--set {named}: {unknown_key(key, 'settings', (*SETTINGS, 'protocol'))}")
     try:
         return key, parse_scalar(value)
     except InputError as error:
@@ -282,41 +279,46 @@ class _OwnDigests:
             if path is None:
                 raise InputError(
                     f"dataset {name!r} is neither one of {', '.join(DATASETS)} nor in {self.data_root} as "
-                    f"{name}.npz, {name}.zip or folder {name}; put it there or give --data",
+                    f"{name}.npz, {name}.zip or folder {name}{self._meant(name)}; put it there or give --data",
                     key="dataset",
                 )
             self.known[name] = data_digest(path)
         return self.known[name]
+
+    def _meant(self, name: str) -> str:
+        """`; write tiny` for tiny.npz where that file is, or the official data set with such a name."""
+        stem, ending = Path(name).stem, Path(name).suffix
+        if ending in (".npz", ".zip") and find_custom_data(stem, self.data_root):
+            return f"; write {stem}, without the ending"
+        own = [path.stem for path in self.data_root.glob("*") if path.suffix in (".npz", ".zip")]
+        return value_meant(name, [*DATASETS, *own])
 
 
 def _resources(document: Document) -> Resources:
     given = document.data.get("resources") or {}
     if not isinstance(given, dict):
         raise _problem(document, ("resources",), "resources must be a mapping, for example {minutes: 60}")
+    _check_keys(document, ("resources",), tuple(Resources.model_fields), "resources")
     try:
         return Resources(**given)
     except ValidationError as error:
-        problem = explain(error, tuple(Resources.model_fields))
+        problem = explain(error, Resources)
         raise _problem(document, ("resources", problem.key or ""), str(problem)) from None
 
 
-def _check_keys(document: Document, where: Place, allowed: tuple[str, ...]) -> None:
+def _check_keys(document: Document, where: Place, allowed: tuple[str, ...], place: str = "settings") -> None:
     block: Any = document.data
     for step in where:
         block = block[step]
     for key in block:
         if key not in allowed:
-            raise _problem(
-                document,
-                (*where, key),
-                f"unknown key {short(repr(key), 100)}{did_you_mean(key, allowed)}; allowed: {', '.join(allowed)}",
-            )
+            raise _problem(document, (*where, key), unknown_key(key, place, allowed))
 
 
 def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or value not in allowed:
         line = _line_of_key(document, key)
-        given, near = short(repr(value), 100), did_you_mean(str(value), tuple(allowed))
+        given, near = short(repr(value), 100), value_meant(str(value), allowed)
         raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.config.allowed import Name
+from dc_hpc.config.explain import explain
 from dc_hpc.config.settings import DeclaredSettings, Setting
-from dc_hpc.config.yaml_reader import did_you_mean, short
 from dc_hpc.data.catalog import DATASETS
-from dc_hpc.errors import InputError
 
 if TYPE_CHECKING:
     NetName = str
 else:
     NetName = Literal[tuple(NET_SPECS)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e6, allow_inf_nan=False)]
@@ -41,70 +39,224 @@ class RunConfig(DeclaredSettings):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    dataset: Annotated[Name, Setting("first_pass", "data set: an official one, or images of one's own")]
-    net: Annotated[NetName, Setting("first_pass", "network that is trained", follows=True)]
-    k: Annotated[Count, Setting("first_clustering", "number of clusters")]
-    seed: Annotated[Seed, Setting("first_pass", "seed of every random draw", keeps_apart=False)]
+    dataset: Annotated[
+        Name,
+        Setting(
+            "first_pass",
+            "data set: an official one, or images of one's own",
+            also_called=("data", "data_set", "dataset_name", "datasets"),
+        ),
+    ]
+    net: Annotated[
+        NetName,
+        Setting(
+            "first_pass",
+            "network that is trained",
+            follows=True,
+            also_called=("model", "arch", "architecture", "network", "backbone", "encoder"),
+        ),
+    ]
+    k: Annotated[
+        Count,
+        Setting(
+            "first_clustering",
+            "number of clusters",
+            also_called=(
+                "n_clusters",
+                "clusters",
+                "num_clusters",
+                "nclusters",
+                "n_cluster",
+                "nmb_cluster",
+                "n_centroids",
+            ),
+        ),
+    ]
+    seed: Annotated[
+        Seed,
+        Setting(
+            "first_pass",
+            "seed of every random draw",
+            keeps_apart=False,
+            also_called=("seeds", "random_seed", "random_state", "manual_seed", "rng"),
+        ),
+    ]
     cycles: Annotated[
         NumberOfCycles,
-        Setting("training", "number of cycles, N_c; 0 clusters the untrained net once", free_in_panels=True),
+        Setting(
+            "training",
+            "number of cycles, N_c, each a clustering and an epoch of training; 0 clusters the untrained net once",
+            free_in_panels=True,
+            also_called=(
+                "epochs",
+                "n_epochs",
+                "num_epochs",
+                "max_epochs",
+                "n_cycles",
+                "num_cycles",
+                "iterations",
+                "n_c",
+            ),
+        ),
     ]
     last_cycle: Annotated[
         Literal["train", "skip"],
         Setting("training", "whether the last cycle trains, or ends after its clustering", follows=True),
     ]
-    batch_norm: Annotated[bool, Setting("first_pass", "batch norm after every convolution")]
+    batch_norm: Annotated[
+        bool, Setting("first_pass", "batch norm after every convolution", also_called=("bn", "batchnorm", "use_bn"))
+    ]
     sobel: Annotated[
         Literal["off", "fixed", "random"],
-        Setting("first_pass", "frozen filter before the first convolution: none, Sobel's, or a random one"),
+        Setting(
+            "first_pass",
+            "frozen filter before the first convolution: none, Sobel's, or a random one",
+            also_called=("sobel_filter", "use_sobel"),
+        ),
     ]
-    lr: Annotated[Positive, Setting("training", "learning rate of SGD, constant")]
-    momentum: Annotated[BelowOne, Setting("training", "momentum of SGD")]
-    weight_decay: Annotated[NotNegative, Setting("training", "weight decay of SGD")]
-    batch_size: Annotated[Count, Setting("training", "images in a training step")]
+    lr: Annotated[
+        Positive,
+        Setting(
+            "training",
+            "learning rate of SGD, constant",
+            also_called=("learning_rate", "base_lr", "eta", "learningrate"),
+        ),
+    ]
+    momentum: Annotated[BelowOne, Setting("training", "momentum of SGD", also_called=("sgd_momentum",))]
+    weight_decay: Annotated[NotNegative, Setting("training", "weight decay of SGD", also_called=("wd", "l2", "decay"))]
+    batch_size: Annotated[
+        Count,
+        Setting("training", "images in a training step", also_called=("batch", "bs", "batchsize", "train_batch_size")),
+    ]
     kmeans_init: Annotated[
         Literal["k-means++", "random"],
-        Setting("first_clustering", "how the first centroids of k-means are drawn", follows=True),
+        Setting(
+            "first_clustering",
+            "how the first centroids of k-means are drawn",
+            follows=True,
+            also_called=("init", "initialization", "centroids_init"),
+        ),
     ]
-    resize: Annotated[Count, Setting("first_pass", "side to which images are resized, in pixels", follows=True)]
-    crop: Annotated[Count, Setting("first_pass", "side of the centre that the net sees, in pixels", follows=True)]
-    mean: Annotated[Channels, Setting("first_pass", "mean of each channel, pixels being 0 to 1", follows=True)]
-    std: Annotated[Deviations, Setting("first_pass", "standard deviation of each channel", follows=True)]
+    resize: Annotated[
+        Count,
+        Setting(
+            "first_pass",
+            "side to which images are resized, in pixels",
+            follows=True,
+            unit="pixels",
+            also_called=("image_size", "img_size", "size"),
+        ),
+    ]
+    crop: Annotated[
+        Count,
+        Setting(
+            "first_pass",
+            "side of the centre that the net sees, in pixels",
+            follows=True,
+            unit="pixels",
+            also_called=("crop_size", "input_size"),
+        ),
+    ]
+    mean: Annotated[
+        Channels,
+        Setting("first_pass", "mean of each channel, pixels being 0 to 1", follows=True, also_called=("means",)),
+    ]
+    std: Annotated[
+        Deviations,
+        Setting("first_pass", "standard deviation of each channel", follows=True, also_called=("stds", "sd")),
+    ]
     training_view: Annotated[
         Literal["none", "flip", "box_per_batch", "box_per_image_flip"],
-        Setting("training", "how training images are changed at random", follows=True),
+        Setting(
+            "training",
+            "how training images are changed at random",
+            follows=True,
+            also_called=("augmentation", "augment", "augmentations", "transform", "transforms"),
+        ),
     ]
 
     data_digest: Annotated[
         str | None,
         Setting("first_pass", "SHA-256 of images of one's own", "none", in_grids=False, follows=True),
     ] = None
-    pca: Annotated[Count | None, Setting("first_clustering", "whitened PCA components that are clustered", "off")] = (
-        None
-    )
-    halt_cycle: Annotated[
-        Count | None, Setting("training", "number of clusterings, after which the labels stay (section 4.2)", "never")
+    pca: Annotated[
+        Count | None,
+        Setting(
+            "first_clustering",
+            "whitened PCA components that are clustered",
+            "off",
+            also_called=("pca_dim", "pca_components", "n_components", "pca_size"),
+        ),
     ] = None
-    reassign: Annotated[Count, Setting("training", "a clustering in every so many cycles")] = 1
-    epochs_per_cycle: Annotated[Count, Setting("training", "training epochs in a cycle, N_e")] = 1
-    kmeans_iterations: Annotated[Count, Setting("first_clustering", "iterations of k-means at most")] = 20
+    halt_cycle: Annotated[
+        Count | None,
+        Setting(
+            "training",
+            "number of clusterings, after which the labels stay (section 4.2)",
+            "never",
+            also_called=("halt", "halting", "halt_at", "stop", "stop_cycle", "early_stopping", "freeze"),
+        ),
+    ] = None
+    reassign: Annotated[
+        Count,
+        Setting(
+            "training",
+            "a clustering in every so many cycles",
+            also_called=("reassign_every", "recluster", "reassignment"),
+        ),
+    ] = 1
+    epochs_per_cycle: Annotated[
+        Count,
+        Setting("training", "training epochs in a cycle, N_e", also_called=("epochs", "n_epochs", "num_epochs", "n_e")),
+    ] = 1
+    kmeans_iterations: Annotated[
+        Count,
+        Setting(
+            "first_clustering",
+            "iterations of k-means at most",
+            also_called=("kmeans_iter", "n_iter", "niter", "max_iter", "kmeans_niter"),
+        ),
+    ] = 20
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
-    labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False
+    labels: Annotated[
+        bool,
+        Setting(
+            "training",
+            "train on the true labels: the supervised ceiling",
+            also_called=("supervised", "use_labels", "true_labels"),
+        ),
+    ] = False
     resume_leak: Annotated[
         Count | None,
-        Setting("training", "cycle from which a restart leaks the true labels into training", "never"),
+        Setting(
+            "training", "cycle from which a restart leaks the true labels into training", "never", also_called=("leak",)
+        ),
     ] = None
     probe: Annotated[
         tuple[str, ...],
-        Setting("probe", "layers that are probed; `accuracy` is that of the first", "none"),
+        Setting(
+            "probe",
+            "layers that are probed; `accuracy` is that of the first",
+            "none",
+            also_called=("probe_layer", "probe_layers", "layer", "layers", "linear_probe", "eval"),
+        ),
     ] = ()
     probe_flip: Annotated[bool, Setting("probe", "mirror the probe's training images at random", follows=True)] = False
     probe_average_pool: Annotated[
         Count | None,
         Setting("probe", "average pool before the probe, by this factor", "off", follows=True),
     ] = None
-    probe_epochs: Annotated[Count, Setting("probe", "epochs of the probe")] = 20
-    probe_lr: Annotated[Positive, Setting("probe", "learning rate of the probe at its start")] = 0.01
+    probe_epochs: Annotated[
+        Count, Setting("probe", "epochs of the probe", also_called=("epochs", "eval_epochs", "linear_epochs"))
+    ] = 20
+    probe_lr: Annotated[
+        Positive,
+        Setting(
+            "probe",
+            "learning rate of the probe at its start",
+            also_called=("eval_lr", "linear_lr", "probe_learning_rate"),
+        ),
+    ] = 0.01
     probe_momentum: Annotated[BelowOne, Setting("probe", "momentum of the probe's SGD")] = 0.9
     probe_weight_decay: Annotated[NotNegative, Setting("probe", "weight decay of the probe's SGD")] = 1e-4
     probe_batch_size: Annotated[Count, Setting("probe", "images in a step of the probe")] = 256
@@ -115,7 +267,13 @@ class RunConfig(DeclaredSettings):
     ] = "mixed"
     features: Annotated[
         Literal["none", "first", "first_last", "every"] | Count,
-        Setting("none", "cycles whose features are written", identity=False, keeps_apart=False),
+        Setting(
+            "none",
+            "cycles whose features are written",
+            identity=False,
+            keeps_apart=False,
+            also_called=("save_features", "dump_features", "dump"),
+        ),
     ] = "first_last"
 
     @model_validator(mode="before")
@@ -202,37 +360,4 @@ def make_config(settings: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig(**settings)
     except ValidationError as error:
-        raise explain(error, tuple(RunConfig.model_fields)) from None
-
-
-def explain(error: ValidationError, known: tuple[str, ...]) -> InputError:
-    """The first problem of a pydantic error as one line: the key, its value, what is allowed."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":
-        message = str(first["ctx"]["error"])
-        return InputError(message, key=message.split()[0])
-    key, value = str(first["loc"][0]), first["input"]
-    named, given = short(repr(key), 100), short(repr(value), 100)
-    if first["type"] == "missing":
-        return InputError(f"{key} is missing", key=key)
-    if first["type"] == "extra_forbidden":
-        return InputError(f"unknown key {named}{did_you_mean(key, known)}; allowed: {', '.join(known)}", key=key)
-    return InputError(f"{key} {given} is not allowed{_suggestion(value, first)}; allowed: {_allowed(first)}", key=key)
-
-
-def _suggestion(value: Any, problem: Any) -> str:
-    if problem["type"] != "literal_error" or not isinstance(value, str):
-        return ""
-    return did_you_mean(value, tuple(re.findall(r"'([^']+)'", problem["ctx"]["expected"])))
-
-
-def _allowed(problem: Any) -> str:
-    kinds = {
-        "string_pattern_mismatch": "letters, digits and . _ - (at most 64, not starting with . or -)",
-        "int_type": "a whole number",
-        "float_type": "a number",
-        "bool_type": "on or off",
-        "string_type": "a word",
-        "tuple_type": "a list",
-    }
-    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "")
+        raise explain(error, RunConfig) from None
