@@ -36,7 +36,7 @@ def new_app() -> typer.Typer:
 
 def one_of(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
     """The completion of an option whose values are words: those that begin with what is typed."""
-    return lambda typed: [word for word in allowed if word.startswith(typed)]
+    return lambda incomplete: [word for word in allowed if word.startswith(incomplete)]  # typer knows it by this name
 
 
 def run_cli(app: typer.Typer, program: str | None = None) -> None:
@@ -63,7 +63,11 @@ def run_cli(app: typer.Typer, program: str | None = None) -> None:
         # typer's own usage errors, whichever version of click they come from, have a message and are one line too
         if not hasattr(error, "format_message"):
             raise
-        _refuse(_usage_problem(error) if getattr(error, "ctx", None) else error.format_message())
+        _refuse(
+            _usage_problem(error)
+            if getattr(error, "ctx", None)
+            else f"{error.format_message().rstrip('.')} (see --help)"
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -77,6 +81,9 @@ def command_of(app: typer.Typer) -> Any:
 def _complete(command: Any) -> None:
     command.context_settings["help_option_names"] = ["-h", "--help"]
     command.params.append(_version_option())
+    for param in command.params:
+        if param.param_type_name == "argument":  # the name of an argument says enough; typer adds its python type
+            param.display_type_rich = lambda ctx: None
     for sub in getattr(command, "commands", {}).values():
         _complete(sub)
 
@@ -117,10 +124,15 @@ def _usage_problem(error: Any) -> str:
     message, context = error.format_message().rstrip("."), error.ctx
     path, flags = context.command_path, _flags(context.command)
     if (option := getattr(error, "option_name", None)) and message.startswith("No such option"):
-        return f"no such option: {option}{_option_hint(option, flags, message)}; its options: {path} --help"
-    extra = re.search(r"unexpected extra argument.*?\((.*)\)|No such command '(.*)'", message)
+        return f"no such option: {option}{_option_hint(option, flags)}; its options: {path} --help"
+    extra = re.search(r"unexpected extra argument(?:\(s\)|s)? \((.*)\)|No such command '([^']*)'", message)
     if not extra:
-        return f"{message}; its options: {path} --help"
+        of_pydantic = re.sub(r"Input should be (?:a valid )?([^,]*).*", r"allowed: \1", message).replace(
+            "integer", "a whole number"
+        )
+        needed = getattr(getattr(error, "param", None), "help", "") if "issing" in message else ""
+        explained = f" ({needed.rstrip('.')})" if needed else ""
+        return f"{of_pydantic}{explained}; its options: {path} --help"
     words = (extra[1] or extra[2]).split()
     if GRID_FLAGS[0] in flags and words[0].endswith((".yaml", ".yml")):
         return f"a grid is given with --grid; write: {path} --grid {' --grid '.join(words)}"
@@ -128,18 +140,19 @@ def _usage_problem(error: Any) -> str:
         return f"{words[0]} belongs to no option, and {path} takes no such argument; its options: {path} --help"
     from dc_hpc.config.yaml_reader import did_you_mean
 
-    commands = list(context.command.commands)
+    commands = context.command.list_commands(context)
     near = did_you_mean(words[0], commands)
     return f"{path} has no command {words[0]!r}{near}; its commands: {', '.join(commands)}"
 
 
-def _option_hint(option: str, flags: list[str], message: str) -> str:
+def _option_hint(option: str, flags: list[str]) -> str:
     """What a person probably means by an option that does not exist."""
     from dc_hpc.config.key_names import option_meant
     from dc_hpc.config.yaml_reader import did_you_mean
 
     name = option.lstrip("-").partition("=")[0].replace("-", "_")
-    return option_meant(name, flags) or did_you_mean(option, flags)
+    near = did_you_mean(name, [flag.lstrip("-") for flag in flags if flag.startswith("--")])  # all begin with dashes
+    return option_meant(name, flags) or near.replace('"', '"--', 1)
 
 
 def _flags(command: Any) -> list[str]:

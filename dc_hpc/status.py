@@ -38,7 +38,10 @@ def status(
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
 ) -> None:
-    """Show the runs by state, their progress, and why the failed ones failed. Reads only."""
+    """Show the runs by state and their progress. Reads only.
+
+    Failed runs are listed with the reason.
+    """
     if context.invoked_subcommand:
         return
     from dc_hpc.scheduler import run_status
@@ -58,7 +61,10 @@ def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or a unique beginning of it.")],
     outputs: OutputsOption = Path("outputs"),
 ) -> None:
-    """Print the log of one run: the output of its task, and the traceback if its last attempt failed."""
+    """Print the log of one run.
+
+    It is the output of its task, and the traceback if its last attempt failed.
+    """
     from dc_hpc.scheduler import run_status, submissions
 
     name = _one_run(run, outputs)

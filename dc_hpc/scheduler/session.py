@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.grid import Resources
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, Execution
 from dc_hpc.storage import run_directory
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # importing submitit takes a third of a second; --help and --
 def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
     """Refuse a value that an option does not have."""
     if value not in allowed:
-        raise InputError(f"{flag} {value!r} is not allowed; allowed: {', '.join(allowed)}")
+        raise InputError(
+            f"{flag} {value!r} is not allowed{did_you_mean(value, allowed)}; allowed: {', '.join(allowed)}"
+        )
 
 
 def check_cluster(cluster: str) -> None:
