@@ -28,6 +28,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
     # The rest of a place names the kinds of a union that were tried, or the key of a mapping.
     is_mapping = get_origin(model.model_fields[key].annotation) is dict
     inner = [str(part) for part in first["loc"][1:2] if is_mapping]
+    if "[key]" in first["loc"]:
+        return InputError(f"{key}: {short(repr(value), 100)} is no name; write a long name without dashes", key=key)
     named, given = short(".".join([key, *inner]), 100), short(repr(value), 100)
     return InputError(
         f"{named} {given} is not allowed{_suggestion(model, first)}; allowed: {allowed(model, key)}", key=key

@@ -131,7 +131,8 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
     for index, block in enumerate(sweep if several else [sweep]):
         where: Place = ("sweep", index) if several else ("sweep",)
         if not isinstance(block, dict) or not block:
-            raise _problem(document, where, "sweep must map settings to lists, for example {seed: 1..5}")
+            space = "; write a space behind the colon" if isinstance(block, str) and ":" in block else ""
+            raise _problem(document, where, f"sweep must map settings to lists, for example {{seed: 1..5}}{space}")
         _check_keys(document, where, (*SETTINGS, "zip"))
         axes = {
             key: _axis(document, (*where, key), overrides.get(key, values))
@@ -196,7 +197,8 @@ def _range(document: Document, where: Place, item: Any) -> list[Any]:
         return [item]
     first, last = int(match[1]), int(match[2])
     if not first <= last < first + LARGEST_GRID:
-        raise _problem(document, where, f"range {item} must go upwards and hold at most {LARGEST_GRID} values")
+        turned = f"; write {last}..{first}" if last < first else ""
+        raise _problem(document, where, f"range {item} must go upwards and hold at most {LARGEST_GRID} values{turned}")
     return list(range(first, last + 1))
 
 
@@ -298,7 +300,8 @@ def _resources(document: Document) -> Resources:
     given = document.data.get("resources") or {}
     if not isinstance(given, dict):
         raise _problem(document, ("resources",), "resources must be a mapping, for example {minutes: 60}")
-    _check_keys(document, ("resources",), tuple(Resources.model_fields), "resources")
+    if given:
+        _check_keys(document, ("resources",), tuple(Resources.model_fields), "resources")
     try:
         return Resources(**given)
     except ValidationError as error:

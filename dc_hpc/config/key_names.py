@@ -67,8 +67,8 @@ PROTOCOLS: Names = {"text": ("paper", "article"), "code": ("authors", "original"
 _PLACES: dict[str, tuple[Names, str]] = {
     "grid": (GRID_KEYS, "is a key of the whole grid, so it begins a line without indentation"),
     "settings": (SETTINGS, "is a setting, so it belongs under fixed or sweep"),
-    "resources": (RESOURCES, "belongs into the grid, under resources"),
-    "site": (SITE, "belongs into the site profile, which is given with --site"),
+    "resources": (RESOURCES, "belongs in the grid, under resources"),
+    "site": (SITE, "belongs in the site profile, which is given with --site"),
     "options": (OPTIONS, "is an option of submit and no key"),
 }
 
@@ -83,6 +83,8 @@ def meant(word: str, place: str, allowed: Iterable[str]) -> str:
     plain = _plain(word)
     own, _ = _PLACES[place]
     if found := [key for key, others in own.items() if plain == key or plain in others]:
+        if found == ["extra"]:
+            return f"; an option of sbatch is given under extra: {{{word.strip()}: ...}}"
         return f"; did you mean {' or '.join(map(_with_meaning, found))}?"
     for other, (names, belongs) in _PLACES.items():
         found = [key for key, others in names.items() if plain in (key, _plain(key)) or plain in others]

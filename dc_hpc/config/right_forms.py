@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -23,18 +24,19 @@ _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::\d\d)?")
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _TRUE, _FALSE = ("yes", "y", "true", "t", "1", "on"), ("no", "n", "false", "f", "0", "off")
 _NONE = (*_FALSE, "none", "null", "nil", "nan", "inf", "-1", "-", "never", "disabled", "full", "~", "")
-_UNITS: Mapping[str, float] = {
-    "m": 1,
-    "min": 1,
-    "mins": 1,
-    "minutes": 1,
-    "h": 60,
-    "hr": 60,
-    "hours": 60,
-    "hour": 60,
-    "d": 1440,
-    "days": 1440,
+# Words for one of a few allowed values.
+_OTHER_WORDS: Mapping[str, Mapping[str, str]] = {
+    "sobel": dict.fromkeys(("on", "true", "yes", "1"), "fixed") | dict.fromkeys(("none", "false", "no", "0"), "off"),
+    "features": dict.fromkeys(("all", "true", "yes", "on"), "every") | dict.fromkeys(("off", "no", "false"), "none"),
+    "training_view": dict.fromkeys(("off", "no", "false"), "none"),
+    "labels": {"supervised": "on", "pseudo": "off"},
 }
+_MINUTES = {
+    word: scale
+    for words, scale in (("m min minutes", 1), ("h hr hours", 60), ("d days", 1440))
+    for word in words.split()
+}
+_SECONDS = {word: scale for words, scale in (("s sec seconds", 1), ("m min minutes", 60)) for word in words.split()}
 _GIB: Mapping[str, float] = {
     "g": 1,
     "gb": 1,
@@ -75,13 +77,17 @@ def _candidates(model: type[BaseModel], key: str, value: Any) -> Iterator[tuple[
         yield f'"{value}"', [str(value)], " in quotes"
     if isinstance(value, str):
         yield from _ranges(text) if grid else ()
-        yield from _lists(text, grid=grid)
+        yield from _lists(text) if grid else ()
         yield from _numbers(key, text)
+        if key == "dataset":
+            yield Path(text).stem, [Path(text).stem], ", the name of a file or folder in the data folder"
         yield f"it as a list: [{text}]", [(text,)], ""
 
 
 def _words(model: type[BaseModel], key: str, text: str, *, grid: bool) -> Iterator[tuple[str, list[Any], str]]:
     low = text.lower()
+    if word := _OTHER_WORDS.get(key, {}).get(low):
+        yield word, [{"on": True, "off": False}.get(word, word) if key == "labels" else word], ""
     if model.model_fields[key].annotation is bool:
         yield from [("on", [True], "")] if low in _TRUE else [("off", [False], "")] if low in _FALSE else []
     none_words = getattr(model, "words_for_none", lambda _: ())(key)
@@ -100,7 +106,7 @@ def _ranges(text: str) -> Iterator[tuple[str, list[Any], str]]:
         yield f"{first}..{last}", [first, last], " under sweep for a range, both ends included"
 
 
-def _lists(text: str, *, grid: bool) -> Iterator[tuple[str, list[Any], str]]:
+def _lists(text: str) -> Iterator[tuple[str, list[Any], str]]:
     if re.fullmatch(r"0,\d+", text):  # a decimal comma
         yield text.replace(",", "."), [float(text.replace(",", "."))], ""
     found = _LIST.fullmatch(text)
@@ -109,8 +115,7 @@ def _lists(text: str, *, grid: bool) -> Iterator[tuple[str, list[Any], str]]:
     items = [_plain(item.strip("\"'")) for item in re.split(r"[,;\s]+", found[1])]
     shown = f"[{', '.join(map(str, items))}]"
     yield shown, [tuple(items)], ""
-    if grid:
-        yield shown, items, " under sweep for several values"
+    yield shown, items, " under sweep for several values"
 
 
 def _numbers(key: str, text: str) -> Iterator[tuple[str, list[Any], str]]:
@@ -119,10 +124,12 @@ def _numbers(key: str, text: str) -> Iterator[tuple[str, list[Any], str]]:
         yield str(plain), [plain], " without quotes" if str(plain) == text else ""
         if isinstance(plain, float) and plain.is_integer():
             yield str(int(plain)), [int(plain)], ""
-    scale: Mapping[str, float] = {"minutes": _UNITS, "memory_gb": _GIB}.get(key, {})
+    scale: Mapping[str, float] = {"minutes": _MINUTES, "signal_delay": _SECONDS, "memory_gb": _GIB}.get(key, {})
     if (found := _WITH_UNIT.fullmatch(text)) and found[2].lower() in scale:
         number = max(1, round(float(found[1]) * scale[found[2].lower()]))
         yield str(number), [number], ""
+    if key == "gpus" and (found := re.fullmatch(r"(?:gpu:)?(\w+):(\d+)", text)):
+        yield found[2], [int(found[2])], f", and the type as gpu_type: {found[1]}"
     if key == "minutes" and (found := _CLOCK.fullmatch(text)):
         number = int(found[1] or 0) * 1440 + int(found[2]) * 60 + int(found[3])
         yield str(number), [number], " minutes"
@@ -136,6 +143,9 @@ def _of_collections(key: str, value: Any, *, grid: bool) -> Iterator[tuple[str, 
         yield f"'{line}' in quotes, because of its colon", [(line,)], ""
     if grid and items and not isinstance(value, dict):
         yield f"[{', '.join(map(str, items))}]", items, " under sweep for several values"
+    if not grid and items:
+        joined = (" " if key == "container" else ",").join(map(str, items))
+        yield joined, [joined], " without brackets"
 
 
 def _plain(text: str) -> int | float | str:

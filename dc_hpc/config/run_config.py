@@ -13,6 +13,7 @@ from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.allowed import Name
 from dc_hpc.config.explain import explain
 from dc_hpc.config.settings import DeclaredSettings, Setting
+from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.data.catalog import DATASETS
 
 if TYPE_CHECKING:
@@ -327,7 +328,9 @@ def _misfits(c: RunConfig) -> Iterator[str]:
         )
     for layer in c.probe:
         if layer not in layers:
-            yield f"probe layer {layer} is not in {c.net}; allowed: {', '.join(layers)}"
+            parts = [part.strip() for part in layer.split(",")]
+            meant = f"; write [{', '.join(parts)}]" if set(parts) <= set(layers) else did_you_mean(layer, layers)
+            yield f"probe layer {layer} is not in {c.net}{meant}; allowed: {', '.join(layers)}"
     if len(set(c.probe)) < len(c.probe):
         yield f"probe names a layer twice: {', '.join(c.probe)}"
 
