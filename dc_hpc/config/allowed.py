@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 # The words for the patterns of strings, beside the patterns themselves. The first letter of a name has fewer choices.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 WORD_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._:/=,@+-]{0,127}$"
-OPTION_PATTERN = r"^[A-Za-z0-9_\[(*][A-Za-z0-9._:/=,@+|&*()\[\]!%-]{0,127}$"
+OPTION_PATTERN = r"^[A-Za-z0-9_\[(*][A-Za-z0-9._:/=,@+|&*()\[\]-]{0,127}$"
 LINE_PATTERN = r"^[^\n\r\x00]{1,500}$"
 _PATTERNS = {
     NAME_PATTERN: "a word of at most 64 letters, digits and . _ - that does not begin with . or -",
     WORD_PATTERN: "a word of at most 128 letters, digits and . _ : / = , @ + - that begins with a letter, digit or _",
-    OPTION_PATTERN: "a word of at most 128 letters, digits and . _ : / = , @ + - | & * ( ) [ ] ! %",
+    OPTION_PATTERN: "a word of at most 128 letters, digits and . _ : / = , @ + - | & * ( ) [ ]",
     LINE_PATTERN: "one line of at most 500 characters",
 }
 # Words that become a part of a shell script: nothing in them may end a line or start a command. (In pydantic's

@@ -1,7 +1,7 @@
 """Other names that people use for keys and options, and the place where each belongs.
 
-The other names of a setting stand in its declaration (`Setting.also_called`). Those of the keys of a site profile, of
-`resources` and of the options of commands are here. Messages about an unknown key or option say what is meant.
+None of these names is allowed; messages about an unknown key or option say what is meant. A key that is missing here
+has no other name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,36 @@ GRID_KEYS: Names = {
     "sweep": ("matrix", "product", "search", "sweeps", "axes", "grid_search", "hyperparameters"),
     "resources": ("resource", "slurm", "sbatch", "cluster"),
 }
-SETTINGS: Names = {name: one.also_called for name, one in RunConfig.declared.items() if one.in_grids}
+SETTINGS: Names = {
+    "dataset": ("data", "data_set", "dataset_name", "datasets"),
+    "net": ("model", "arch", "architecture", "network", "backbone", "encoder"),
+    "k": ("n_clusters", "clusters", "num_clusters", "nclusters", "n_cluster", "nmb_cluster", "n_centroids"),
+    "seed": ("seeds", "random_seed", "random_state", "manual_seed", "rng"),
+    "cycles": ("epochs", "n_epochs", "num_epochs", "max_epochs", "n_cycles", "num_cycles", "iterations", "n_c"),
+    "batch_norm": ("bn", "batchnorm", "use_bn"),
+    "sobel": ("sobel_filter", "use_sobel"),
+    "lr": ("learning_rate", "base_lr", "eta", "learningrate"),
+    "momentum": ("sgd_momentum",),
+    "weight_decay": ("wd", "l2", "decay"),
+    "batch_size": ("batch", "bs", "batchsize", "train_batch_size"),
+    "kmeans_init": ("init", "initialization", "centroids_init"),
+    "resize": ("image_size", "img_size", "size"),
+    "crop": ("crop_size", "input_size"),
+    "mean": ("means",),
+    "std": ("stds", "sd"),
+    "training_view": ("augmentation", "augment", "augmentations", "transform", "transforms"),
+    "pca": ("pca_dim", "pca_components", "n_components", "pca_size"),
+    "halt_cycle": ("halt", "halting", "halt_at", "stop", "stop_cycle", "early_stopping", "freeze"),
+    "reassign": ("reassign_every", "recluster", "reassignment"),
+    "epochs_per_cycle": ("epochs", "n_epochs", "num_epochs", "n_e"),
+    "kmeans_iterations": ("kmeans_iter", "n_iter", "niter", "max_iter", "kmeans_niter"),
+    "labels": ("supervised", "use_labels", "true_labels"),
+    "resume_leak": ("leak",),
+    "probe": ("probe_layer", "probe_layers", "layer", "layers", "linear_probe", "eval"),
+    "probe_epochs": ("epochs", "eval_epochs", "linear_epochs"),
+    "probe_lr": ("eval_lr", "linear_lr", "probe_learning_rate"),
+    "features": ("save_features", "dump_features", "dump"),
+}
 RESOURCES: Names = {
     "minutes": ("time", "time_limit", "timelimit", "walltime", "wall_time", "timeout", "timeout_min", "hours"),
     "runs_per_task": ("runs_per_job", "pack", "chunk", "chunk_size"),
@@ -63,10 +92,17 @@ OPTIONS: Names = {
     "--set": ("override", "overrides", "s", "param"),
 }
 PROTOCOLS: Names = {"text": ("paper", "article"), "code": ("authors", "original", "official", "github", "repo")}
+
+
+def _all(names: Names) -> Names:
+    """The other names of every setting that a grid may give."""
+    return {name: names.get(name, ()) for name, one in RunConfig.declared.items() if one.in_grids}
+
+
 # What an unknown key may be elsewhere, in the order in which it is looked up.
 _PLACES: dict[str, tuple[Names, str]] = {
     "grid": (GRID_KEYS, "is a key of the whole grid, so it begins a line without indentation"),
-    "settings": (SETTINGS, "is a setting, so it belongs under fixed or sweep"),
+    "settings": (_all(SETTINGS), "is a setting, so it belongs under fixed or sweep"),
     "resources": (RESOURCES, "belongs in the grid, under resources"),
     "site": (SITE, "belongs in the site profile, which is given with --site"),
     "options": (OPTIONS, "is an option of submit and no key"),
@@ -110,7 +146,7 @@ def option_meant(name: str, flags: Sequence[str]) -> str:
     for flag, others in OPTIONS.items():
         if flag in flags and plain in others:
             return f"; did you mean {flag}?"
-    for key, others in SETTINGS.items():
+    for key, others in _PLACES["settings"][0].items():
         if "--set" in flags and plain in (key, *others):
             return f"; {key} is a setting, which is given with --set {key}=VALUE"
     for names, place in ((RESOURCES, "of the grid, under resources"), (SITE, "of the site profile, see --site")):

@@ -40,224 +40,70 @@ class RunConfig(DeclaredSettings):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    dataset: Annotated[
-        Name,
-        Setting(
-            "first_pass",
-            "data set: an official one, or images of one's own",
-            also_called=("data", "data_set", "dataset_name", "datasets"),
-        ),
-    ]
-    net: Annotated[
-        NetName,
-        Setting(
-            "first_pass",
-            "network that is trained",
-            follows=True,
-            also_called=("model", "arch", "architecture", "network", "backbone", "encoder"),
-        ),
-    ]
-    k: Annotated[
-        Count,
-        Setting(
-            "first_clustering",
-            "number of clusters",
-            also_called=(
-                "n_clusters",
-                "clusters",
-                "num_clusters",
-                "nclusters",
-                "n_cluster",
-                "nmb_cluster",
-                "n_centroids",
-            ),
-        ),
-    ]
-    seed: Annotated[
-        Seed,
-        Setting(
-            "first_pass",
-            "seed of every random draw",
-            keeps_apart=False,
-            also_called=("seeds", "random_seed", "random_state", "manual_seed", "rng"),
-        ),
-    ]
+    dataset: Annotated[Name, Setting("first_pass", "data set: an official one, or images of one's own")]
+    net: Annotated[NetName, Setting("first_pass", "network that is trained", follows=True)]
+    k: Annotated[Count, Setting("first_clustering", "number of clusters")]
+    seed: Annotated[Seed, Setting("first_pass", "seed of every random draw", keeps_apart=False)]
     cycles: Annotated[
         NumberOfCycles,
-        Setting(
-            "training",
-            "number of cycles, N_c, each a clustering and an epoch of training; 0 clusters the untrained net once",
-            free_in_panels=True,
-            also_called=(
-                "epochs",
-                "n_epochs",
-                "num_epochs",
-                "max_epochs",
-                "n_cycles",
-                "num_cycles",
-                "iterations",
-                "n_c",
-            ),
-        ),
+        Setting("training", "cycles of one epoch each, N_c; 0 clusters the untrained net once", free_in_panels=True),
     ]
     last_cycle: Annotated[
         Literal["train", "skip"],
         Setting("training", "whether the last cycle trains, or ends after its clustering", follows=True),
     ]
-    batch_norm: Annotated[
-        bool, Setting("first_pass", "batch norm after every convolution", also_called=("bn", "batchnorm", "use_bn"))
-    ]
+    batch_norm: Annotated[bool, Setting("first_pass", "batch norm after every convolution")]
     sobel: Annotated[
         Literal["off", "fixed", "random"],
-        Setting(
-            "first_pass",
-            "frozen filter before the first convolution: none, Sobel's, or a random one",
-            also_called=("sobel_filter", "use_sobel"),
-        ),
+        Setting("first_pass", "frozen filter before the first convolution: none, Sobel's, or a random one"),
     ]
-    lr: Annotated[
-        Positive,
-        Setting(
-            "training",
-            "learning rate of SGD, constant",
-            also_called=("learning_rate", "base_lr", "eta", "learningrate"),
-        ),
-    ]
-    momentum: Annotated[BelowOne, Setting("training", "momentum of SGD", also_called=("sgd_momentum",))]
-    weight_decay: Annotated[NotNegative, Setting("training", "weight decay of SGD", also_called=("wd", "l2", "decay"))]
-    batch_size: Annotated[
-        Count,
-        Setting("training", "images in a training step", also_called=("batch", "bs", "batchsize", "train_batch_size")),
-    ]
+    lr: Annotated[Positive, Setting("training", "learning rate of SGD, constant")]
+    momentum: Annotated[BelowOne, Setting("training", "momentum of SGD")]
+    weight_decay: Annotated[NotNegative, Setting("training", "weight decay of SGD")]
+    batch_size: Annotated[Count, Setting("training", "images in a training step")]
     kmeans_init: Annotated[
         Literal["k-means++", "random"],
-        Setting(
-            "first_clustering",
-            "how the first centroids of k-means are drawn",
-            follows=True,
-            also_called=("init", "initialization", "centroids_init"),
-        ),
+        Setting("first_clustering", "how the first centroids of k-means are drawn", follows=True),
     ]
-    resize: Annotated[
-        Count,
-        Setting(
-            "first_pass",
-            "side to which images are resized, in pixels",
-            follows=True,
-            unit="pixels",
-            also_called=("image_size", "img_size", "size"),
-        ),
-    ]
-    crop: Annotated[
-        Count,
-        Setting(
-            "first_pass",
-            "side of the centre that the net sees, in pixels",
-            follows=True,
-            unit="pixels",
-            also_called=("crop_size", "input_size"),
-        ),
-    ]
-    mean: Annotated[
-        Channels,
-        Setting("first_pass", "mean of each channel, pixels being 0 to 1", follows=True, also_called=("means",)),
-    ]
-    std: Annotated[
-        Deviations,
-        Setting("first_pass", "standard deviation of each channel", follows=True, also_called=("stds", "sd")),
-    ]
+    resize: Annotated[Count, Setting("first_pass", "side to which images are resized, in pixels", follows=True)]
+    crop: Annotated[Count, Setting("first_pass", "side of the centre that the net sees, in pixels", follows=True)]
+    mean: Annotated[Channels, Setting("first_pass", "mean of each channel, pixels being 0 to 1", follows=True)]
+    std: Annotated[Deviations, Setting("first_pass", "standard deviation of each channel", follows=True)]
     training_view: Annotated[
         Literal["none", "flip", "box_per_batch", "box_per_image_flip"],
-        Setting(
-            "training",
-            "how training images are changed at random",
-            follows=True,
-            also_called=("augmentation", "augment", "augmentations", "transform", "transforms"),
-        ),
+        Setting("training", "how training images are changed at random", follows=True),
     ]
 
     data_digest: Annotated[
         str | None,
         Setting("first_pass", "SHA-256 of images of one's own", "none", in_grids=False, follows=True),
     ] = None
-    pca: Annotated[
-        Count | None,
-        Setting(
-            "first_clustering",
-            "whitened PCA components that are clustered",
-            "off",
-            also_called=("pca_dim", "pca_components", "n_components", "pca_size"),
-        ),
-    ] = None
+    pca: Annotated[Count | None, Setting("first_clustering", "whitened PCA components that are clustered", "off")] = (
+        None
+    )
     halt_cycle: Annotated[
-        Count | None,
-        Setting(
-            "training",
-            "number of clusterings, after which the labels stay (section 4.2)",
-            "never",
-            also_called=("halt", "halting", "halt_at", "stop", "stop_cycle", "early_stopping", "freeze"),
-        ),
+        Count | None, Setting("training", "number of clusterings, after which the labels stay (section 4.2)", "never")
     ] = None
-    reassign: Annotated[
-        Count,
-        Setting(
-            "training",
-            "a clustering in every so many cycles",
-            also_called=("reassign_every", "recluster", "reassignment"),
-        ),
-    ] = 1
-    epochs_per_cycle: Annotated[
-        Count,
-        Setting("training", "training epochs in a cycle, N_e", also_called=("epochs", "n_epochs", "num_epochs", "n_e")),
-    ] = 1
-    kmeans_iterations: Annotated[
-        Count,
-        Setting(
-            "first_clustering",
-            "iterations of k-means at most",
-            also_called=("kmeans_iter", "n_iter", "niter", "max_iter", "kmeans_niter"),
-        ),
-    ] = 20
+    reassign: Annotated[Count, Setting("training", "a clustering in every so many cycles")] = 1
+    epochs_per_cycle: Annotated[Count, Setting("training", "training epochs in a cycle, N_e")] = 1
+    kmeans_iterations: Annotated[Count, Setting("first_clustering", "iterations of k-means at most")] = 20
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
-    labels: Annotated[
-        bool,
-        Setting(
-            "training",
-            "train on the true labels: the supervised ceiling",
-            also_called=("supervised", "use_labels", "true_labels"),
-        ),
-    ] = False
+    labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False
     resume_leak: Annotated[
         Count | None,
-        Setting(
-            "training", "cycle from which a restart leaks the true labels into training", "never", also_called=("leak",)
-        ),
+        Setting("training", "cycle from which a restart leaks the true labels into training", "never"),
     ] = None
     probe: Annotated[
         tuple[str, ...],
-        Setting(
-            "probe",
-            "layers that are probed; `accuracy` is that of the first",
-            "none",
-            also_called=("probe_layer", "probe_layers", "layer", "layers", "linear_probe", "eval"),
-        ),
+        Setting("probe", "layers that are probed; `accuracy` is that of the first", "none"),
     ] = ()
     probe_flip: Annotated[bool, Setting("probe", "mirror the probe's training images at random", follows=True)] = False
     probe_average_pool: Annotated[
         Count | None,
         Setting("probe", "average pool before the probe, by this factor", "off", follows=True),
     ] = None
-    probe_epochs: Annotated[
-        Count, Setting("probe", "epochs of the probe", also_called=("epochs", "eval_epochs", "linear_epochs"))
-    ] = 20
-    probe_lr: Annotated[
-        Positive,
-        Setting(
-            "probe",
-            "learning rate of the probe at its start",
-            also_called=("eval_lr", "linear_lr", "probe_learning_rate"),
-        ),
-    ] = 0.01
+    probe_epochs: Annotated[Count, Setting("probe", "epochs of the probe")] = 20
+    probe_lr: Annotated[Positive, Setting("probe", "learning rate of the probe at its start")] = 0.01
     probe_momentum: Annotated[BelowOne, Setting("probe", "momentum of the probe's SGD")] = 0.9
     probe_weight_decay: Annotated[NotNegative, Setting("probe", "weight decay of the probe's SGD")] = 1e-4
     probe_batch_size: Annotated[Count, Setting("probe", "images in a step of the probe")] = 256
@@ -268,13 +114,7 @@ class RunConfig(DeclaredSettings):
     ] = "mixed"
     features: Annotated[
         Literal["none", "first", "first_last", "every"] | Count,
-        Setting(
-            "none",
-            "cycles whose features are written",
-            identity=False,
-            keeps_apart=False,
-            also_called=("save_features", "dump_features", "dump"),
-        ),
+        Setting("none", "cycles whose features are written", identity=False, keeps_apart=False),
     ] = "first_last"
 
     @model_validator(mode="before")

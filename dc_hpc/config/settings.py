@@ -31,8 +31,7 @@ class Setting:
     keeps_apart: whether tables and figures keep runs apart that differ in it. follows: whether the data set and the
     protocol usually decide it, so that tables name it only where they do not. free_in_panels: whether a run with
     another value than the paper's still belongs to the paper's table or figure, as a group of its own; settings of the
-    probe, and those that are no part of a grid, of the name or of a group, always are free. unit: of the number.
-    also_called: other names that people write for it, none of them allowed; messages suggest the setting.
+    probe, and those that are no part of a grid, of the name or of a group, always are free.
     """
 
     affects: Affects
@@ -43,8 +42,6 @@ class Setting:
     keeps_apart: bool = True
     follows: bool = False
     free_in_panels: bool = False
-    unit: str = ""
-    also_called: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.affects not in get_args(Affects):

@@ -41,7 +41,7 @@ def test_the_commands_have_one_look():
             if param.param_type_name != "option" or param.hidden:
                 continue
             assert param.is_flag or param.metavar, f"{command.name}: {param.opts} has no metavar"
-            found.setdefault(param.opts[-1], set()).add((tuple(param.opts), param.metavar))
+            found.setdefault(param.opts[0], set()).add((tuple(param.opts), param.metavar))
     several = [option for option, looks in found.items() if len(looks) > 1]
     assert several == ["--json"], "of bench it takes a file, of status it prints"
     assert {"--grid", "--data", "--outputs", "--slots", "--version"} <= set(found)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dc_hpc.config import key_names
 from dc_hpc.config.allowed import allowed, validator
 from dc_hpc.config.grid import SETTINGS, TOP_KEYS, Resources, parse_override, read_grid
 from dc_hpc.config.key_names import GRID_KEYS, RESOURCES, SITE
@@ -85,7 +86,7 @@ def test_a_list_in_another_notation(values, refused):
         ("dataset: FashionMNIST", 'did you mean "fmnist"?'),
         ("dataset: CIFAR-10", 'did you mean "cifar10"?'),
         ("dataset: data/mine", "write mine, the name of a file or folder in the data folder"),
-        ("epochs: 3", 'did you mean "cycles" (number of cycles, N_c, each a clustering and an epoch of training;'),
+        ("epochs: 3", 'did you mean "cycles" (cycles of one epoch each, N_c;'),
         ("epochs: 3", 'or "epochs_per_cycle" (training epochs in a cycle, N_e) or "probe_epochs"'),
         ("halt: 3", 'did you mean "halt_cycle" (number of clusterings, after which the labels stay'),
         ("learning_rate: 3", 'did you mean "lr"'),
@@ -234,8 +235,8 @@ def test_a_wrong_set(text, phrase):
 def test_other_names_belong_to_keys_that_exist_and_hide_none():
     assert set(GRID_KEYS) == set(TOP_KEYS) and set(RESOURCES) == set(Resources.model_fields)
     assert set(SITE) <= set(Site.model_fields)
-    settings = {name: RunConfig.declared[name].also_called for name in SETTINGS}
-    for names in (GRID_KEYS, RESOURCES, SITE, settings):
+    assert set(key_names.SETTINGS) <= set(SETTINGS)
+    for names in (GRID_KEYS, RESOURCES, SITE, key_names.SETTINGS):
         others = [other for words in names.values() for other in words]
         assert not set(others) & set(names), "another name of one key is the name of another"
         assert all(other == other.lower() and "-" not in other for other in others)
