@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dc_hpc.cli import new_app, run_cli
+from dc_hpc.cli import DataOption, OutputsOption, new_app, run_cli
 from dc_hpc.errors import InputError
 
 # pandas, matplotlib and the report itself are imported where they are used, so that --help answers at once.
@@ -26,29 +26,35 @@ app = new_app()
 
 @app.command()
 def aggregate(
-    outputs: Annotated[Path, typer.Option(help="Folder of the runs; tables, figures and page go there.")] = Path(
-        "outputs"
+    outputs: OutputsOption = Path("outputs"),
+    jobs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the grids, to name what is missing.")] = Path(
+        "jobs"
     ),
-    jobs: Annotated[Path, typer.Option(help="Folder of the grids, to name what is missing.")] = Path("jobs"),
-    data: Annotated[
-        Path, typer.Option(envvar="DC_HPC_DATA", help="Folder of the data sets (labels of Figure 2).")
-    ] = Path("data"),
+    data: DataOption = Path("data"),
     runs: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A runs.csv (with its cycles.csv) to aggregate instead of the run directories; several are joined."
+            metavar="FILE",
+            help="A runs.csv (with its cycles.csv) to read instead of the run directories. May be given several times.",
         ),
     ] = None,
     document: Annotated[
         Path | None,
-        typer.Option(help="A Markdown file whose tables between <!-- NAME --> and <!-- end --> are renewed."),
+        typer.Option(
+            metavar="FILE", help="A Markdown file whose tables between <!-- NAME --> and <!-- end --> are renewed."
+        ),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this table or figure, e.g. fig_4 or fig_4b; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Only this table or figure, e.g. fig_4 or fig_4b. May be given several times."
+        ),
     ] = None,
 ) -> None:
-    """Collect all runs into the paper's tables, figures, claims and one page, and list the runs that are missing."""
+    """Make tables, figures, claims and a page of all runs.
+
+    Lists the runs that are missing, with the commands that compute them.
+    """
     from dc_hpc.report.document import check, renew
     from dc_hpc.report.findings import collect, panels_of, read
     from dc_hpc.report.output_files import write_figures, write_page, write_tables

@@ -12,6 +12,7 @@ import typer
 
 from dc_hpc.benchmark.constants import NETWORKS, SIZES, STAGES
 from dc_hpc.cli import new_app, run_cli
+from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import DEVICES, cores
 
@@ -34,32 +35,36 @@ app = new_app()
 
 @app.command()
 def bench(
-    size: Annotated[str, typer.Option(help=f"{', '.join(SIZES)}: seconds, minutes, or the paper's sizes.")] = "default",
+    size: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(SIZES)}: seconds, minutes, or the paper's sizes.")
+    ] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="The same as --size quick.")] = False,
     networks: Annotated[str | None, typer.Option(metavar="A,B", help=_NETWORKS)] = None,
     stages: Annotated[str | None, typer.Option(metavar="A,B", help=_STAGES)] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch and every BLAS.")] = 1,
-    device: Annotated[str, typer.Option(help=f"{', '.join(DEVICES)}.")] = "auto",
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="CPU threads of torch and BLAS.")] = 1,
+    device: Annotated[str, typer.Option(metavar="NAME", help=f"Compute on: {', '.join(DEVICES)}.")] = "auto",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help=_JSON)] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help=_FIGURE)] = None,
     scaling: Annotated[bool, typer.Option("--scaling", help=_SCALING)] = False,
     compare_with: Annotated[Path | None, typer.Option(metavar="DIR", help=_COMPARE_WITH)] = None,
     startup: Annotated[bool, typer.Option("--startup", help=_STARTUP)] = False,
-    slots: Annotated[int, typer.Option(min=1, help="--compare-with: our runs at the same time.")] = cores(),
-    data: Annotated[Path, typer.Option(envvar="DC_HPC_DATA", help=_DATA)] = Path("data"),
+    slots: Annotated[
+        int, typer.Option(metavar="N", min=1, help="--compare-with: our runs at the same time.")
+    ] = cores(),
+    data: Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help=_DATA)] = Path("data"),
     growth: Annotated[bool, typer.Option("--growth", hidden=True)] = False,
     peer: Annotated[Path | None, typer.Option("--peer", hidden=True)] = None,
     start: Annotated[bool, typer.Option("--start", hidden=True)] = False,
 ) -> None:
-    """Time every stage of a run: seconds, rate, share of this machine's limit, and the peer's time.
+    """Time every stage of a run on this machine.
 
-    The limits (fp32 GEMM through torch and numpy, copying memory) and the peers (scikit-learn, faiss, PIL with
-    torch's DataLoader, torch.save, eager torch) are measured in the same process, ours and the peers alternately. The
-    result of a peer is compared with ours first. Each row of the JSON list has the keys name, network, size, seconds
-    (median), achieved, limit (GFLOP/s; GB/s for views, sampling, agreement, checkpoint, dump), share (achieved /
-    limit), peer, peer_seconds, ratio (peer_seconds / seconds); null means "not measured". With --scaling the keys are
-    name, variable, value, seconds, memory (bytes), work (the operation count: FLOP or bytes moved) and the exponent of
-    each.
+    Each has its seconds, rate, share of this machine's limit, and the peer's time. The limits (fp32 GEMM through torch
+    and numpy, copying memory) and the peers (scikit-learn, faiss, PIL with torch's DataLoader, torch.save, eager torch)
+    are measured in the same process, ours and the peers alternately. The result of a peer is compared with ours first.
+    Each row of the JSON list has the keys name, network, size, seconds (median), achieved, limit (GFLOP/s; GB/s for
+    views, sampling, agreement, checkpoint, dump), share (achieved / limit), peer, peer_seconds, ratio (peer_seconds /
+    seconds); null means "not measured". With --scaling the keys are name, variable, value, seconds, memory (bytes),
+    work (the operation count: FLOP or bytes moved) and the exponent of each.
     """
     size = "quick" if quick else size
     scaling, compare_with, startup = scaling or growth, compare_with or peer, startup or start  # their former names
@@ -194,7 +199,9 @@ def _listed(text: str | None, known: Sequence[str]) -> list[str]:
 def _one_of(flag: str, values: Sequence[str], allowed: Sequence[str]) -> list[str]:
     for value in values:
         if value not in allowed:
-            raise InputError(f"{flag} {value!r} is not allowed; allowed: {', '.join(allowed)}")
+            raise InputError(
+                f"{flag} {value!r} is not allowed{did_you_mean(value, allowed)}; allowed: {', '.join(allowed)}"
+            )
     if not values:
         raise InputError(f"{flag} names nothing; allowed: {', '.join(allowed)}")
     return [name for name in allowed if name in values]

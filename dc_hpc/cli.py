@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from dc_hpc.errors import InputError
 from dc_hpc.storage.atomic_files import DamagedFile
 
-# Options that mean the same in several commands.
+# Options that mean the same in several commands have one declaration, so that they have the same words everywhere.
 OutputsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs, tables and logs.")]
 DataOption = Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help="Folder of the data sets.")]
 SlotsOption = Annotated[int, typer.Option(metavar="N", min=1, help="local: how many runs compute at the same time.")]
@@ -30,6 +32,7 @@ OverridesOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a setting, e.g. cycles=2 or k=[5,20]. May be given several times."
     ),
 ]
+GRID_FLAGS = ("--grid", "-g")
 
 
 def new_app() -> typer.Typer:
@@ -37,14 +40,22 @@ def new_app() -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def run_cli(app: typer.Typer) -> None:
-    """Run a command and exit. Bad input and wrong usage are one line on stderr and exit code 2."""
+def one_of(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """The completion of an option whose values are words: those that begin with what is typed."""
+    return lambda incomplete: [word for word in allowed if word.startswith(incomplete)]  # typer knows it by this name
+
+
+def run_cli(app: typer.Typer, program: str | None = None) -> None:
+    """Run a command and exit. Bad input and wrong usage are one line on stderr and exit code 2.
+
+    program: the name of the command in its help and in the shell's completion; by default, as it was called.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be text and is printed all the same
-    command = typer.main.get_command(app)
+    command = command_of(app)
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(standalone_mode=False, prog_name=program)
     except (InputError, DamagedFile) as error:
         _refuse(str(error))
     except BrokenPipeError:  # the reader of the output has gone, `| head` for example
@@ -58,8 +69,101 @@ def run_cli(app: typer.Typer) -> None:
         # typer's own usage errors, whichever version of click they come from, have a message and are one line too
         if not hasattr(error, "format_message"):
             raise
-        _refuse(f"{error.format_message()} (see --help)")
+        _refuse(
+            _usage_problem(error)
+            if getattr(error, "ctx", None)
+            else f"{error.format_message().rstrip('.')} (see --help)"
+        )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def command_of(app: typer.Typer) -> Any:
+    """The command that typer makes of an application. It and its sub-commands have -h, --help and --version."""
+    command = typer.main.get_command(app)
+    _complete(command)
+    return command
+
+
+def _complete(command: Any) -> None:
+    command.context_settings["help_option_names"] = ["-h", "--help"]
+    command.params.append(_version_option())
+    for param in command.params:
+        if param.param_type_name == "argument":  # the name of an argument says enough; typer adds its python type
+            param.display_type_rich = lambda ctx: None
+    for sub in getattr(command, "commands", {}).values():
+        _complete(sub)
+
+
+def _version_option() -> Any:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def only(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                is_eager=True,
+                expose_value=False,
+                callback=_print_version,
+                help="Print the version and exit.",
+            ),
+        ] = False,
+    ) -> None: ...
+
+    return typer.main.get_command(app).params[0]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"dc_hpc {version('dc-hpc')}")
+        except PackageNotFoundError:  # a checkout that is on PYTHONPATH and not installed
+            print("dc_hpc, not installed as a package")
+        raise typer.Exit()
+
+
+def _usage_problem(error: Any) -> str:
+    """A usage error of typer as one line that ends with the next step."""
+    message, context = error.format_message().rstrip("."), error.ctx
+    path, flags = context.command_path, _flags(context.command)
+    if (option := getattr(error, "option_name", None)) and message.startswith("No such option"):
+        return f"no such option: {option}{_option_hint(option, flags)}; its options: {path} --help"
+    extra = re.search(r"unexpected extra argument(?:\(s\)|s)? \((.*)\)|No such command '([^']*)'", message)
+    if not extra:
+        of_pydantic = re.sub(r"Input should be (?:a valid )?([^,]*).*", r"allowed: \1", message).replace(
+            "integer", "a whole number"
+        )
+        needed = getattr(getattr(error, "param", None), "help", "") if "issing" in message else ""
+        explained = f" ({needed.rstrip('.')})" if needed else ""
+        return f"{of_pydantic}{explained}; its options: {path} --help"
+    words = (extra[1] or extra[2]).split()
+    if GRID_FLAGS[0] in flags and words[0].endswith((".yaml", ".yml")):
+        return f"a grid is given with --grid; write: {path} --grid {' --grid '.join(words)}"
+    if extra[2] is None:
+        return f"{words[0]} belongs to no option, and {path} takes no such argument; its options: {path} --help"
+    from dc_hpc.config.yaml_reader import did_you_mean
+
+    commands = context.command.list_commands(context)
+    near = did_you_mean(words[0], commands)
+    return f"{path} has no command {words[0]!r}{near}; its commands: {', '.join(commands)}"
+
+
+def _option_hint(option: str, flags: list[str]) -> str:
+    """What a person probably means by an option that does not exist."""
+    from dc_hpc.config.key_names import option_meant
+    from dc_hpc.config.yaml_reader import did_you_mean
+
+    name = option.lstrip("-").partition("=")[0].replace("-", "_")
+    near = did_you_mean(name, [flag.lstrip("-") for flag in flags if flag.startswith("--")])  # all begin with dashes
+    return option_meant(name, flags) or near.replace('"', '"--', 1)
+
+
+def _flags(command: Any) -> list[str]:
+    shown = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
+    return [flag for param in shown for flag in (*param.opts, *param.secondary_opts)]
 
 
 def _refuse(message: str) -> NoReturn:

@@ -7,24 +7,30 @@ from typing import Annotated
 
 import typer
 
-from dc_hpc.cli import DataOption, new_app, run_cli
+from dc_hpc.cli import DataOption, new_app, one_of, run_cli
+from dc_hpc.config.key_names import value_meant
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.errors import InputError
+
+_NAMES = (*DATASETS, "all")
 
 app = new_app()
 
 
 @app.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="fmnist, mnist, svhn, cifar10, or all.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME", help=f"{', '.join(DATASETS)}, or all.", autocompletion=one_of(_NAMES)),
+    ],
     data: DataOption = Path("data"),
 ) -> None:
     """Download data sets and verify them. Files that are there and intact are left alone."""
-    unknown = [name for name in names if name not in (*DATASETS, "all")]
+    unknown = [name for name in names if name not in _NAMES]
     if unknown:
         raise InputError(
-            f"data set {unknown[0]!r} cannot be fetched; allowed are {', '.join(DATASETS)}, all; your own images need "
-            "no fetching"
+            f"data set {unknown[0]!r} cannot be fetched{value_meant(unknown[0], _NAMES)}; allowed: {', '.join(_NAMES)}"
+            "; your own images need no fetching"
         )
     requested = [name for name in DATASETS if name in names or "all" in names]
     failed = [name for name in requested if not _fetched(name, data, alone=len(requested) == 1)]

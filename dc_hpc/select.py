@@ -61,11 +61,11 @@ def select(
     overrides: OverridesOption = None,
     allow_own_nets: AllowOwnNetsOption = False,
 ) -> None:
-    """Choose seeds or settings by Initial Alignment (IA) and write a grid with the choice.
+    """Choose seeds or settings by their Initial Alignment (IA).
 
-    IA is the NMI between the first pseudo-labels and the true labels. --span N chooses seeds that are spread over the
-    range of IA among the finished runs of a grid. --by KEY ranks the values of a setting by their median IA, which is
-    measured with short runs, and keeps the best.
+    The choice is written as a grid. IA is the NMI between the first pseudo-labels and the true labels. --span N chooses
+    seeds that are spread over the range of IA among the finished runs of a grid. --by KEY ranks the values of a setting
+    by their median IA, which is measured with short runs, and keeps the best.
     """
     if (span is None) == (by is None):
         raise InputError("give either --span N (seeds over the IA range) or --by KEY (rank its values by IA)")

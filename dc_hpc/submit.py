@@ -18,6 +18,7 @@ from dc_hpc.cli import (
     SiteOption,
     SlotsOption,
     new_app,
+    one_of,
     run_cli,
 )
 from dc_hpc.config.grid import Grid, parse_override, read_grid
@@ -43,7 +44,10 @@ def submit(
     grid: Annotated[
         list[Path] | None, typer.Option("--grid", "-g", metavar="FILE", help="A YAML grid. May be given several times.")
     ] = None,
-    cluster: Annotated[str, typer.Option(metavar="NAME", help=f"Where to run: {', '.join(CLUSTERS)}.")] = "local",
+    cluster: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"Where to run: {', '.join(CLUSTERS)}.", autocompletion=one_of(CLUSTERS)),
+    ] = "local",
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
     overrides: OverridesOption = None,
@@ -66,9 +70,14 @@ def submit(
     probe_site: Annotated[
         bool, typer.Option("--probe-site", help="Only draft a site profile from this cluster's answers.")
     ] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help=f"Compute on: {', '.join(DEVICES)}.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Compute on: {', '.join(DEVICES)}.", autocompletion=one_of(DEVICES))
+    ] = "auto",
     kmeans_backend: Annotated[
-        str, typer.Option(metavar="NAME", help=f"k-means by: {', '.join(KMEANS_BACKENDS)}.")
+        str,
+        typer.Option(
+            metavar="NAME", help=f"k-means by: {', '.join(KMEANS_BACKENDS)}.", autocompletion=one_of(KMEANS_BACKENDS)
+        ),
     ] = "torch",
     engine: Annotated[str | None, typer.Option(hidden=True)] = None,  # the name that --kmeans-backend had
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="CPU threads of one run.")] = 1,

@@ -25,9 +25,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
+from dc_hpc.config.explain import explain
+from dc_hpc.config.key_names import unknown_key, value_meant
 from dc_hpc.config.own_nets import is_own_net, net_digest
-from dc_hpc.config.run_config import RunConfig, explain, make_config, run_id
-from dc_hpc.config.yaml_reader import Document, did_you_mean, parse_scalar, read_yaml, short
+from dc_hpc.config.run_config import RunConfig, make_config, run_id
+from dc_hpc.config.yaml_reader import Document, parse_scalar, read_yaml, short
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.data.custom import data_digest, find_custom_data
 from dc_hpc.errors import InputError
@@ -41,17 +43,13 @@ _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
 
 class Resources(BaseModel):
-    """What one task of the cluster gets; it changes no result.
-
-    minutes: time limit. runs_per_task: runs that one task does one after the other. parallel_runs: how many of them
-    at the same time.
-    """
+    """What one task of the cluster gets; it changes no result."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    minutes: Annotated[int, Field(ge=1, le=100_000)] = 240
-    runs_per_task: Annotated[int, Field(ge=1, le=10_000)] = 1
-    parallel_runs: Annotated[int, Field(ge=1, le=1_000)] = 1
+    minutes: Annotated[int, Field(ge=1, le=100_000, description="time limit of a task, in minutes")] = 240
+    runs_per_task: Annotated[int, Field(ge=1, le=10_000, description="runs that a task computes")] = 1
+    parallel_runs: Annotated[int, Field(ge=1, le=1_000, description="runs of a task that compute at the same time")] = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     the digest is taken.
     """
     document = read_yaml(path)
-    _check_keys(document, (), TOP_KEYS)
+    _check_keys(document, (), TOP_KEYS, "grid")
     for key in ("base", "protocol", "sweep"):
         if key not in document.data:
             raise InputError(f"{document.name}: {key} is missing; a grid has {', '.join(TOP_KEYS)}")
@@ -103,8 +101,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
     if key not in (*SETTINGS, "protocol"):
-        near = did_you_mean(key, SETTINGS)
-        raise InputError(f"--set {named}: unknown key {short(repr(key), 100)}{near}; allowed: {', '.join(SETTINGS)}")
+        raise InputError(f"--set {named}: {unknown_key(key, 'settings', (*SETTINGS, 'protocol'))}")
     try:
         return key, parse_scalar(value)
     except InputError as error:
@@ -136,7 +133,8 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
     for index, block in enumerate(sweep if several else [sweep]):
         where: Place = ("sweep", index) if several else ("sweep",)
         if not isinstance(block, dict) or not block:
-            raise _problem(document, where, "sweep must map settings to lists, for example {seed: 1..5}")
+            space = "; write a space behind the colon" if isinstance(block, str) and ":" in block else ""
+            raise _problem(document, where, f"sweep must map settings to lists, for example {{seed: 1..5}}{space}")
         _check_keys(document, where, (*SETTINGS, "zip"))
         axes = {
             key: _axis(document, (*where, key), overrides.get(key, values))
@@ -201,7 +199,8 @@ def _range(document: Document, where: Place, item: Any) -> list[Any]:
         return [item]
     first, last = int(match[1]), int(match[2])
     if not first <= last < first + LARGEST_GRID:
-        raise _problem(document, where, f"range {item} must go upwards and hold at most {LARGEST_GRID} values")
+        turned = f"; write {last}..{first}" if last < first else ""
+        raise _problem(document, where, f"range {item} must go upwards and hold at most {LARGEST_GRID} values{turned}")
     return list(range(first, last + 1))
 
 
@@ -306,41 +305,47 @@ class _OwnDigests:
             if path is None:
                 raise InputError(
                     f"dataset {name!r} is neither one of {', '.join(DATASETS)} nor in {self.data_root} as "
-                    f"{name}.npz, {name}.zip or folder {name}; put it there or give --data",
+                    f"{name}.npz, {name}.zip or folder {name}{self._meant(name)}; put it there or give --data",
                     key="dataset",
                 )
             self.known[name] = data_digest(path)
         return self.known[name]
+
+    def _meant(self, name: str) -> str:
+        """`; write tiny` for tiny.npz where that file is, or the official data set with such a name."""
+        stem, ending = Path(name).stem, Path(name).suffix
+        if ending in (".npz", ".zip") and find_custom_data(stem, self.data_root):
+            return f"; write {stem}, without the ending"
+        own = [path.stem for path in self.data_root.glob("*") if path.suffix in (".npz", ".zip")]
+        return value_meant(name, [*DATASETS, *own])
 
 
 def _resources(document: Document) -> Resources:
     given = document.data.get("resources") or {}
     if not isinstance(given, dict):
         raise _problem(document, ("resources",), "resources must be a mapping, for example {minutes: 60}")
+    if given:
+        _check_keys(document, ("resources",), tuple(Resources.model_fields), "resources")
     try:
         return Resources(**given)
     except ValidationError as error:
-        problem = explain(error, tuple(Resources.model_fields))
+        problem = explain(error, Resources)
         raise _problem(document, ("resources", problem.key or ""), str(problem)) from None
 
 
-def _check_keys(document: Document, where: Place, allowed: tuple[str, ...]) -> None:
+def _check_keys(document: Document, where: Place, allowed: tuple[str, ...], place: str = "settings") -> None:
     block: Any = document.data
     for step in where:
         block = block[step]
     for key in block:
         if key not in allowed:
-            raise _problem(
-                document,
-                (*where, key),
-                f"unknown key {short(repr(key), 100)}{did_you_mean(key, allowed)}; allowed: {', '.join(allowed)}",
-            )
+            raise _problem(document, (*where, key), unknown_key(key, place, allowed))
 
 
 def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or value not in allowed:
         line = _line_of_key(document, key)
-        given, near = short(repr(value), 100), did_you_mean(str(value), tuple(allowed))
+        given, near = short(repr(value), 100), value_meant(str(value), allowed)
         raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.config.allowed import Name
+from dc_hpc.config.explain import explain
 from dc_hpc.config.own_nets import PATTERN as OWN_NET
 from dc_hpc.config.own_nets import is_own_net
 from dc_hpc.config.settings import DeclaredSettings, Setting
 from dc_hpc.config.yaml_reader import did_you_mean, short
 from dc_hpc.data.catalog import DATASETS
-from dc_hpc.errors import InputError
 
 if TYPE_CHECKING:
     NetName = str
 else:
     NetName = Literal[tuple(NET_SPECS)] | Annotated[str, Field(pattern=OWN_NET)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e6, allow_inf_nan=False)]
@@ -49,7 +49,7 @@ class RunConfig(DeclaredSettings):
     seed: Annotated[Seed, Setting("first_pass", "seed of every random draw", keeps_apart=False)]
     cycles: Annotated[
         NumberOfCycles,
-        Setting("training", "number of cycles, N_c; 0 clusters the untrained net once", free_in_panels=True),
+        Setting("training", "cycles of one epoch each, N_c; 0 clusters the untrained net once", free_in_panels=True),
     ]
     last_cycle: Annotated[
         Literal["train", "skip"],
@@ -198,7 +198,9 @@ def _misfits_of_net(c: RunConfig) -> Iterator[str]:
         yield f"sobel {c.sobel} needs three colours and {c.net} reads {reads}; allowed: off"
     for layer in c.probe:
         if layer not in layers:
-            yield f"probe layer {layer} is not in {c.net}; allowed: {', '.join(layers)}"
+            parts = [part.strip() for part in layer.split(",")]
+            meant = f"; write [{', '.join(parts)}]" if set(parts) <= set(layers) else did_you_mean(layer, layers)
+            yield f"probe layer {layer} is not in {c.net}{meant}; allowed: {', '.join(layers)}"
 
 
 def canonical_json(config: RunConfig) -> str:
@@ -229,38 +231,4 @@ def make_config(settings: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig(**settings)
     except ValidationError as error:
-        raise explain(error, tuple(RunConfig.model_fields)) from None
-
-
-def explain(error: ValidationError, known: tuple[str, ...]) -> InputError:
-    """The first problem of a pydantic error as one line: the key, its value, what is allowed."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":
-        message = str(first["ctx"]["error"])
-        return InputError(message, key=message.split()[0])
-    key, value = str(first["loc"][0]), first["input"]
-    named, given = short(repr(key), 100), short(repr(value), 100)
-    if first["type"] == "missing":
-        return InputError(f"{key} is missing", key=key)
-    if first["type"] == "extra_forbidden":
-        return InputError(f"unknown key {named}{did_you_mean(key, known)}; allowed: {', '.join(known)}", key=key)
-    return InputError(f"{key} {given} is not allowed{_suggestion(value, first)}; allowed: {_allowed(first)}", key=key)
-
-
-def _suggestion(value: Any, problem: Any) -> str:
-    if problem["type"] != "literal_error" or not isinstance(value, str):
-        return ""
-    return did_you_mean(value, tuple(re.findall(r"'([^']+)'", problem["ctx"]["expected"])))
-
-
-def _allowed(problem: Any) -> str:
-    kinds = {
-        "string_pattern_mismatch": "letters, digits and . _ - (at most 64, not starting with . or -)",
-        "int_type": "a whole number",
-        "float_type": "a number",
-        "bool_type": "on or off",
-        "string_type": "a word",
-        "tuple_type": "a list",
-    }
-    own_net = ", or module:function for a net of your own" if problem["loc"][0] == "net" else ""
-    return kinds.get(problem["type"]) or str(problem["msg"]).replace("Input should be ", "") + own_net
+        raise explain(error, RunConfig) from None

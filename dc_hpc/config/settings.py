@@ -25,7 +25,7 @@ Affects = Literal["first_pass", "first_clustering", "training", "probe", "none"]
 class Setting:
     """The declaration of one setting, in its `Annotated` type.
 
-    affects: the first stage that the setting changes. meaning: one line for the reference and for help texts.
+    affects: the first stage that the setting changes. meaning: one line for the reference and for messages.
     none_word: the word that grids and tables use for None, "" where None is no value. identity: whether the setting
     is part of the run's name; a setting that changes no number is not. in_grids: whether a person may give it.
     keeps_apart: whether tables and figures keep runs apart that differ in it. follows: whether the data set and the

@@ -205,7 +205,7 @@ class _Reader:
             line = event.start_mark.line + 1
             key = self._value(event, path) if isinstance(event, yaml.ScalarEvent | yaml.AliasEvent) else None
             if not isinstance(key, str):
-                self.refuse(line, "a key must be a string; write one word, or put it in quotes")
+                self.refuse(line, "a key must be a string; write one word, or put it in quotes; a list is [5, 20]")
             if key == "<<":
                 self.refuse(line, "merge keys (<<) are not allowed; write the keys out")
             if not key.isprintable():

@@ -30,7 +30,18 @@ def describe_runs(grids: Sequence[Grid], table: RunStatusTable, missing: Sequenc
         for run in table.runs.values()
         if run.state == "failed"
     ]
-    return "\n".join([*lines, f"to submit: {len(missing)}"])
+    return "\n".join([*lines, f"to submit: {len(missing)}", *_untrained(grids, missing)])
+
+
+def _untrained(grids: Sequence[Grid], missing: Sequence[str]) -> list[str]:
+    """How many of the runs train no net: with a probe they are a random floor, without one they measure only the IA."""
+    configs = {name: config for one in grids for name, config in one.runs.items()}
+    probed = [bool(configs[name].probe) for name in missing if configs[name].cycles == 0]
+    kinds = {
+        "a random floor: cycles 0 with a probe, which reads an untrained net": sum(probed),
+        "for the Initial Alignment only: cycles 0 without a probe": len(probed) - sum(probed),
+    }
+    return [f"  {count} of them {'is' if count == 1 else 'are'} {kind}" for kind, count in kinds.items() if count]
 
 
 def describe_reuse(tasks: Sequence[Sequence[RunConfig]]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dc_hpc.config.grid import Resources
 from dc_hpc.config.own_nets import is_own_net, source_path
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, Execution
 from dc_hpc.storage import atomic_files, run_directory
@@ -25,7 +26,9 @@ if TYPE_CHECKING:  # importing submitit takes a third of a second; --help and --
 def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
     """Refuse a value that an option does not have."""
     if value not in allowed:
-        raise InputError(f"{flag} {value!r} is not allowed; allowed: {', '.join(allowed)}")
+        raise InputError(
+            f"{flag} {value!r} is not allowed{did_you_mean(value, allowed)}; allowed: {', '.join(allowed)}"
+        )
 
 
 def check_cluster(cluster: str) -> None:

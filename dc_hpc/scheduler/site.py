@@ -10,49 +10,49 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dc_hpc.config.run_config import explain
+from dc_hpc.config.allowed import Line, OptionValue, Word
+from dc_hpc.config.explain import explain
+from dc_hpc.config.key_names import unknown_key
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
 from dc_hpc.storage import atomic_files
 
-# These words become part of a shell script, so nothing in them may end a line or start a command. (In pydantic's
-# regular expressions $ matches only at the very end; python's would also match before a last newline.)
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._:/=,@+-]{0,127}$")]
-Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]{1,500}$")]
-
 
 class Site(BaseModel):
-    """One site profile.
-
-    partition, account, qos: as sbatch knows them. gpus, cpus: of one task. gpu_type, gpu_flag: how GPUs are requested,
-    `--gres=gpu:TYPE:N` or `--gpus-per-node=TYPE:N`. memory_gb: of one task, in GiB. array_throttle: how many tasks of
-    an array may run at the same time. signal_delay: seconds of warning before the time limit. requeue: whether
-    preempted and lost tasks are queued again by SLURM. wckey: some sites require one, others refuse any. setup: shell
-    lines that run first, for example to load modules. container: the command in front of `python3` that starts a
-    container. group_readable: whether the group may read the outputs (files 0640, folders 0750), which are private
-    otherwise. extra: further sbatch options, long names without dashes. allow_own_nets: whether tasks execute the file
-    of a net of a person's own.
-    """
+    """One site profile."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    partition: Word | None = None
-    account: Word | None = None
-    qos: Word | None = None
-    gpus: Annotated[int, Field(ge=0, le=64)] = 0
-    gpu_type: Word | None = None
-    gpu_flag: Literal["gres", "gpus-per-node"] = "gpus-per-node"
-    cpus: Annotated[int, Field(ge=1, le=1024)] = 2
-    memory_gb: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    array_throttle: Annotated[int, Field(ge=1, le=100_000)] = 100
-    signal_delay: Annotated[int, Field(ge=1, le=65_535)] = 90
-    requeue: bool = True
-    wckey: Word | None = None
-    setup: tuple[Line, ...] = ()
-    container: Line | None = None
-    group_readable: bool = False
-    extra: dict[Word, Word | int | bool] = {}
-    allow_own_nets: bool = False
+    partition: Annotated[Word | None, Field(description="partition of the jobs")] = None
+    account: Annotated[Word | None, Field(description="account that is charged")] = None
+    qos: Annotated[Word | None, Field(description="quality of service")] = None
+    gpus: Annotated[int, Field(ge=0, le=64, description="GPUs of a task; 0 computes on the CPU")] = 0
+    gpu_type: Annotated[Word | None, Field(description="type of the GPUs, as the cluster calls it")] = None
+    gpu_flag: Annotated[
+        Literal["gres", "gpus-per-node"],
+        Field(description="how GPUs are requested: --gres=gpu:TYPE:N or --gpus-per-node=TYPE:N"),
+    ] = "gpus-per-node"
+    cpus: Annotated[int, Field(ge=1, le=1024, description="CPU cores of a task, at least one for each run")] = 2
+    memory_gb: Annotated[int | None, Field(ge=1, le=100_000, description="memory of a task, in GiB")] = None
+    array_throttle: Annotated[
+        int, Field(ge=1, le=100_000, description="tasks of an array that may run at the same time")
+    ] = 100
+    signal_delay: Annotated[int, Field(ge=1, le=65_535, description="warning before the time limit, in seconds")] = 90
+    requeue: Annotated[bool, Field(description="whether SLURM queues preempted and lost tasks again")] = True
+    wckey: Annotated[Word | None, Field(description="workload key, which some sites require")] = None
+    setup: Annotated[
+        tuple[Line, ...], Field(description="shell lines that a task runs first, for example to load modules")
+    ] = ()
+    container: Annotated[Line | None, Field(description="command in front of `python3` that starts a container")] = None
+    group_readable: Annotated[
+        bool, Field(description="whether the group may read the outputs (files 0640, folders 0750)")
+    ] = False
+    extra: Annotated[
+        dict[Word, OptionValue | int | bool], Field(description="further sbatch options, long names without dashes")
+    ] = {}
+    allow_own_nets: Annotated[
+        bool, Field(description="whether tasks execute the Python file of a net of a person's own")
+    ] = False
 
     def cores(self, parallel_runs: int) -> int:
         """The cores of one task: at least one for each of its runs that compute at the same time."""
@@ -62,14 +62,23 @@ class Site(BaseModel):
 def read_site(path: Path) -> Site:
     """Read and check a site profile; InputError names the file and the line of a mistake."""
     document = read_yaml(path)
+    for key in document.data:
+        if key not in Site.model_fields:
+            named = unknown_key(key, "site", tuple(Site.model_fields))
+            raise InputError(f"{document.name}:{document.line((key,))}: {named}")
     try:
-        # the strict model takes tuples, and YAML has lists
-        return Site.model_validate(
-            {key: tuple(value) if isinstance(value, list) else value for key, value in document.data.items()}
-        )
+        return Site.model_validate({key: _meant(key, value) for key, value in document.data.items()})
     except ValidationError as error:
-        problem = explain(error, tuple(Site.model_fields))
+        problem = explain(error, Site)
         raise InputError(f"{document.name}:{document.line((problem.key,) if problem.key else ())}: {problem}") from None
+
+
+def _meant(key: str, value: Any) -> Any:
+    """The value as the strict model takes it: a tuple for a list, and `on` and `off` as in grids."""
+    if isinstance(value, list):
+        return tuple(value)
+    is_flag = Site.model_fields[key].annotation is bool
+    return value == "on" if is_flag and value in ("on", "off") else value
 
 
 def check_name(name: str) -> str:

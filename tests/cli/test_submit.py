@@ -266,3 +266,18 @@ def test_figure_4a_small_on_fashion_mnist_killed_in_the_middle(tmp_path, fmnist_
     assert "to submit: 0" in third.stdout and counts(third.stdout)["done"] == 4
     results_ = [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("runs/*/result.json")]
     assert len(results_) == 4 and all(0.3 < result["ia"] < 0.55 and result["accuracy"] > 60 for result in results_)
+
+
+def test_a_dry_run_names_random_floors_and_runs_for_the_alignment(place, digits_root):
+    grid = GRID.replace("cycles: 3, ", "")
+    for sweep, lines in {
+        "cycles: [0, 2]": ["3 of them are a random floor: cycles 0 with a probe, which reads an untrained net"],
+        "cycles: [2]": [],
+        "zip: {cycles: [0, 0, 2], probe: [[], [conv2], [conv2]]}": [
+            "3 of them are a random floor: cycles 0 with a probe, which reads an untrained net",
+            "3 of them are for the Initial Alignment only: cycles 0 without a probe",
+        ],
+    }.items():
+        (place / "grid.yaml").write_text(grid.replace("seed: [1, 2, 3]", f"seed: [1, 2, 3], {sweep}"))
+        shown = submit_grid(place, digits_root, "--dry-run", check=0).stdout
+        assert [line.strip() for line in shown.splitlines() if "of them" in line] == lines

@@ -168,7 +168,10 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
         (HEAD + "sweep: 3\n", "3: sweep must map settings to lists"),
         (HEAD + "sweep:\n  seed: [1, 1]\n", "is there twice"),
         (HEAD + "sweep:\n  - {seed: 1..3}\n  - {seed: [3]}\n", "is there twice"),
-        (HEAD + "sweep:\n  seed: [1]\n  k: [5, 0]\n", "5: k 0 is not allowed; allowed: greater than or equal to 1"),
+        (
+            HEAD + "sweep:\n  seed: [1]\n  k: [5, 0]\n",
+            "5: k 0 is not allowed; allowed: a whole number from 1 to 10000000",
+        ),
         (HEAD + "fixed:\n  sobel: yes\nsweep: {seed: [1]}\n", "4: sobel 'yes' is not allowed"),
         (HEAD + "fixed:\n  lr: fast\nsweep: {seed: [1]}\n", "4: lr 'fast' is not allowed; allowed: a number"),
         (HEAD + "fixed:\n  pca: 400\nsweep: {seed: [1]}\n", "4: pca 400 is larger than the 84 features of lenet5"),
