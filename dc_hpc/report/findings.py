@@ -18,7 +18,6 @@ from dc_hpc.report.panels.grouping import Row, group_columns, label, varying_set
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.text_tables import Table
-from dc_hpc.storage import run_directory
 
 _MIXED_NAMED = 3
 _UNKNOWN = "none recorded"
@@ -65,18 +64,12 @@ def read(outputs: Path, tables: Sequence[Path] = ()) -> tuple[pd.DataFrame, pd.D
     """
     if tables:
         return read_tables(tables)
-    if not outputs.is_dir():
-        raise InputError(f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to")
     try:
-        runs, cycles = load(outputs)
+        return load(outputs)
+    except InputError as error:
+        raise InputError(f"--outputs: {error}") from None
     except OSError as error:
         raise InputError(f"--outputs {outputs} cannot be read ({error.strerror})") from None
-    if runs.empty:
-        raise InputError(
-            f"no run in {run_directory.runs_folder(outputs)}; submit some first: python -m dc_hpc.submit --grid "
-            "jobs/fmnist_demo.yaml"
-        )
-    return runs, cycles
 
 
 def collect(runs: pd.DataFrame, cycles: pd.DataFrame, panels: Collection[Panel], *, jobs: Path, data: Path) -> Findings:
