@@ -133,7 +133,11 @@ def test_every_setting_has_a_column_of_its_kind():
 
 @pytest.mark.parametrize(
     "outputs, words",
-    [("nowhere", "nowhere is not a folder; give"), ("empty", "no run in .*empty/runs; give"), ([], "no folder of runs")],
+    [
+        ("nowhere", "nowhere is not a folder; give"),
+        ("empty", "no run in .*empty/runs; give"),
+        ([], "no folder of runs"),
+    ],
 )
 def test_a_folder_without_runs_is_refused_with_the_way_out(tmp_path, monkeypatch, outputs, words):
     monkeypatch.chdir(tmp_path)

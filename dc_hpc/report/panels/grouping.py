@@ -29,6 +29,8 @@ ALIGNMENT = tuple(name for name in ACCURACY if RunConfig.declared[name].affects 
 ALWAYS = ("dataset", "protocol", "sobel", "cycles")
 # Hidden where the settings shown already decide them: most follow from the data set and the protocol.
 _FOLLOWERS = tuple(name for name, one in RunConfig.declared.items() if one.follows)
+# What was done to a net, by its run's settings.
+RANDOM_FLOOR, CLUSTERED, SUPERVISED_CEILING, IA_ONLY = "random floor", "clustered", "supervised ceiling", "IA only"
 _WORDS_LAST = {"random": 0, "fixed": 1, "off": 2}
 
 
@@ -72,6 +74,15 @@ def setting(row: Row, name: str) -> Any:
     """A setting as runs are grouped by it. Of the probed layers only the first counts: it gives `accuracy`."""
     value = row.get(name)
     return value.split()[0] if name == "probe" and value else value
+
+
+def training_of(row: Row) -> str:
+    """What was done to the net of a run: a run of no cycles is a random floor where it is probed, else IA only."""
+    if row.get("labels"):
+        return SUPERVISED_CEILING
+    if row.get("cycles"):
+        return CLUSTERED
+    return RANDOM_FLOOR if row.get("probe") else IA_ONLY
 
 
 def split(rows: Iterable[Row], fields: Sequence[str]) -> list[Cell]:

@@ -80,11 +80,11 @@ class SearchPanel(Panel):
                 paper = "x" if value == setting_cell(name, baseline[name]) else ""
                 ours = "x" if value == cells[0].settings[name] else ""
                 yield [
-                    Item("setting", name, "setting", name),
-                    Item("value", shown(name, value), "value", shown(name, value)),
+                    Item("setting", name, "setting", name, role="setting"),
+                    Item("value", shown(name, value), "value", shown(name, value), role="setting"),
                     Item("settings", len(found), "settings", str(len(found))),
-                    Item("best", found[0], "best %", number(found[0], POINT_DIGITS)),
-                    Item("median", middle, "median %", number(middle, POINT_DIGITS)),
+                    Item("accuracy_max", found[0], "best %", number(found[0], POINT_DIGITS)),
+                    Item("accuracy_median", middle, "median %", number(middle, POINT_DIGITS)),
                     Item("paper", paper, "paper's", paper),
                     Item("ours", ours, "best one's", ours),
                 ]
@@ -124,7 +124,7 @@ def _split_by(cells: Sequence[Cell], name: str) -> list[tuple[Any, list[Cell]]]:
 def _result_items(cell: Cell) -> list[Item]:
     n, accuracy, ia = len(cell.values("accuracy")), _accuracy(cell), median(cell.values("ia").values())
     return [
-        Item("n", n, "n", str(n)),
-        Item("accuracy", accuracy, "accuracy %", number(accuracy, POINT_DIGITS)),
-        Item("ia", ia, "IA", number(ia, SHARE_DIGITS)),
+        Item("accuracy_n", n, "n", str(n)),
+        Item("accuracy_median", accuracy, "accuracy %", number(accuracy, POINT_DIGITS)),
+        Item("ia_median", ia, "IA", number(ia, SHARE_DIGITS)),
     ]
