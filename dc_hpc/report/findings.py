@@ -103,10 +103,13 @@ def collect(
     rows = records(runs)
     of_the_paper = any(is_of_the_paper(row) for row in rows)
     panels = panels if of_the_paper else []
-    grids = grid_states((name for panel in panels for name in panel.grids), jobs, data, rows)
+    of_grids = PANELS.values() if with_sweeps and of_the_paper else panels
+    grids = grid_states((name for panel in of_grids for name in panel.grids), jobs, data, rows)
     selected = select_all(rows, grids)
     found = [_panel_findings(panel, selected[panel.name], grids) for panel in panels]
-    own = sweeps_of(own_runs(rows, selected)) if with_sweeps else []
+    own = (
+        sweeps_of(own_runs(rows, selected, {name: state.runs for name, state in grids.items()})) if with_sweeps else []
+    )
     sweeps = [_panel_findings(panel, panel.select(rows), grids) for panel in own]
     return Findings(runs, cycles, rows, claims(selected), found, sweeps, of_the_paper)
 

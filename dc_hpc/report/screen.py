@@ -92,7 +92,7 @@ def _verdicts(findings: Findings, width: int) -> str:
     if judged.empty:
         return ""
     at_the_papers = judged[judged["unlike_paper"] == ""]
-    head = f"claims of the paper: {count_verdicts(findings.verdicts)}"
+    head = f"claims of the paper that have runs: {count_verdicts(judged)}"
     lines = _claim_lines(at_the_papers, width, brief=True)
     more = [f"  {_more(len(lines) - _VERDICTS, 'claim')}"] if len(lines) > _VERDICTS else []
     return "\n".join([_folded(head, width, indent=0), *lines[:_VERDICTS], *more])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,10 @@ class SearchPanel(Panel):
         """The trained and probed runs by what was not searched; the cells of each are the settings, best first."""
         groups = split(accuracy_rows(self, rows), [name for name in ACCURACY if name not in self.axis])
         return PanelRows(accuracy=[Comparison(group, _ranked(group)) for group in groups])
+
+    def members(self, rows: PanelRows, asked: Collection[str]) -> list[Row]:
+        """The runs of the search's grids: any sweep over hyperparameters would look like a search."""
+        return [row for row in super().members(rows, asked) if row["run_id"] in asked]
 
     def tables(self, rows: PanelRows) -> list[Table]:
         """The best and the median setting with each value of each hyperparameter; then every setting."""

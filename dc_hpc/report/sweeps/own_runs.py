@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
@@ -38,15 +38,16 @@ _MOST_CROSSING = 6
 _TRIED = ("cycles", *(name for name in RunConfig.affecting("probe") if name != "probe"))
 
 
-def own_runs(rows: Iterable[Row], selected: Mapping[str, PanelRows]) -> list[Row]:
-    """The rows that are no panel's, or only a trial of a panel. selected: the rows of each panel, by its name."""
-    of_the_paper = {
-        row["run_id"]
-        for name, found in selected.items()
-        for comparison in (*found.accuracy, *found.alignment)
-        for row in comparison.group.rows
-        if not _is_trial(PANELS[name], row)
-    }
+def own_runs(rows: Iterable[Row], selected: Mapping[str, PanelRows], asked: Mapping[str, Collection[str]]) -> list[Row]:
+    """The rows that are no panel's, or only a trial of a panel.
+
+    selected: the rows of each panel, by its name. asked: the names of the runs that each grid asks for, by its name.
+    """
+    of_the_paper: set[str] = set()
+    for name, found in selected.items():
+        panel = PANELS[name]
+        of_its_grids = {run for grid in panel.grids for run in asked.get(grid, ())}
+        of_the_paper |= {row["run_id"] for row in panel.members(found, of_its_grids) if not _is_trial(panel, row)}
     return [
         row
         for row in rows
