@@ -93,16 +93,13 @@ def _verdicts(findings: Findings, width: int) -> str:
         return ""
     at_the_papers = judged[judged["unlike_paper"] == ""]
     head = f"claims of the paper that have runs: {count_verdicts(judged)}"
-    lines = _claim_lines(at_the_papers, width, brief=True)
+    lines = _claim_lines(at_the_papers, width)
     more = [f"  {_more(len(lines) - _VERDICTS, 'claim')}"] if len(lines) > _VERDICTS else []
     return "\n".join([_folded(head, width, indent=0), *lines[:_VERDICTS], *more])
 
 
-def _claim_lines(verdicts: pd.DataFrame, width: int, *, brief: bool = False) -> list[str]:
-    """A claim in one line, folded to the width: the verdict, which runs, the words, the statistic and its number.
-
-    brief: without the name of the statistic.
-    """
+def _claim_lines(verdicts: pd.DataFrame, width: int) -> list[str]:
+    """Each claim, folded to the width: the verdict, which runs, the words, the statistic and its number."""
     lines = []
     for claim, which in zip(records(verdicts), which_runs(verdicts)):
         value = "" if claim["value"] is None else f" {claim['value']:.3g}"
@@ -110,7 +107,7 @@ def _claim_lines(verdicts: pd.DataFrame, width: int, *, brief: bool = False) -> 
         unlike = f" [{claim['unlike_paper']}]" if claim["unlike_paper"] else ""
         text = (
             f"{claim['verdict']:<12}  {claim['figure']}, {which}: {claim['words']}: "
-            f"{'' if brief else claim['statistic']}{value}{interval}, n = {claim['n']}{unlike}".replace(":  ", ": ")
+            f"{claim['statistic']}{value}{interval}, n = {claim['n']}{unlike}"
         )
         lines.append(_folded(text, width, hang=14))
     return lines
