@@ -22,8 +22,8 @@ from dc_hpc.report.text_tables import markdown_of
 _WIDTH = 120  # where the output is not a terminal
 _LEAST_WIDTH, _MOST_WIDTH = 60, 160
 _LINES_SHOWN, _NAMES_SHOWN = 10, 20
-# Of one screen: troubled runs, tables of sweeps and their lines, verdicts, panels.
-_TROUBLED, _SWEEPS, _SWEEP_LINES, _VERDICTS = 3, 2, 12, 12
+# Of one screen: troubled runs of a state, tables of sweeps and their lines, lines of verdicts.
+_TROUBLED, _SWEEPS, _SWEEP_LINES, _VERDICT_LINES = 3, 2, 12, 24
 
 
 def screen_width() -> int:
@@ -59,7 +59,8 @@ def everything(findings: Findings, outputs: Path, *, width: int) -> str:
         blocks.append("\n".join([markdown_of(found.tables[0], most=_LINES_SHOWN, width=width), *warnings]))
     if findings.of_the_paper:
         judged = _judged(findings.verdicts)
-        blocks.append("\n".join([f"claims: {count_verdicts(findings.verdicts)}", *_claim_lines(judged, width)]))
+        head = _folded(f"claims: {count_verdicts(findings.verdicts)}", width, indent=0)
+        blocks.append("\n".join([head, *_claim_lines(judged, width)]))
         blocks.append(_missing(findings.panels, outputs, width))
     return "\n".join(block.rstrip("\n") + "\n" for block in blocks if block)
 
@@ -94,8 +95,9 @@ def _verdicts(findings: Findings, width: int) -> str:
     at_the_papers = judged[judged["unlike_paper"] == ""]
     head = f"claims of the paper that have runs: {count_verdicts(judged)}"
     lines = _claim_lines(at_the_papers, width)
-    more = [f"  {_more(len(lines) - _VERDICTS, 'claim')}"] if len(lines) > _VERDICTS else []
-    return "\n".join([_folded(head, width, indent=0), *lines[:_VERDICTS], *more])
+    kept = [line for i, line in enumerate(lines) if "\n".join(lines[: i + 1]).count("\n") < _VERDICT_LINES]
+    more = [f"  {_more(len(lines) - len(kept), 'claim')}"] if len(lines) > len(kept) else []
+    return "\n".join([_folded(head, width, indent=0), *kept, *more])
 
 
 def _claim_lines(verdicts: pd.DataFrame, width: int) -> list[str]:
