@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -258,3 +259,37 @@ def test_help_waits_for_nothing_and_the_report_needs_no_torch():
         "sklearn",
         "faiss",
     }
+
+
+def test_a_wrong_folder_ends_with_two_and_writes_nothing(tmp_path):
+    command = [sys.executable, "-m", "dc_hpc.aggregate", "--outputs", "typo"]
+    (tmp_path / "data").mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr == (
+        "dc_hpc: --outputs: typo is not a folder; give the one that `python -m dc_hpc.submit` wrote to\n"
+    )
+    assert not (tmp_path / "typo").exists()
+
+
+def test_one_screen_by_default_and_everything_with_verbose(tree, capsys):
+    assert collect(tree) == 0
+    short = capsys.readouterr().out
+    assert collect(tree, verbose=True) == 0
+    long = capsys.readouterr().out
+    assert len(short.splitlines()) <= 40 < len(long.splitlines())
+    assert "Fashion-MNIST, swept: k." in short and "Figure 4a" not in short and "Figure 4a" in long
+    assert "more: --verbose" in short and "more: --verbose" not in long
+
+
+def test_only_applies_to_claims_and_sweeps(tree, capsys):
+    assert collect(tree, only=["fig_4"], verbose=True) == 0
+    said = capsys.readouterr().out
+    assert "fig_4a, fmnist" in said and "fig_3a" not in said and "swept:" not in said
+    assert collect(tree, only=["fig_4"]) == 0
+    assert "Figure 4a: number of clusters" in capsys.readouterr().out
+    assert collect(tree, only=["sweep"]) == 0
+    said = capsys.readouterr().out
+    assert "swept: k" in said and "fig_" not in said.replace("figures", "")
+    assert "fig_3a" in (tree / "tables" / "claims.csv").read_text()  # the files stay whole
