@@ -25,6 +25,8 @@ BUSY = 0.5  # a load average of other programs beyond which several threads are 
 _NETWORKS, _STAGES = f"Only these of {', '.join(NETWORKS)}.", f"Only these of {', '.join(STAGES)}."
 _JSON = "Write the rows here, and FILE's stem.environment.json beside it."
 _FIGURE = "Draw the rows; FILE ends in .png, .svg or .pdf."
+_TABLE = "Print the stages as a Markdown table, too."
+_FROM = "Instead: measure nothing; make table and figure of a FILE that --json wrote."
 _SCALING = "Instead: time and memory against n, k and runs."
 _COMPARE_WITH = "Instead: whole runs against a checkout of the authors' code."
 _STARTUP = "Instead: from the start of a process to its first training step."
@@ -45,6 +47,8 @@ def bench(
     device: Annotated[str, typer.Option(metavar="NAME", help=f"Compute on: {', '.join(DEVICES)}.")] = "auto",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help=_JSON)] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help=_FIGURE)] = None,
+    table: Annotated[bool, typer.Option("--table", help=_TABLE)] = False,
+    from_file: Annotated[Path | None, typer.Option("--from", metavar="FILE", help=_FROM)] = None,
     scaling: Annotated[bool, typer.Option("--scaling", help=_SCALING)] = False,
     compare_with: Annotated[Path | None, typer.Option(metavar="DIR", help=_COMPARE_WITH)] = None,
     startup: Annotated[bool, typer.Option("--startup", help=_STARTUP)] = False,
@@ -75,14 +79,48 @@ def bench(
     _check_writable(json, figure)
     if scaling + bool(compare_with) + startup > 1:
         raise InputError("--scaling, --compare-with and --startup are separate benchmarks; give only one of them")
-    if startup:
+    if from_file:
+        if scaling or compare_with or startup or json:
+            raise InputError("--from measures nothing; give it with --figure and --table only")
+        _again(from_file, figure=figure, table=table)
+    elif startup:
         _startup(data, size=size, json=json, figure=figure)
     elif compare_with:
         _compare_with(compare_with, data, size=size, slots=slots, json=json, figure=figure)
     elif scaling:
         _scaling(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
     else:
-        _stages(chosen_networks, chosen_stages, size=size, threads=threads, device=device, json=json, figure=figure)
+        rows, environment = _stages(chosen_networks, chosen_stages, size=size, threads=threads, device=device)
+        _print_markdown(rows, environment, table)
+        _write(rows, environment, json)
+        _draw("speed", rows, environment, figure)
+
+
+def _again(path: Path, *, figure: Path | None, table: bool) -> None:
+    """Table and figure of a benchmark that was measured before."""
+    from dc_hpc.benchmark.measured_file import is_scaling, read_measured
+
+    rows, environment = read_measured(path)
+    from dc_hpc.benchmark.environment import caption
+    from dc_hpc.benchmark.tables import print_scaling, print_stages
+
+    if is_scaling(rows):
+        if table:
+            raise InputError(f"--table: {path} is of --scaling, which has no Markdown table; leave --table out")
+        print_scaling(rows, caption(environment))
+    elif table:
+        _print_markdown(rows, environment, table)
+    else:
+        print_stages(rows, caption(environment))
+    _draw("scaling" if is_scaling(rows) else "speed", rows, environment, figure)
+
+
+def _print_markdown(rows: Rows, environment: Mapping[str, Any], table: bool) -> None:
+    if table:
+        from dc_hpc.benchmark.environment import caption
+        from dc_hpc.benchmark.tables import markdown_stages
+
+        print(markdown_stages(rows, caption(environment)))
 
 
 def _stages(
@@ -92,9 +130,8 @@ def _stages(
     size: str,
     threads: int,
     device: str,
-    json: Path | None,
-    figure: Path | None,
-) -> None:
+) -> tuple[Rows, dict[str, Any]]:
+    """Time the stages and print them; the rows, and the environment."""
     from dc_hpc.benchmark.environment import caption, chosen_device, load_average
     from dc_hpc.benchmark.suite import computing, run_stages
     from dc_hpc.benchmark.tables import print_stages
@@ -111,8 +148,7 @@ def _stages(
     print_stages(rows, caption(environment))
     for name in stages_above_limit(rows):
         print(f"! {name} is above the limit: its operation count or the limit is wrong, do not quote it")
-    _write(rows, environment, json)
-    _draw("speed", rows, environment, figure)
+    return rows, environment
 
 
 def _scaling(*, threads: int, device: str, quick: bool, json: Path | None, figure: Path | None) -> None:

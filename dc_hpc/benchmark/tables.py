@@ -30,6 +30,44 @@ def print_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> N
     _print(table, [*caption, *notes])
 
 
+def markdown_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> str:
+    """The stages as a Markdown table: for each network the ratio to each peer, and the share of the limit.
+
+    It has the same numbers as the figure: both are made of the same rows. caption: lines that describe the machine.
+    """
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    lines = [["stage", *(head for network in networks for head in (network, "share")), "peer"]]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        peers = list(dict.fromkeys(row["peer"] for row in mine if row["peer"] is not None))
+        cells = [part for network in networks for part in _ratios(mine, network, peers)]
+        lines.append([name, *cells, ", ".join(peers)])
+    rule = ["---", *["--:"] * (2 * len(networks)), "---"]
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    notes = [
+        "ratio: the peer's time / ours, in the order of the peers; above 1 ours is faster",
+        "share: of what the same process reaches in a matrix product, a copy or a plain write",
+    ]
+    return "\n".join(
+        [text[0], "|" + "|".join(rule) + "|", *text[1:], "", *(f"{line}  " for line in [*caption, *notes])]
+    )
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]], network: str, peers: Sequence[str]) -> tuple[str, str]:
+    """The ratios to the peers and the share of one stage of one network; nothing where it was not measured."""
+    mine = {row["peer"]: row for row in rows if row["network"] == network}
+    if not mine:
+        return "", ""
+    ratios = [mine[peer]["ratio"] if peer in mine else None for peer in peers]
+    share = next(iter(mine.values()))["share"]
+    words = ", ".join("-" if ratio is None else f"{_two_figures(ratio)}x" for ratio in ratios)
+    return words, "" if share is None else f"{100 * share:.0f} %"
+
+
+def _two_figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:#.2g}"
+
+
 def _cells(row: Mapping[str, Any], *, same_stage: bool) -> list[str]:
     unit = "GB/s" if row["name"] in _BYTES else "GFLOP/s"
     achieved = "" if row["achieved"] is None else f"{_three_figures(row['achieved'])} {unit}"

@@ -9,7 +9,11 @@ from dc_hpc.report.statistics import describe
 from dc_hpc.report.text_tables import Item, number, span
 
 POINT_DIGITS, SHARE_DIGITS = 2, 4  # decimals of an accuracy in percent, and of an NMI
-_EXACT = ("q25", "q75", "iqr", "min", "max", "mean", "sd", "low", "high")
+# name of a number in describe() -> in the columns of a table, after the name of the quantity
+_EXACT = {
+    "q25": "q1", "q75": "q3", "iqr": "iqr", "min": "min", "max": "max", "mean": "mean", "sd": "sd", "low": "low",
+    "high": "high",
+}  # fmt: skip
 # What people read beside an IA, as heads of its median columns.
 ALIGNMENT_HEADS = {"ia_ami": "AMI", "ia_chance": "chance"}
 
@@ -27,28 +31,34 @@ def setting_items(cell: Cell, columns: Sequence[str], visible: Sequence[str]) ->
         value = cell.settings.get(name)
         text = shown(name, value) if name in cell.settings else ""
         # Programs get the value as in a frame, but `never` and `off` as words: an empty cell could mean anything.
-        items.append(Item(name, text if value is None else value, name if name in visible else None, text))
+        exact = text if value is None else value
+        items.append(Item(name, exact, name if name in visible else None, text, role="setting"))
     return items
 
 
-def statistics_items(cell: Cell, value: str, prefix: str = "", few: bool = False) -> list[Item]:
-    """describe() of a number over the seeds. People see n, median, interval, quartiles and range, or a few of them."""
+def statistics_items(cell: Cell, value: str, *, quantity: str = "", few: bool = False) -> list[Item]:
+    """describe() of a number over the seeds. People see n, median, interval, quartiles and range, or a few of them.
+
+    quantity: what the columns begin with; the name of the number unless given. few: whether the table has another
+    number of its own.
+    """
+    quantity = quantity or value
     found = describe(list(cell.values(value).values()))
     is_alignment = value.startswith("ia")
     digits, head = (SHARE_DIGITS, "IA") if is_alignment else (POINT_DIGITS, "accuracy %")
-    range_head = "IA range" if prefix == "ia_" else "range"
-    n_head = "n of IA" if prefix == "ia_" else None if few else "n"
+    range_head = "IA range" if few and is_alignment else "range"
+    n_head = "n of IA" if few and is_alignment else None if few else "n"
     single = found["n"] < 2
 
     def ends(head: str, low: str, high: str) -> Item:
         return Item(None, head=head, text="" if single else span(found[low], found[high], digits))
 
     return [
-        Item(f"{prefix}n", found["n"], n_head, str(found["n"])),
-        Item(f"{prefix}median", found["median"], head, number(found["median"], digits)),
+        Item(f"{quantity}_n", found["n"], n_head, str(found["n"])),
+        Item(f"{quantity}_median", found["median"], head, number(found["median"], digits)),
         *([] if few else [ends("95 % interval", "low", "high"), ends("quartiles", "q25", "q75")]),
         ends(range_head, "min", "max"),
-        *(Item(f"{prefix}{name}", found[name]) for name in _EXACT),
+        *(Item(f"{quantity}_{column}", found[name]) for name, column in _EXACT.items()),
     ]
 
 
@@ -61,10 +71,9 @@ def median_items(cell: Cell, heads: Mapping[str, str]) -> list[Item]:
 
 
 def missing_items(cell: Cell, value: str) -> list[Item]:
-    """The seeds that were asked for and have no such number."""
+    """The seeds that were asked for and have no such number, for people; programs find them in missing.csv."""
     seeds = cell.missing(value)
-    text = seeds_text(seeds, 3) if seeds else ""
-    return [Item("missing", " ".join(str(seed) for seed in seeds), "missing", text)]
+    return [Item(None, head="missing", text=seeds_text(seeds, 3) if seeds else "", role="note")]
 
 
 def seeds_text(seeds: Iterable[int], most: int = 8) -> str:

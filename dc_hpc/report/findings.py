@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +17,10 @@ from dc_hpc.report.grid_states import GridState, absent_rows, grid_states
 from dc_hpc.report.panels.grouping import Row, group_columns, label, varying_settings
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
+from dc_hpc.report.sweeps.own_runs import is_of_the_paper, own_runs, sweeps_of
 from dc_hpc.report.text_tables import Table
-from dc_hpc.storage import run_directory
 
+SWEEP = "sweep"  # what --only calls a person's own sweeps
 _MIXED_NAMED = 3
 _UNKNOWN = "none recorded"
 # column -> what people call it. Runs that differ in one of these should not be compared.
@@ -48,7 +49,8 @@ class Findings:
     """Everything that the report is made of.
 
     runs, cycles: the frames of `frames.runs.load`. rows: `runs` as dictionaries. verdicts: of `claims.catalog.claims`.
-    panels: the panels that were asked for.
+    panels: the panels that were asked for. sweeps: a person's own, each a panel. of_the_paper: whether any run has a
+    data set of the paper; where none has, the paper has nothing to say and its panels and claims are not shown.
     """
 
     runs: pd.DataFrame
@@ -56,6 +58,18 @@ class Findings:
     rows: list[Row]
     verdicts: pd.DataFrame
     panels: list[PanelFindings]
+    sweeps: list[PanelFindings]
+    of_the_paper: bool
+
+    @property
+    def shown(self) -> list[PanelFindings]:
+        """All that has a table: a person's own sweeps first."""
+        return [found for found in (*self.sweeps, *self.panels) if found.tables]
+
+    def of_panels(self, panels: Collection[Panel]) -> Findings:
+        """The same with the claims of these panels only."""
+        names = [panel.name for panel in panels]
+        return replace(self, verdicts=self.verdicts[self.verdicts["figure"].isin(names)])
 
 
 def read(outputs: Path, tables: Sequence[Path] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -65,27 +79,39 @@ def read(outputs: Path, tables: Sequence[Path] = ()) -> tuple[pd.DataFrame, pd.D
     """
     if tables:
         return read_tables(tables)
-    if not outputs.is_dir():
-        raise InputError(f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to")
     try:
-        runs, cycles = load(outputs)
+        return load(outputs)
+    except InputError as error:
+        raise InputError(f"--outputs: {error}") from None
     except OSError as error:
         raise InputError(f"--outputs {outputs} cannot be read ({error.strerror})") from None
-    if runs.empty:
-        raise InputError(
-            f"no run in {run_directory.runs_folder(outputs)}; submit some first: python -m dc_hpc.submit --grid "
-            "jobs/fmnist_demo.yaml"
-        )
-    return runs, cycles
 
 
-def collect(runs: pd.DataFrame, cycles: pd.DataFrame, panels: Collection[Panel], *, jobs: Path, data: Path) -> Findings:
-    """The findings of the panels, not drawn yet, and the verdicts of all claims. jobs: the folder of the grids."""
+def collect(
+    runs: pd.DataFrame,
+    cycles: pd.DataFrame,
+    panels: Collection[Panel],
+    *,
+    jobs: Path,
+    data: Path,
+    with_sweeps: bool = True,
+) -> Findings:
+    """The findings of the panels, not drawn yet, and the verdicts of all claims. jobs: the folder of the grids.
+
+    with_sweeps: whether a person's own sweeps are looked for, too.
+    """
     rows = records(runs)
-    grids = grid_states((name for panel in panels for name in panel.grids), jobs, data, rows)
+    of_the_paper = any(is_of_the_paper(row) for row in rows)
+    panels = panels if of_the_paper else []
+    of_grids = PANELS.values() if with_sweeps and of_the_paper else panels
+    grids = grid_states((name for panel in of_grids for name in panel.grids), jobs, data, rows)
     selected = select_all(rows, grids)
     found = [_panel_findings(panel, selected[panel.name], grids) for panel in panels]
-    return Findings(runs, cycles, rows, claims(selected), found)
+    own = (
+        sweeps_of(own_runs(rows, selected, {name: state.runs for name, state in grids.items()})) if with_sweeps else []
+    )
+    sweeps = [_panel_findings(panel, panel.select(rows), grids) for panel in own]
+    return Findings(runs, cycles, rows, claims(selected), found, sweeps, of_the_paper)
 
 
 def select_all(rows: Sequence[Row], grids: Mapping[str, GridState]) -> dict[str, PanelRows]:
@@ -94,17 +120,18 @@ def select_all(rows: Sequence[Row], grids: Mapping[str, GridState]) -> dict[str,
 
 
 def panels_of(only: Sequence[str]) -> list[Panel]:
-    """The panels of the named entries (or the named panels); all panels where no name is given.
+    """The panels of the named entries (or the named panels); all panels where no name is given. SWEEP names none.
 
     InputError for another name.
     """
     panels = [panel for entry in ENTRIES.values() for panel in entry.panels]
     known = {entry.name: entry.panels for entry in ENTRIES.values()} | {panel.name: (panel,) for panel in panels}
+    known[SWEEP] = ()
     for name in only:
         if name not in known:
             raise InputError(
                 f"--only {name}: no such table or figure{did_you_mean(name, tuple(known))}; allowed: "
-                f"{', '.join(ENTRIES)}, or one of their parts, such as fig_4b"
+                f"{SWEEP}, {', '.join(ENTRIES)}, or one of their parts, such as fig_4b"
             )
     chosen = [panel for name in only for panel in known[name]]
     return [panel for panel in panels if panel in chosen or not only]

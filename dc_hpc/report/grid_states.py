@@ -61,9 +61,8 @@ def absent_rows(states: Iterable[GridState], rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def missing_text(state: GridState) -> str:
-    """Which runs of a grid are not done: their number, and the first of them by setting and seed."""
-    runs = list(state.missing.values())
+def missing_seeds(state: GridState) -> list[tuple[str, list[int]]]:
+    """(settings, seeds) of the runs of a grid that are not done; the settings are those that its runs differ in."""
     varying = [
         name
         for name in SETTINGS
@@ -71,18 +70,22 @@ def missing_text(state: GridState) -> str:
         and len({str(getattr(run, name)) for run in state.runs.values()}) > 1
     ]
     seeds: dict[tuple[Any, ...], list[int]] = {}
-    for run in runs:
+    for run in state.missing.values():
         seeds.setdefault(tuple(setting_cell(name, getattr(run, name)) for name in varying), []).append(run.seed)
     keys = sorted(seeds, key=lambda key: [order(name, value) for name, value in zip(varying, key)])
-    parts = [
-        " ".join([*(f"{name} {shown(name, value)}" for name, value in zip(varying, key)), seeds_text(seeds[key])])
-        for key in keys[:_SETTINGS_NAMED]
-    ]
-    more = f"; {len(keys) - _SETTINGS_NAMED} more settings" if len(keys) > _SETTINGS_NAMED else ""
-    return f"{len(runs)} of {len(state.runs)} missing ({'; '.join(parts)}{more})"
+    return [(" ".join(f"{name} {shown(name, value)}" for name, value in zip(varying, key)), seeds[key]) for key in keys]
+
+
+def missing_text(state: GridState) -> str:
+    """Which runs of a grid are not done: their number, and the first of them by setting and seed."""
+    found = missing_seeds(state)
+    parts = [f"{settings} {seeds_text(seeds)}".strip() for settings, seeds in found[:_SETTINGS_NAMED]]
+    more = f"; {len(found) - _SETTINGS_NAMED} more settings" if len(found) > _SETTINGS_NAMED else ""
+    return f"{len(state.missing)} of {len(state.runs)} missing ({'; '.join(parts)}{more})"
 
 
 def command(state: GridState, outputs: Path) -> str:
     """The command that runs what is missing of a grid."""
     where = "" if outputs == Path("outputs") else f" --outputs {shlex.quote(str(outputs))}"
-    return f"python -m dc_hpc.submit --grid {shlex.quote(str(state.path))}{where}"
+    grid = state.path.relative_to(Path.cwd()) if state.path.is_relative_to(Path.cwd()) else state.path
+    return f"python -m dc_hpc.submit --grid {shlex.quote(str(grid))}{where}"

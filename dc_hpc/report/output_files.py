@@ -12,21 +12,28 @@ from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import Findings, PanelFindings
 from dc_hpc.report.frames.runs import cycles_csv, runs_csv
+from dc_hpc.report.latex import latex_of
+from dc_hpc.report.missing import missing_table
 from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.run_tables import settings_table
-from dc_hpc.report.text_tables import csv_of, latex_of, markdown_of
+from dc_hpc.report.text_tables import csv_of, markdown_of
 from dc_hpc.storage import atomic_files
 
 
-def write_tables(findings: Findings, outputs: Path) -> None:
-    """Write runs.csv, cycles.csv, and every table as CSV, Markdown and LaTeX."""
+def write_tables(findings: Findings, outputs: Path, submitted: Path | None = None) -> None:
+    """Write runs.csv, cycles.csv, missing.csv, and every table as CSV, Markdown and LaTeX.
+
+    Where no run is of the paper there are no claims. submitted: where the runs are that `submit` is to go on with.
+    """
     folder = outputs / "tables"
     atomic_files.make_directory(folder)
     atomic_files.write_text(folder / "runs.csv", runs_csv(findings.runs))
     atomic_files.write_text(folder / "cycles.csv", cycles_csv(findings.cycles))
-    tables = [claims_table(findings.verdicts), settings_table(findings.rows)]
-    tables += [table for found in findings.panels for table in found.tables]
+    missing = missing_table([*findings.sweeps, *findings.panels], submitted or outputs)
+    atomic_files.write_text(folder / "missing.csv", csv_of(missing))
+    tables = [claims_table(findings.verdicts)] if findings.of_the_paper else []
+    tables += [settings_table(findings.rows), *(table for found in findings.shown for table in found.tables)]
     for table in tables:
         for ending, text in (("csv", csv_of(table)), ("md", markdown_of(table)), ("tex", latex_of(table))):
             atomic_files.write_text(folder / f"{table.name}.{ending}", text)
@@ -37,7 +44,7 @@ def write_figures(findings: Findings, outputs: Path, *, data: Path, say: Callabl
     folder = outputs / "figures"
     atomic_files.make_directory(folder)
     sources = FigureSources(findings.cycles, outputs, _labels(data, say))
-    drawn = [found for found in findings.panels if found.tables]
+    drawn = findings.shown
     for found in drawn:
         _draw(found, sources)
         if found.error:

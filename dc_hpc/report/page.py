@@ -72,7 +72,12 @@ def page(findings: Findings, *, outputs: Path) -> str:
         counts={state: count for state, count in counts.items() if count or state == "done"},
         hours=sum(row.get("seconds") or 0 for row in rows) / 3600,
         claims=_claims(findings.verdicts),
-        entries=[entry for one in ENTRIES.values() if (entry := _entry(one, findings.panels, outputs))["panels"]],
+        of_the_paper=findings.of_the_paper,
+        entries=[
+            entry
+            for one in (_sweeps(findings), *ENTRIES.values())
+            if (entry := _entry(one, findings.shown, outputs))["panels"]
+        ],
         not_run=list(_not_run(findings.panels, outputs)),
         run_tables=_run_tables(rows),
         provenance=_shown(provenance_table(rows)),
@@ -93,8 +98,16 @@ def _claims(verdicts: pd.DataFrame) -> dict[str, ShownTable]:
     }
 
 
+def _sweeps(findings: Findings) -> Entry:
+    """A person's own sweeps as the first entry of the page."""
+    panels = tuple(found.panel for found in findings.sweeps)
+    return Entry("sweeps", "Your own sweeps", "yours", panels, "Your sweeps")
+
+
 def _entry(entry: Entry, panels: Sequence[PanelFindings], outputs: Path) -> dict[str, Any]:
-    where = "Beside the paper" if entry.section == "ours" else f"Section {entry.section} of the paper"
+    where = {"ours": "Beside the paper", "yours": "Runs whose settings no table or figure of the paper has"}.get(
+        entry.section, f"Section {entry.section} of the paper"
+    )
     cards = [_card(found, outputs) for found in panels if found.tables and found.panel in entry.panels]
     return {"name": entry.name, "title": entry.title, "short": entry.short, "where": where, "panels": cards}
 
@@ -167,5 +180,7 @@ def _shown(table: Table, lines: Sequence[Line] | None = None) -> ShownTable:
 
 
 def _dataset(panel: Panel) -> str:
+    if panel.base not in BASELINES:
+        return panel.title
     base = BASELINES[panel.base]
     return dataset_title(base["dataset"]) + (", AlexNet" if base["net"] == "alexnet" else "")

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dc_hpc.report.cell_items import POINT_DIGITS, SHARE_DIGITS
-from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, median, shown, split, varying_settings
+from dc_hpc.report.cell_items import POINT_DIGITS, SHARE_DIGITS, setting_items
+from dc_hpc.report.panels.grouping import (
+    ACCURACY,
+    Cell,
+    Row,
+    group_columns,
+    median,
+    shown,
+    split,
+    training_of,
+    varying_settings,
+)
 from dc_hpc.report.statistics import describe
 from dc_hpc.report.text_tables import Item, Table, number, table_of
 
@@ -22,13 +32,11 @@ def settings_table(rows: Sequence[Row]) -> Table:
     for cell in cells:
         done = sum(row["state"] == "done" for row in cell.rows)
         seconds = median(cell.values("seconds").values())
-        settings = (
-            Item(name, cell.settings[name], name if name in visible else None, shown(name, cell.settings[name]))
-            for name in columns
-        )
+        training = training_of(cell.settings)
         lines.append(
             [
-                *settings,
+                *setting_items(cell, columns, visible),
+                Item("training", training, "net", training, role="setting"),
                 Item("runs", len(cell.rows), "runs", str(len(cell.rows))),
                 Item("done", done, "done", str(done)),
                 *_summary_items(cell, "accuracy", "accuracy %", POINT_DIGITS),

@@ -1,4 +1,4 @@
-"""Writes a table in two forms: all numbers for a program (CSV), few and rounded for a person (Markdown, LaTeX)."""
+"""Writes a table in two forms: all numbers for a program (CSV), few and rounded for a person (Markdown)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from typing import Any, NamedTuple
 
 from dc_hpc.report.frames.schema import csv_text
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}  # fmt: skip
-
 # The columns that a narrow table leaves out first.
-_LEAST = ("quartiles", "range", "IA range")
+LEAST = ("quartiles", "range", "IA range")
 
 
 @dataclass(frozen=True)
 class Table:
     """A table of the report.
 
-    columns, rows: exact, for CSV. heads, lines: for people, all text. caption: one line with data set,
-    protocol and n.
+    columns, rows: exact, for CSV. heads, lines: for people, all text; roles: of the heads, as of Item. caption: one
+    line with data set, protocol and n.
     """
 
     name: str
@@ -33,18 +27,21 @@ class Table:
     rows: Sequence[Sequence[Any]]
     heads: Sequence[str]
     lines: Sequence[Sequence[str]]
+    roles: Sequence[str] = ()
 
 
 class Item(NamedTuple):
     """One cell of a table: `value` under `name` for programs, `text` under `head` for people.
 
-    Without a name programs do not get it; without a head people do not.
+    Without a name programs do not get it; without a head people do not. role: `setting` where it tells which runs the
+    line is about, `note` where it is for the person who works on the runs and not for a reader of the results.
     """
 
     name: str | None
     value: Any = None
     head: str | None = None
     text: str = ""
+    role: str = ""
 
 
 def table_of(name: str, caption: str, rows: Sequence[Sequence[Item]]) -> Table:
@@ -58,6 +55,7 @@ def table_of(name: str, caption: str, rows: Sequence[Sequence[Item]]) -> Table:
         [[item.value for item in row if item.name is not None] for row in rows],
         [str(first[i].head) for i in filled],
         [[row[i].text for i in filled] for row in rows],
+        [first[i].role for i in filled],
     )
 
 
@@ -86,25 +84,6 @@ def markdown_of(table: Table, *, most: int | None = None, width: int | None = No
     return "\n".join([*caption, "", *text]) + "\n"
 
 
-def latex_of(table: Table) -> str:
-    """A booktabs table to \\input into a paper."""
-    right = [all(is_number(line[i]) for line in table.lines) for i in range(len(table.heads))]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if r else 'l' for r in right)}}}",
-        r"\toprule",
-        " & ".join(_latex(head) for head in table.heads) + r" \\",
-        r"\midrule",
-    ]
-    lines += [" & ".join(_latex(cell) for cell in line) + r" \\" for line in table.lines]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
 def number(value: float | None, digits: int) -> str:
     """A rounded number, nothing for None."""
     return "" if value is None else f"{value:.{digits}f}"
@@ -127,7 +106,7 @@ def _fitting(heads: Sequence[str], lines: Sequence[Sequence[str]], width: int | 
         max(3, len(head), *(len(_markdown(line[i])) for line in lines)) if lines else max(3, len(head))
         for i, head in enumerate(heads)
     ]
-    leaving = [i for name in _LEAST for i in kept if heads[i] == name]
+    leaving = [i for name in LEAST for i in kept if heads[i] == name]
     leaving += [i for i in reversed(kept) if i not in leaving]
     while width is not None and len(kept) > 1 and sum(widths[i] + 3 for i in kept) + 1 > width:
         kept.remove(leaving.pop(0))
@@ -140,7 +119,3 @@ def _padded(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 def _markdown(text: str) -> str:
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)

@@ -5,6 +5,7 @@ import json
 import pytest
 from support.commands import REPOSITORY, run_command
 
+from dc_hpc.benchmark import measured_file
 from dc_hpc.benchmark.constants import NETWORKS, STAGES
 from dc_hpc.benchmark.timing import KEYS
 
@@ -99,3 +100,82 @@ def test_help_hides_the_former_option_names():
     text = run_command("bench", "--help", cwd=REPOSITORY, check=0).stdout
     assert all(option in text for option in ("--scaling", "--compare-with", "--startup"))
     assert not any(f"{option} " in text for option in ("--growth", "--peer", "--start"))
+
+
+ROWS = [
+    {"name": name, "network": network, "size": "n 10", "seconds": 2.0, "achieved": 30.0, "limit": 100.0,
+     "share": share, "peer": peer, "peer_seconds": 2.0 * ratio, "ratio": ratio}
+    for name, network, share, peer, ratio in (
+        ("views", "lenet5", 0.054, "PIL", 13.04), ("pca", "lenet5", 0.2, "sklearn", 1.02),
+        ("pca", "lenet5", 0.2, "faiss", 0.6149), ("views", "alexnet_small", 0.3, "PIL", 413.2),
+        ("pca", "alexnet_small", 0.44, "sklearn", 5.2),
+    )
+]  # fmt: skip
+ENVIRONMENT = {
+    "cpu": "a CPU", "cores": 2, "device": "cpu", "threads": 1, "load_start": 0.1, "load_end": 0.2, "blas": ["MKL"],
+    "python": "3.11", "versions": {"torch": "2"}, "limits": {"gemm_torch_cpu_gflops": 177.0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A file that `bench --json` wrote."""
+    (tmp_path / "speed.json").write_text(json.dumps(ROWS))
+    (tmp_path / "speed.environment.json").write_text(json.dumps(ENVIRONMENT))
+    return tmp_path / "speed.json"
+
+
+def test_table_and_figure_are_made_of_one_file_again(measured, tmp_path):
+    done = run_command(
+        "bench", "--from", measured, "--table", "--figure", tmp_path / "again.png", cwd=REPOSITORY, check=0
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:4] == [
+        "| stage | lenet5 | share | alexnet_small | share | peer |",
+        "|---|--:|--:|--:|--:|---|",
+        "| views | 13x | 5 % | 413x | 30 % | PIL |",
+        "| pca | 1.0x, 0.61x | 20 % | 5.2x, - | 44 % | sklearn, faiss |",
+    ]
+    assert "a CPU, 2 cores; 1 threads" in done.stdout and "wrote" in lines[-1]
+    first = (tmp_path / "again.png").read_bytes()
+    assert first.startswith(b"\x89PNG")
+    run_command("bench", "--from", measured, "--figure", tmp_path / "again.png", cwd=REPOSITORY, check=0)
+    assert (tmp_path / "again.png").read_bytes() == first
+
+
+def test_the_figure_draws_the_numbers_of_the_table(measured):
+    from dc_hpc.report.figures.speed import speed
+    from dc_hpc.report.figures.style import style
+
+    with style():
+        ratios, shares = speed(ROWS, ["a CPU"]).axes
+    drawn = sorted(float(x) for line in ratios.lines[:2] for x in line.get_xdata())
+    assert drawn == sorted(row["ratio"] for row in ROWS)
+    assert sorted(float(x) for line in shares.lines for x in line.get_xdata()) == pytest.approx([5.4, 20, 30, 44])
+
+
+def test_what_was_measured_now_is_read_back(quick, tmp_path):
+    rows, environment, _, _ = quick
+    assert set(measured_file.STAGE_KEYS) == set(KEYS)
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "b.environment.json").write_text(json.dumps(environment))
+    done = run_command("bench", "--from", tmp_path / "b.json", "--table", cwd=REPOSITORY, check=0)
+    assert done.stdout.count("\n| ") == len(STAGES) and "lenet5" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "spoil, words, message",
+    [
+        (lambda path: path.unlink(), [], "speed.json cannot be read (No such file"),
+        (lambda path: path.write_text("{"), [], "not valid JSON"),
+        (lambda path: path.write_text('[{"name": 1}]'), [], "holds no benchmark; give a file that"),
+        (lambda path: path.with_name("speed.environment.json").unlink(), [], "speed.environment.json cannot be read"),
+        (lambda path: None, ["--startup"], "--from measures nothing"),
+        (lambda path: None, ["--json", "x.json"], "--from measures nothing"),
+    ],
+)
+def test_a_file_that_is_no_benchmark_is_one_line(measured, tmp_path, spoil, words, message):
+    spoil(measured)
+    done = run_command("bench", "--from", measured, "--figure", tmp_path / "a.png", *words, cwd=REPOSITORY)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()

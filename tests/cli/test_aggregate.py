@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,11 @@ def tree(tmp_path_factory) -> Path:
 
 def run_cli(outputs: Path, **options) -> None:
     command.aggregate(
-        **({"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "document": None, "only": None} | options)
+        **(
+            {"outputs": outputs, "jobs": JOBS, "data": NOWHERE, "runs": None, "document": None, "only": None}
+            | {"verbose": False}
+            | options
+        )
     )
 
 
@@ -39,6 +44,11 @@ def collect(outputs: Path, **options) -> int:
     with pytest.raises(typer.Exit) as ended:
         run_cli(outputs, **options)
     return ended.value.exit_code
+
+
+def tables_in(outputs: Path) -> dict[str, bytes]:
+    """The files of the tables but missing.csv, whose commands name the folder of the runs."""
+    return {path.name: path.read_bytes() for path in (outputs / "tables").iterdir() if path.name != "missing.csv"}
 
 
 def test_the_command_writes_tables_figures_and_a_page(tree, capsys):
@@ -71,7 +81,7 @@ def test_the_command_writes_tables_figures_and_a_page(tree, capsys):
     assert "5 done, 1 failed, 1 damaged" in said
     assert "failed: fmnist-k200-seed5-" in said and "damaged: fmnist-k7-seed2-" in said
     assert "python -m dc_hpc.submit --grid" in said and str(tree / "report.html") in said
-    assert max(map(len, said.replace(str(tree), "outputs").replace(str(JOBS), "jobs").splitlines())) <= 110
+    assert max(map(len, said.replace(str(tree), "outputs").replace(str(JOBS), "jobs").splitlines())) <= 120
 
 
 def test_a_second_time_gives_the_same_bytes(tree):
@@ -89,9 +99,8 @@ def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatc
     collect(tree)
     monkeypatch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
     assert collect(tmp_path / "again", runs=[tree / "tables" / "runs.csv"]) == 0
-    made = {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()}
-    kept = {path.name: path.read_bytes() for path in (tree / "tables").iterdir()}
-    assert made == kept
+    made = tables_in(tmp_path / "again")
+    assert made == tables_in(tree)
 
 
 def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatch):
@@ -112,7 +121,7 @@ def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatc
         (tmp_path / str(place) / "runs.csv").write_text(header + "".join(part))
         (tmp_path / str(place) / "cycles.csv").write_text(above + "".join(mine))
     assert collect(tmp_path / "again", runs=[tmp_path / str(place) / "runs.csv" for place in range(3)]) == 0
-    assert {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()} == kept
+    assert tables_in(tmp_path / "again") == tables_in(tree)
 
 
 def test_a_run_without_a_name_is_one_line(tree, tmp_path):
@@ -184,9 +193,9 @@ def test_a_failing_figure_loses_no_table_and_no_page(tree, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "make, options, words",
     [
-        (lambda path: None, {}, "is not there"),
-        (lambda path: (path / "runs").mkdir(parents=True), {}, "submit some first"),
-        (lambda path: path.mkdir(), {"only": ["fig_44"]}, "did you mean|allowed: table_1"),
+        (lambda path: None, {}, "is not a folder"),
+        (lambda path: (path / "runs").mkdir(parents=True), {}, "submit runs first"),
+        (lambda path: path.mkdir(), {"only": ["fig_44"]}, "did you mean|allowed: sweep, table_1"),
         (lambda path: path.mkdir(), {"runs": [Path("/nonexistent/runs.csv")]}, "cannot be read"),
     ],
 )
@@ -250,3 +259,37 @@ def test_help_waits_for_nothing_and_the_report_needs_no_torch():
         "sklearn",
         "faiss",
     }
+
+
+def test_a_wrong_folder_ends_with_two_and_writes_nothing(tmp_path):
+    command = [sys.executable, "-m", "dc_hpc.aggregate", "--outputs", "typo"]
+    (tmp_path / "data").mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr == (
+        "dc_hpc: --outputs: typo is not a folder; give the one that `python -m dc_hpc.submit` wrote to\n"
+    )
+    assert not (tmp_path / "typo").exists()
+
+
+def test_one_screen_by_default_and_everything_with_verbose(tree, capsys):
+    assert collect(tree) == 0
+    short = capsys.readouterr().out
+    assert collect(tree, verbose=True) == 0
+    long = capsys.readouterr().out
+    assert len(short.splitlines()) <= 40 < len(long.splitlines())
+    assert "Fashion-MNIST, swept: k." in short and "Figure 4a" not in short and "Figure 4a" in long
+    assert "more: --verbose" in short and "more: --verbose" not in long
+
+
+def test_only_applies_to_claims_and_sweeps(tree, capsys):
+    assert collect(tree, only=["fig_4"], verbose=True) == 0
+    said = capsys.readouterr().out
+    assert "fig_4a, fmnist" in said and "fig_3a" not in said and "swept:" not in said
+    assert collect(tree, only=["fig_4"]) == 0
+    assert "Figure 4a: number of clusters" in capsys.readouterr().out
+    assert collect(tree, only=["sweep"]) == 0
+    said = capsys.readouterr().out
+    assert "swept: k" in said and "fig_" not in said.replace("figures", "")
+    assert "fig_3a" in (tree / "tables" / "claims.csv").read_text()  # the files stay whole

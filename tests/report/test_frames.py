@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -38,25 +39,25 @@ GOLDEN = (
     "seconds_load,seconds_clustered,seconds_trained,seconds_probe,device,host,commit,dirty,engine,"
     "threads\n"
     "fmnist-k5-seed1-60993189cfbd,done,,fmnist,lenet5,5,1,2,skip,True,off,0.1,0.1,0.001,128,k-means++,"
-    "44,32,0.286,0.3205,box_per_batch,,,,,1,1,20,False,,conv2,True,,20,0.01,0.9,0.0001,256,code,"
+    "44,32,0.286,0.3205,box_per_batch,none,none,off,never,1,1,20,False,never,conv2,True,off,20,0.01,0.9,0.0001,256,code,"
     "first_last,0.39,0.38,0.01,83.5,84.0,83.5,0.7,2,2,0.391,0.381,0.58,,,,0.5,83.5,"
     "0000000000000000000000000000000000000000000000000000000000000000,2,1,10.0,0.5,2.5,4.0,3.0,cpu-1,"
     "node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
     'fmnist-k5-seed3-e1d854829587,failed,"RuntimeError: a cluster, lost",fmnist,lenet5,5,3,2,skip,True,'
-    "off,0.1,0.1,0.001,128,k-means++,44,32,0.286,0.3205,box_per_batch,,,,,1,1,20,False,,conv2,True,,20,"
+    "off,0.1,0.1,0.001,128,k-means++,44,32,0.286,0.3205,box_per_batch,none,none,off,never,1,1,20,False,never,conv2,True,off,20,"
     "0.01,0.9,0.0001,256,code,first_last,,,,,,,,,,,,,,,,,,,0,1,0.0,,,,,cpu-1,node1,"
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
     "fmnist-k5-seed4-1a143a57fbbc,resumable,,fmnist,lenet5,5,4,2,skip,True,off,0.1,0.1,0.001,128,"
-    "k-means++,44,32,0.286,0.3205,box_per_batch,,,,,1,1,20,False,,conv2,True,,20,0.01,0.9,0.0001,256,"
+    "k-means++,44,32,0.286,0.3205,box_per_batch,none,none,off,never,1,1,20,False,never,conv2,True,off,20,0.01,0.9,0.0001,256,"
     "code,first_last,,,,,,,,,,,,,,,,,,,1,1,6.75,0.5,1.25,2.0,3.0,cpu-1,node1,"
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
     "fmnist-k5-seed5-1e3648ecbd0e,damaged,result.json: not a result of format 1 of this run,fmnist,"
-    "lenet5,5,5,2,skip,True,off,0.1,0.1,0.001,128,k-means++,44,32,0.286,0.3205,box_per_batch,,,,,1,1,20,"
-    "False,,conv2,True,,20,0.01,0.9,0.0001,256,code,first_last,,,,,,,,,,,,,,,,,,,0,1,10.0,0.5,2.5,4.0,"
+    "lenet5,5,5,2,skip,True,off,0.1,0.1,0.001,128,k-means++,44,32,0.286,0.3205,box_per_batch,none,none,off,never,1,1,20,"
+    "False,never,conv2,True,off,20,0.01,0.9,0.0001,256,code,first_last,,,,,,,,,,,,,,,,,,,0,1,10.0,0.5,2.5,4.0,"
     "3.0,cpu-1,node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
     "svhn-k200-ia-seed1-3cd4b3251dd5,done,,svhn,alexnet_small,200,1,0,skip,True,random,0.1,0.5,0.001,"
-    "64,random,45,32,0.437 0.443 0.472,0.198 0.201 0.197,box_per_batch,,,256,,1,1,20,False,,,False,,20,"
-    "0.01,0.9,0.0001,256,code,first_last,0.125,0.115,0.01,,,,,1,0,0.125,0.115,,,,,,,"
+    "64,random,45,32,0.437 0.443 0.472,0.198 0.201 0.197,box_per_batch,none,none,256,never,1,1,20,False,never,"
+    "none,False,off,20,0.01,0.9,0.0001,256,code,first_last,0.125,0.115,0.01,,,,,1,0,0.125,0.115,,,,,,,"
     "0000000000000000000000000000000000000000000000000000000000000000,0,1,4.75,0.5,1.25,,3.0,cpu-1,"
     "node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
 )
@@ -64,13 +65,13 @@ GOLDEN_CYCLES = (
     "run_id,dataset,net,protocol,k,seed,halt_cycle,pca,sobel,cycle,reassign,nmi_prev,nmi_true,ami_prev,"
     "ami_true,nmi_true_chance,label_entropy,clusters_empty,cluster_size_min,cluster_size_median,"
     "cluster_size_max,inertia,loss,seconds_clustered,seconds_trained\n"
-    "fmnist-k5-seed1-60993189cfbd,fmnist,lenet5,code,5,1,,,off,0,True,,0.39,,0.38,0.01,1.5,0,1,2.5,9,"
+    "fmnist-k5-seed1-60993189cfbd,fmnist,lenet5,code,5,1,never,off,off,0,True,,0.39,,0.38,0.01,1.5,0,1,2.5,9,"
     "100.0,1.0,1.25,2.0\n"
-    "fmnist-k5-seed1-60993189cfbd,fmnist,lenet5,code,5,1,,,off,1,True,0.58,0.391,0.5,0.381,0.01,1.5,0,"
+    "fmnist-k5-seed1-60993189cfbd,fmnist,lenet5,code,5,1,never,off,off,1,True,0.58,0.391,0.5,0.381,0.01,1.5,0,"
     "1,2.5,9,99.0,0.5,1.25,2.0\n"
-    "fmnist-k5-seed4-1a143a57fbbc,fmnist,lenet5,code,5,4,,,off,0,True,,0.1,,0.09000000000000001,0.01,"
+    "fmnist-k5-seed4-1a143a57fbbc,fmnist,lenet5,code,5,4,never,off,off,0,True,,0.1,,0.09000000000000001,0.01,"
     "1.5,0,1,2.5,9,100.0,1.0,1.25,2.0\n"
-    "svhn-k200-ia-seed1-3cd4b3251dd5,svhn,alexnet_small,code,200,1,,256,random,0,True,,0.125,,0.115,"
+    "svhn-k200-ia-seed1-3cd4b3251dd5,svhn,alexnet_small,code,200,1,never,256,random,0,True,,0.125,,0.115,"
     "0.01,1.5,0,1,2.5,9,100.0,,1.25,\n"
 )
 
@@ -130,9 +131,51 @@ def test_every_setting_has_a_column_of_its_kind():
     assert kinds["features"] == kinds["probe"] == kinds["mean"] == kinds["sobel"] == "text"
 
 
-def test_an_empty_folder_is_an_empty_frame(tmp_path):
-    runs, cycles = load(tmp_path)
-    assert runs.empty and cycles.empty and "accuracy" in runs and "nmi_true" in cycles
+@pytest.mark.parametrize(
+    "outputs, words",
+    [
+        ("nowhere", "nowhere is not a folder; give"),
+        ("empty", "no run in .*empty/runs; give"),
+        ([], "no folder of runs"),
+    ],
+)
+def test_a_folder_without_runs_is_refused_with_the_way_out(tmp_path, monkeypatch, outputs, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for read in (load_runs, load_cycles):
+        with pytest.raises(InputError, match=words) as refused:
+            read(outputs)
+        assert "\n" not in str(refused.value)
+
+
+def test_folders_are_names_or_paths_or_a_list(tree, tmp_path):
+    runs = load_runs(str(tree))
+    pd.testing.assert_frame_equal(runs, load_runs(tree))
+    record(tmp_path, config_of("fmnist", cycles=2, seed=4), ia=0.4, accuracy=81.0)  # interrupted in the other folder
+    record(tmp_path, config_of("fmnist", cycles=2, seed=1), ia=0.1, accuracy=1.0)  # done in both: the first counts
+    record(tmp_path, config_of("fmnist", cycles=2, seed=9), accuracy=70.0)
+    both = load_runs([str(tree), tmp_path])
+    assert len(both) == len(runs) + 1 and both.run_id.is_monotonic_increasing and both.run_id.is_unique
+    done = both[(both.state == "done") & (both.dataset == "fmnist")]
+    assert done.set_index("seed").accuracy.to_dict() == {1: 83.5, 4: 81.0, 9: 70.0}
+    assert len(load_cycles([tree, tmp_path])) == len(load_cycles(tree)) + 1 + 2
+
+
+def test_never_and_off_come_back_as_words_with_pandas(tree, tmp_path):
+    (tmp_path / "runs.csv").write_text(runs_csv(load_runs(tree)))
+    (tmp_path / "cycles.csv").write_text(cycles_csv(load_cycles(tree)))
+    runs, cycles = pd.read_csv(tmp_path / "runs.csv"), pd.read_csv(tmp_path / "cycles.csv")
+    assert runs.pca.tolist() == ["off"] * 4 + ["256"] and set(runs.halt_cycle) == set(runs.resume_leak) == {"never"}
+    assert runs.probe.tolist() == ["conv2"] * 4 + ["none"] and runs.labels.tolist() == [False] * 5
+    assert set(cycles.halt_cycle) == {"never"} and cycles.pca.tolist() == ["off"] * 3 + ["256"]
+    assert runs.groupby("halt_cycle").size().to_dict() == {"never": 5}
+
+
+def test_a_table_of_an_earlier_version_with_empty_cells_is_read(tree, tmp_path):
+    text = runs_csv(load_runs(tree))
+    (tmp_path / "runs.csv").write_text(re.sub("(?<=,)(never|off|none)(?=,)", "", text).replace(",,0.1,", ",off,0.1,"))
+    again = read_runs_csv(tmp_path / "runs.csv")
+    assert again.pca.isna().tolist() == [True] * 4 + [False] and again.halt_cycle.isna().all()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def report(tmp_path_factory) -> Path:
     tree = tmp_path_factory.mktemp("page") / "outputs"
     record_figure_4(tree)
     with pytest.raises(typer.Exit):
-        command.aggregate(outputs=tree, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None)
+        command.aggregate(outputs=tree, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None, verbose=False)
     return tree / "report.html"
 
 

@@ -60,14 +60,15 @@ def new_kind(monkeypatch) -> None:
 def test_a_new_kind_is_one_class_and_one_entry(new_kind, tmp_path, capsys):
     record_figure_4(tmp_path)
     with pytest.raises(typer.Exit) as ended:
-        command.aggregate(outputs=tmp_path, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None)
+        command.aggregate(outputs=tmp_path, jobs=JOBS, data=NOWHERE, runs=None, document=None, only=None, verbose=True)
     assert ended.value.exit_code == 0
     assert (tmp_path / "tables" / "fig_9.csv").read_text() == "k,best\n5,84.0\n20,81.0\n"
     assert (tmp_path / "figures" / "fig_9.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.html").read_text()
     assert '<a href="#fig_9">Figure 9</a>' in page and "The best accuracy falls." in page
-    assert "fig_9, fmnist, code: accuracy is above 50 at k 5: median 83.5, n = 2" in capsys.readouterr().out.replace(
-        "\n" + " " * 16, " "
+    assert (
+        "fig_9, fmnist, code, sobel off: accuracy is above 50 at k 5: median 83.5, n = 2"
+        in capsys.readouterr().out.replace("\n" + " " * 16, " ")
     )
 
 
@@ -87,7 +88,7 @@ def questions_about_the_kind(source: str) -> list[str]:
 
 
 def test_no_code_asks_for_the_kind_of_a_panel():
-    assert len(KINDS) == 8
+    assert len(KINDS) == 9
     for source in ("if panel.kind == 'search': pass", "isinstance(panel, SearchPanel | BothPanel)"):
         assert len(questions_about_the_kind(source)) == 1
     for path in [*(PACKAGE / "report").rglob("*.py"), PACKAGE / "aggregate.py"]:

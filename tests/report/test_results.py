@@ -33,6 +33,7 @@ def again(tmp_path_factory) -> Path:
             only=None,
             runs=[RESULTS / "tables" / "runs.csv"],
             document=outputs / "RESULTS.md",
+            verbose=False,
         )
     assert ended.value.exit_code == 0
     return outputs
@@ -75,6 +76,7 @@ def test_a_changed_run_changes_a_table(again, tmp_path):
             only=None,
             runs=[tables / "runs.csv"],
             document=None,
+            verbose=False,
         )
     names = [path.name for path in (again / "tables").glob("*.md")]
     assert any(

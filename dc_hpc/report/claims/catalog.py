@@ -151,7 +151,7 @@ def claims(selected: Mapping[str, PanelRows]) -> pd.DataFrame:
 def count_verdicts(found: pd.DataFrame) -> str:
     """How many claims have each verdict, at the paper's settings and, separately, at others; in words."""
     paper = found["unlike_paper"] == ""
-    parts = [f"at the paper's settings {_counted(found[paper])}"]
+    parts = [f"at the paper's settings {_counted(found[paper]) or 'none'}"]
     if not paper.all():
         parts.append(f"at other settings {_counted(found[~paper])}")
     return "; ".join(parts)

@@ -14,14 +14,14 @@ from dc_hpc.report.text_tables import Item, Table, number, span, table_of
 def claims_table(claims: pd.DataFrame) -> Table:
     """The verdicts for people; claims.csv holds all columns."""
     rows = []
-    for claim in records(claims):
+    for claim, which in zip(records(claims), which_runs(claims)):
         rows.append(
             [
                 *(Item(name, claim[name]) for name in claims.columns),
                 Item(None, head="verdict", text=claim["verdict"]),
-                Item(None, head="claim", text=claim["words"]),
-                Item(None, head="figure", text=claim["figure"]),
-                Item(None, head="runs", text=_which(claim)),
+                Item(None, head="claim", text=claim["words"], role="setting"),
+                Item(None, head="figure", text=claim["figure"], role="setting"),
+                Item(None, head="runs", text=which, role="setting"),
                 Item(None, head="found (95 % interval)", text=_measured(claim, "")),
                 Item(None, head="n", text=str(claim["n"])),
                 Item(None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"),
@@ -35,9 +35,23 @@ def claims_table(claims: pd.DataFrame) -> Table:
     return table_of("claims", f"The paper's claims: {count_verdicts(claims)}.", rows)
 
 
-def _which(claim: dict[str, Any]) -> str:
-    parts = (claim["dataset"], claim["protocol"], claim["sobel"] and f"sobel {claim['sobel']}")
-    return ", ".join(part for part in parts if part)
+def which_runs(claims: pd.DataFrame) -> list[str]:
+    """Of each row data set, protocol and filter, and the settings that tell it apart from the other rows of its claim.
+
+    `svhn, mixed, sobel fixed`; `fmnist, code, sobel off, 3 cycles` where the claim was judged of other cycles, too.
+    """
+    rows = records(claims)
+    parts = [(row["setting"] or "").split(", ") for row in rows]
+    of_claim: dict[tuple[str, str], list[list[str]]] = {}
+    for row, own in zip(rows, parts):
+        of_claim.setdefault((row["claim"], row["figure"]), []).append(own)
+    found = []
+    for row, own in zip(rows, parts):
+        others = of_claim[row["claim"], row["figure"]]
+        telling = [part for part in own if part and not all(part in other for other in others)]
+        sobel = row["sobel"] and f"sobel {row['sobel']}"
+        found.append(", ".join(part for part in (row["dataset"], row["protocol"], sobel, *telling) if part))
+    return found
 
 
 def _best_epoch(claim: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from dc_hpc.config.run_config import RunConfig
 from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.runs import frame_of, no_cycles, records
-from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, setting_cell
+from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, none_word, setting_cell
 
 
 def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -99,7 +99,8 @@ def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
         if kind == "unknown":
             numeric = all(text == "" or (_float(text) is not None and repr(_float(text)) == text) for text in texts)
             kind = "float" if numeric else "text"
-        return [None if text == "" else _READERS[kind](text) for text in texts]
+        missing = ("", none_word(name))  # the word is empty in tables of earlier versions
+        return [None if text in missing else _READERS[kind](text) for text in texts]
     except (ValueError, KeyError) as error:
         named, cell = short(name, 60), short(str(error), 100)
         raise InputError(

@@ -1,12 +1,12 @@
 """Reads run directories into pandas frames, one row a run and one row a cycle, and writes them as CSV.
 
     from dc_hpc.report.frames.runs import load_runs
-    runs = load_runs(Path("outputs"))
+    runs = load_runs("outputs")
     runs[runs.state == "done"].groupby("k").accuracy.median()
 
 The columns have the names of RunConfig, of result.json and of metrics.csv. A list among the settings (`mean`, `std`,
 `probe`) is its items with a space between them. `pca` off, `halt_cycle` never and the results of a run that is not done
-are missing values.
+are missing values. The CSV files have the words `off` and `never` there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dc_hpc.errors import InputError
 from dc_hpc.report.frames.schema import (
     ATTEMPTS,
     RESULTS,
@@ -29,6 +30,7 @@ from dc_hpc.report.frames.schema import (
     column,
     csv_text,
     kind_of,
+    none_word,
     numeric,
     setting_cell,
     texts,
@@ -44,37 +46,61 @@ _CYCLE_SECONDS = ("seconds_clustered", "seconds_trained")
 _DAMAGE = (DamagedFile, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
-def load_runs(outputs: Path) -> pd.DataFrame:
-    """One row a run directory, done or not, sorted by run_id.
+def load_runs(outputs: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """One row a run directory, done or not, sorted by run_id. outputs: a folder that `submit` wrote to, or several.
 
     Columns: run_id, state (one of run_directory.STATES, or `damaged`), state_reason; every field of RunConfig; the
     numbers of result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and
     entropies in nats); attempts (their number), seconds (of all attempts, and by stage); device, host,
     commit, dirty, engine and threads of the last attempt. A directory that cannot be trusted has the state
-    `damaged`, the reason, and whatever of it was readable; it raises nothing.
+    `damaged`, the reason, and whatever of it was readable; it raises nothing. A run that several folders hold counts
+    once: as done where one has it done, then as the folder that comes first has it. InputError for a folder that is
+    not there or holds no run.
     """
     return load(outputs)[0]
 
 
-def load_cycles(outputs: Path) -> pd.DataFrame:
+def load_cycles(outputs: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """One row a cycle of every readable run: run_id, CYCLE_SETTINGS, metrics.METRICS, and the seconds of its
     phases.
 
-    A phase that was done again after a restart counts with its last time.
+    A phase that was done again after a restart counts with its last time. outputs, and what is refused: as of
+    `load_runs`.
     """
     return load(outputs)[1]
 
 
-def load(outputs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def load(outputs: str | Path | Iterable[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frames of load_runs and load_cycles in one pass over the directories."""
+    folders = [Path(outputs)] if isinstance(outputs, str | Path) else [Path(folder) for folder in outputs]
+    if not folders:
+        raise InputError("no folder of runs is given; give the one that `python -m dc_hpc.submit` wrote to")
+    found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
+    for row, metrics in (one for folder in folders for one in _read_folder(folder)):
+        earlier = found.get(row["run_id"])
+        if earlier is None or (row["state"] == "done" and earlier[0]["state"] != "done"):
+            found[row["run_id"]] = (row, metrics)
+    read = [found[name] for name in sorted(found)]
+    return frame_of([row for row, _ in read]), _cycles_frame(read)
+
+
+def _read_folder(outputs: Path) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """The runs of one outputs folder; InputError where there is none."""
+    if not outputs.is_dir():
+        raise InputError(f"{outputs} is not a folder; give the one that `python -m dc_hpc.submit` wrote to")
     directories = list(run_directory.run_directories(outputs))
+    if not directories:
+        raise InputError(
+            f"no run in {run_directory.runs_folder(outputs)}; give the folder that submit wrote to, or submit runs "
+            "first: python -m dc_hpc.submit --grid jobs/fmnist_demo.yaml"
+        )
     read = [_read(directory) for directory in directories]
     early = [place for place, (row, _) in enumerate(read) if row["state_reason"] == _NO_CONFIG]
     if early:  # perhaps submit is making them now
         time.sleep(0.2)
         for place in early:
             read[place] = _read(directories[place])
-    return frame_of([row for row, _ in read]), _cycles_frame(read)
+    return read
 
 
 def no_cycles() -> pd.DataFrame:
@@ -101,8 +127,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
-    """The exact text of a frame of runs: floats by repr, nothing for a missing value. `csv_files` reads it back."""
-    return csv_text(runs.columns, zip(*(texts(runs[name]) for name in runs.columns)))
+    """The exact text of a frame of runs, which `csv_files` reads back.
+
+    Floats by repr; the word of a setting that is None (`off`, `never`, `none`), where an empty cell would be read as
+    an unknown value; nothing for every other missing value.
+    """
+    known = runs["dataset"].notna()
+    return csv_text(runs.columns, zip(*(texts(runs[name], none_word(name), known) for name in runs.columns)))
 
 
 def cycles_csv(cycles: pd.DataFrame) -> str:

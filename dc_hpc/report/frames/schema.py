@@ -97,9 +97,17 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(letter in text for letter in ',"\r\n') else text
 
 
-def texts(series: pd.Series) -> list[str]:
-    """The cells of a series as a CSV has them."""
-    return ["" if missing else _text(value) for value, missing in zip(series.tolist(), series.isna().tolist())]
+def texts(series: pd.Series, none: str, known: pd.Series) -> list[str]:
+    """The cells of a series as a CSV has them. none: what a missing value is where `known` says that the row has it."""
+    return [
+        (none if settled else "") if missing else _text(value)
+        for value, missing, settled in zip(series.tolist(), series.isna().tolist(), known.tolist())
+    ]
+
+
+def none_word(name: str) -> str:
+    """The word for None of a setting, "" of another column."""
+    return RunConfig.declared[name].none_word if name in RunConfig.declared else ""
 
 
 def _text(value: Any) -> str:

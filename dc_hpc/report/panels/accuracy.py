@@ -59,5 +59,5 @@ class AccuracyPanel(Panel):
         return [
             Item("accuracy_best_median", best, "best epoch %", number(best, POINT_DIGITS)),
             Item("accuracy_batch_mean_median", batches),
-            Item("paper", printed, "paper", number(printed, POINT_DIGITS)),
+            Item("accuracy_paper", printed, "paper", number(printed, POINT_DIGITS)),
         ]

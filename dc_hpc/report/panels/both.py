@@ -45,9 +45,9 @@ class BothPanel(Panel):
         lines = [
             [
                 *setting_items(cell, columns, visible),
-                *statistics_items(alignment, "ia", "ia_", few=True),
+                *statistics_items(alignment, "ia", few=True),
                 *median_items(alignment, ALIGNMENT_HEADS),
-                *statistics_items(accuracy, "accuracy", "accuracy_"),
+                *statistics_items(accuracy, "accuracy"),
                 *missing_items(accuracy, "accuracy"),
             ]
             for (accuracy, alignment), cell in zip(pairs, cells)

@@ -40,7 +40,11 @@ class CurvesPanel(Panel):
         for cell in cells:
             n = len(cell.values("nmi_true_last"))
             lines.append(
-                [*setting_items(cell, columns, visible), Item("n", n, "n", str(n)), *median_items(cell, _HEADS)]
+                [
+                    *setting_items(cell, columns, visible),
+                    Item("nmi_true_last_n", n, "n", str(n)),
+                    *median_items(cell, _HEADS),
+                ]
             )
         what = "medians at the first clustering (IA) and at the last"
         return [table_of(self.name, self.caption(what, cells, columns, "nmi_true_last"), lines)]

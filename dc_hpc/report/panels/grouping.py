@@ -17,6 +17,7 @@ import pandas as pd
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.report.frames.runs import records
+from dc_hpc.report.frames.schema import none_word
 from dc_hpc.report.statistics import describe
 
 Row = dict[str, Any]
@@ -28,6 +29,8 @@ ALIGNMENT = tuple(name for name in ACCURACY if RunConfig.declared[name].affects 
 ALWAYS = ("dataset", "protocol", "sobel", "cycles")
 # Hidden where the settings shown already decide them: most follow from the data set and the protocol.
 _FOLLOWERS = tuple(name for name, one in RunConfig.declared.items() if one.follows)
+# What was done to a net, by its run's settings.
+RANDOM_FLOOR, CLUSTERED, SUPERVISED_CEILING, IA_ONLY = "random floor", "clustered", "supervised ceiling", "IA only"
 _WORDS_LAST = {"random": 0, "fixed": 1, "off": 2}
 
 
@@ -38,13 +41,17 @@ class Cell:
     settings: Row
     rows: list[Row] = field(repr=False)
 
-    def values(self, name: str) -> dict[int, float]:
-        """seed -> the number of its first done run that has it, by seed. IA-only runs come first."""
-        found: dict[int, float] = {}
+    def runs(self, name: str) -> dict[int, Row]:
+        """seed -> its first done run that has the number, by seed: one run a seed. IA-only runs come first."""
+        found: dict[int, Row] = {}
         for row in sorted(self.rows, key=lambda row: (row.get("cycles") or 0, row["run_id"])):
             if row["state"] == "done" and row.get(name) is not None:
-                found.setdefault(row["seed"], row[name])
+                found.setdefault(row["seed"], row)
         return dict(sorted(found.items()))
+
+    def values(self, name: str) -> dict[int, float]:
+        """seed -> the number of its run of `runs`, by seed."""
+        return {seed: row[name] for seed, row in self.runs(name).items()}
 
     def missing(self, name: str) -> list[int]:
         """The seeds that were asked for and have no such number, for whatever reason."""
@@ -67,6 +74,15 @@ def setting(row: Row, name: str) -> Any:
     """A setting as runs are grouped by it. Of the probed layers only the first counts: it gives `accuracy`."""
     value = row.get(name)
     return value.split()[0] if name == "probe" and value else value
+
+
+def training_of(row: Row) -> str:
+    """What was done to the net of a run: a run of no cycles is a random floor where it is probed, else IA only."""
+    if row.get("labels"):
+        return SUPERVISED_CEILING
+    if row.get("cycles"):
+        return CLUSTERED
+    return RANDOM_FLOOR if row.get("probe") else IA_ONLY
 
 
 def split(rows: Iterable[Row], fields: Sequence[str]) -> list[Cell]:
@@ -105,7 +121,7 @@ def varying_settings(cells: Sequence[Cell], fields: Iterable[str]) -> list[str]:
 def order(name: str, value: Any) -> tuple[Any, ...]:
     """The sorting key of a setting's value: numbers by size, `never` after them, `off` before them."""
     if value is None:
-        return (2,) if _none_word(name) == "never" else (0,)
+        return (2,) if none_word(name) == "never" else (0,)
     if isinstance(value, str):
         return (1, _WORDS_LAST.get(value, -1), value)
     return (1, value)
@@ -114,17 +130,15 @@ def order(name: str, value: Any) -> tuple[Any, ...]:
 def shown(name: str, value: Any) -> str:
     """A setting as a grid file writes it."""
     if value is None:
-        return _none_word(name)
+        return none_word(name)
     if isinstance(value, bool):
         return "on" if value else "off"
     if name in ("data_digest", "net_digest"):
         return str(value)[:8]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _none_word(name: str) -> str:
-    """The word for None of a setting, "" of another column."""
-    return RunConfig.declared[name].none_word if name in RunConfig.declared else ""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)  # two values never read the same
+    return str(value)
 
 
 def label(settings: Row, columns: Iterable[str]) -> str:

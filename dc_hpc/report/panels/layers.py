@@ -11,7 +11,17 @@ from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.cell_items import setting_items, statistics_items, visible_settings
 from dc_hpc.report.figures.lines import layer_profiles
 from dc_hpc.report.figures.style import MOST_GROUPS
-from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, split
+from dc_hpc.report.panels.grouping import (
+    ACCURACY,
+    CLUSTERED,
+    RANDOM_FLOOR,
+    SUPERVISED_CEILING,
+    Cell,
+    Row,
+    group_columns,
+    split,
+    training_of,
+)
 from dc_hpc.report.panels.matching import probed_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
 from dc_hpc.report.text_tables import Item, Table, table_of
@@ -19,7 +29,7 @@ from dc_hpc.report.text_tables import Item, Table, table_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TRAINING = ("random net", "clustered", "supervised")
+_TRAINING = (RANDOM_FLOOR, CLUSTERED, SUPERVISED_CEILING)
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,10 @@ class LayersPanel(Panel):
                     lines.append(
                         [
                             *setting_items(cell, columns, visible),
-                            Item("training", training, "net", training),
-                            Item("cycles", cycles, "cycles", str(cycles)),
-                            Item("layer", layer, "layer", layer),
-                            *statistics_items(cell, f"accuracy_{layer}"),
+                            Item("training", training, "net", training, role="setting"),
+                            Item("cycles", cycles, "cycles", str(cycles), role="setting"),
+                            Item("layer", layer, "layer", layer, role="setting"),
+                            *statistics_items(cell, f"accuracy_{layer}", quantity="accuracy"),
                         ]
                     )
         caption = self.caption("accuracy (%) by probed layer", cells, columns, "accuracy")
@@ -71,8 +81,8 @@ class LayersPanel(Panel):
         k = self.fixed.get("k", BASELINES[self.base]["k"])
         marked = []
         for row in probed:
-            training = _TRAINING[2] if row["labels"] else _TRAINING[1] if row["cycles"] else _TRAINING[0]
-            if training != _TRAINING[1]:
+            training = training_of(row)
+            if training != CLUSTERED:
                 marked.append(row | {"training": training, "k": None})
             elif row["k"] == k:
                 marked.append(row | {"training": training})

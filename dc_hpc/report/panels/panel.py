@@ -7,7 +7,7 @@ A panel is one data set's part of a table or figure of the paper. A kind of pane
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dc_hpc.report.panels.grouping import Cell, Row, label, varying_settings
+from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, training_of, varying_settings
 from dc_hpc.report.text_tables import Table
 
 if TYPE_CHECKING:
@@ -97,6 +97,16 @@ class Panel(ABC):
     def compared(self, rows: PanelRows) -> list[Cell]:
         """The cells whose runs are compared. The report warns where one mixes commits, backends or protocols."""
         return [*rows.cells("ia"), *rows.cells("accuracy")]
+
+    def members(self, rows: PanelRows, asked: Collection[str]) -> list[Row]:
+        """The runs that were made for what the panel shows, so that they are no sweep of somebody's own.
+
+        A trained run of which only the Initial Alignment is the panel's, since it was trained otherwise, is none of
+        them. asked: the names of the runs that the grids of the panel ask for.
+        """
+        accuracies = [row for comparison in rows.accuracy for row in comparison.group.rows]
+        alignments = [row for comparison in rows.alignment for row in comparison.group.rows]
+        return accuracies + [row for row in alignments if training_of(row) == IA_ONLY]
 
     def caption(
         self, what: str, cells: Sequence[Cell], columns: Sequence[str], value: str, *, runs: str | None = None

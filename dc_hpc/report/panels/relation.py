@@ -52,8 +52,8 @@ class RelationPanel(Panel):
                 [
                     *settings,
                     *_rho_items(accuracy.pairs()),
-                    *statistics_items(accuracy, "accuracy", "accuracy_", few=True),
-                    *statistics_items(alignment, "ia", "ia_", few=True),
+                    *statistics_items(accuracy, "accuracy", few=True),
+                    *statistics_items(alignment, "ia", few=True),
                     *median_items(alignment, ALIGNMENT_HEADS),
                     *missing_items(accuracy, "accuracy"),
                 ]
@@ -85,7 +85,7 @@ def _rho_items(pairs: Sequence[tuple[int, float, float]]) -> list[Item]:
     rho, interval = spearman(alignments, accuracies), spearman_interval(alignments, accuracies)
     low, high = interval or (None, None)
     return [
-        Item("pairs", len(pairs), "n", str(len(pairs))),
+        Item("rho_n", len(pairs), "n", str(len(pairs))),
         Item("rho", rho, "rho", number(rho, 2)),
         Item("rho_low", low),
         Item("rho_high", high),

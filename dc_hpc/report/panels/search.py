@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,10 @@ class SearchPanel(Panel):
         """The trained and probed runs by what was not searched; the cells of each are the settings, best first."""
         groups = split(accuracy_rows(self, rows), [name for name in ACCURACY if name not in self.axis])
         return PanelRows(accuracy=[Comparison(group, _ranked(group)) for group in groups])
+
+    def members(self, rows: PanelRows, asked: Collection[str]) -> list[Row]:
+        """The runs of the search's grids: any sweep over hyperparameters would look like a search."""
+        return [row for row in super().members(rows, asked) if row["run_id"] in asked]
 
     def tables(self, rows: PanelRows) -> list[Table]:
         """The best and the median setting with each value of each hyperparameter; then every setting."""
@@ -80,11 +84,11 @@ class SearchPanel(Panel):
                 paper = "x" if value == setting_cell(name, baseline[name]) else ""
                 ours = "x" if value == cells[0].settings[name] else ""
                 yield [
-                    Item("setting", name, "setting", name),
-                    Item("value", shown(name, value), "value", shown(name, value)),
+                    Item("setting", name, "setting", name, role="setting"),
+                    Item("value", shown(name, value), "value", shown(name, value), role="setting"),
                     Item("settings", len(found), "settings", str(len(found))),
-                    Item("best", found[0], "best %", number(found[0], POINT_DIGITS)),
-                    Item("median", middle, "median %", number(middle, POINT_DIGITS)),
+                    Item("accuracy_max", found[0], "best %", number(found[0], POINT_DIGITS)),
+                    Item("accuracy_median", middle, "median %", number(middle, POINT_DIGITS)),
                     Item("paper", paper, "paper's", paper),
                     Item("ours", ours, "best one's", ours),
                 ]
@@ -124,7 +128,7 @@ def _split_by(cells: Sequence[Cell], name: str) -> list[tuple[Any, list[Cell]]]:
 def _result_items(cell: Cell) -> list[Item]:
     n, accuracy, ia = len(cell.values("accuracy")), _accuracy(cell), median(cell.values("ia").values())
     return [
-        Item("n", n, "n", str(n)),
-        Item("accuracy", accuracy, "accuracy %", number(accuracy, POINT_DIGITS)),
-        Item("ia", ia, "IA", number(ia, SHARE_DIGITS)),
+        Item("accuracy_n", n, "n", str(n)),
+        Item("accuracy_median", accuracy, "accuracy %", number(accuracy, POINT_DIGITS)),
+        Item("ia_median", ia, "IA", number(ia, SHARE_DIGITS)),
     ]

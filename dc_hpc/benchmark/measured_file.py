@@ -1,0 +1,45 @@
+"""Reads a benchmark back that `bench --json` wrote, so that tables and figures are made of one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dc_hpc.errors import InputError
+
+# The keys of a stage, without the modules that measure, which import torch; tests compare them.
+STAGE_KEYS = (
+    "name", "network", "size", "seconds", "achieved", "limit", "share", "peer", "peer_seconds", "ratio",
+)  # fmt: skip
+_NOT_WRITTEN = "give a file that `python -m dc_hpc.bench --json FILE` wrote"
+
+
+def read_measured(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of FILE.json and the environment of FILE.environment.json. InputError where one is none of bench's."""
+    rows = _json(path)
+    if not isinstance(rows, list) or not rows or not all(_is_row(row) for row in rows):
+        raise InputError(f"--from {path} holds no benchmark; {_NOT_WRITTEN}")
+    beside = path.with_name(f"{path.stem}.environment.json")
+    environment = _json(beside)
+    if not isinstance(environment, dict) or "cpu" not in environment or "versions" not in environment:
+        raise InputError(f"--from {path}: {beside.name} beside it describes no machine; {_NOT_WRITTEN}")
+    return rows, environment
+
+
+def is_scaling(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the rows are of `bench --scaling`."""
+    return "variable" in rows[0]
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and (set(row) >= set(STAGE_KEYS) or "variable" in row and "seconds" in row)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not valid JSON"
+        raise InputError(f"--from: {path} cannot be read ({why}); {_NOT_WRITTEN}") from None

@@ -1,0 +1,125 @@
+"""Draws a person's own sweep: means with their intervals over the swept setting, a line for each value of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dc_hpc.report.figures.style import AXIS_NAMES, GREY, MARKERS, MOST_GROUPS, PALETTE, canvas, wrapped
+from dc_hpc.report.panels.grouping import RANDOM_FLOOR, order, shown
+from dc_hpc.report.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from dc_hpc.report.sweeps.panel import Point, Quantity
+
+MOST_SETTINGS = 3  # x axis, lines, and a row of axes for each value of the third
+_MOST_ROWS = 4
+_LOGARITHMIC = 20  # values that lie so many times apart have a logarithmic axis
+
+
+def draw(axis: Sequence[str], points: Sequence[Point], quantities: Sequence[Quantity], title: str) -> Figure | None:
+    """A column for each quantity, a row for each value of the third setting. axis: the swept settings.
+
+    None where nothing, or too much, was swept, or nothing is done.
+    """
+    swept = [point for point in points if point.cell.settings.keys() >= set(axis)]
+    bounds = [point for point in points if point not in swept]
+    rows = _values(swept, axis[2]) if len(axis) > 2 else [None]
+    if not axis or len(axis) > MOST_SETTINGS or len(rows) > _MOST_ROWS or not quantities:
+        return None
+    figure, axes = canvas(len(quantities), len(rows), width=5.0 if len(quantities) < 3 else 4.2, height=3.6)
+    for value, row in zip(rows, axes):
+        inside = [point for point in swept if len(axis) < 3 or point.cell.settings[axis[2]] == value]
+        for one, ax in zip(quantities, row):
+            _lines(ax, axis, inside, one, _values(swept, axis[0]), bool(bounds))
+            for bound in bounds:
+                _bound(ax, bound, one)
+            ax.set_ylabel(one.axis)
+            parts = [f"{axis[2]} {shown(axis[2], value)}"] if len(axis) > 2 else []
+            ax.set_title(", ".join([*parts, _n(inside, one)]))
+    found = {text: handle for row in axes for ax in row for handle, text in zip(*ax.get_legend_handles_labels())}
+    figure.suptitle(wrapped(f"{title}: means, bars 95 % intervals, dots seeds", 46 * len(quantities)), fontsize=10)
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(4, len(found)))
+    return figure
+
+
+def _values(points: Sequence[Point], name: str) -> list[Any]:
+    return sorted({point.cell.settings[name] for point in points}, key=lambda value: order(name, value))
+
+
+def _n(points: Sequence[Point], one: Quantity) -> str:
+    """How many seeds the points of an axes have."""
+    counts = sorted({len(point.values(one.name)) for point in points if point.values(one.name)})
+    return f"n = {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))}" if counts else "n = 0"
+
+
+def _lines(
+    ax: Axes, axis: Sequence[str], points: Sequence[Point], one: Quantity, values: Sequence[Any], bounded: bool
+) -> None:
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    logarithmic = numeric and min(values) > 0 and max(values) / min(values) >= _LOGARITHMIC
+    places = {value: float(value) if numeric else float(index) for index, value in enumerate(values)}
+    names = _values(points, axis[1])[:MOST_GROUPS] if len(axis) > 1 else [None]
+    for index, name in enumerate(names):
+        line = [point for point in points if len(axis) < 2 or point.cell.settings[axis[1]] == name]
+        found = {places[p.cell.settings[axis[0]]]: p.values(one.name) for p in line if p.values(one.name)}
+        if found:
+            apart = _dodged(list(found), index - (len(names) - 1) / 2, places, logarithmic)
+            text = f"{axis[1]} {shown(axis[1], name)}" if len(axis) > 1 else "clustered" if bounded else ""
+            _line(ax, dict(zip(apart, found.values())), index, text)
+    ax.set_xlabel(AXIS_NAMES.get(axis[0], axis[0]))
+    if logarithmic:
+        ax.set_xscale("log")
+    ticks = list(places.values())
+    if not numeric or len(ticks) <= 8:
+        ax.set_xticks(ticks, [shown(axis[0], value) for value in places])
+        ax.minorticks_off()
+    ax.margins(x=0.08)
+
+
+def _dodged(places: Sequence[float], step: float, every: dict[Any, float], logarithmic: bool) -> list[float]:
+    """The places of a line, moved a little so that the bars of several lines do not cover each other."""
+    if logarithmic:
+        return [place * (max(every.values()) / min(every.values())) ** (0.012 * step) for place in places]
+    reach = max(every.values()) - min(every.values()) or 1.0
+    return [place + 0.012 * step * reach for place in places]
+
+
+def _line(ax: Axes, found: dict[float, list[float]], index: int, text: str) -> None:
+    """Means with their intervals and every seed. A line joins them only where no point is a single seed."""
+    colour = PALETTE[index % len(PALETTE)]
+    joined = len(found) > 1 and min(map(len, found.values())) > 1
+    ax.plot(
+        list(found),
+        [float(np.mean(values)) for values in found.values()],
+        color=colour,
+        linewidth=1.5,
+        linestyle="-" if joined else "none",
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=6,
+        label=text,
+    )
+    for place, values in found.items():
+        interval = mean_interval(values)
+        if interval:
+            ax.vlines(place, *interval, color=colour, linewidth=1.5)
+        if len(values) > 1:
+            ax.scatter([place] * len(values), values, s=12, color=colour, alpha=0.4, linewidth=0)
+
+
+def _bound(ax: Axes, bound: Point, one: Quantity) -> None:
+    values = bound.values(one.name)
+    if values:
+        ax.axhline(
+            float(np.mean(values)),
+            color=GREY if bound.training == RANDOM_FLOOR else "#222222",
+            linestyle=":" if bound.training == RANDOM_FLOOR else "--",
+            linewidth=1.4,
+            label=f"{bound.training}, n = {len(values)}",
+        )

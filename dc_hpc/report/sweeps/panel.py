@@ -1,0 +1,184 @@
+"""The panel of a person's own sweep: accuracy, IA and last NMI over the settings that were swept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.report.cell_items import (
+    POINT_DIGITS,
+    missing_items,
+    setting_items,
+    statistics_items,
+    visible_settings,
+)
+from dc_hpc.report.figures import sweep
+from dc_hpc.report.panels.grouping import (
+    ACCURACY,
+    ALIGNMENT,
+    CLUSTERED,
+    IA_ONLY,
+    RANDOM_FLOOR,
+    SUPERVISED_CEILING,
+    Cell,
+    Row,
+    group_columns,
+    label,
+    order,
+    setting,
+    split,
+    training_of,
+    varying_settings,
+)
+from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.statistics import mean_interval
+from dc_hpc.report.text_tables import Item, Table, number, span, table_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BOUNDS = (RANDOM_FLOOR, SUPERVISED_CEILING)
+# What a bound depends on: it was never clustered, so k and the schedule of training do not keep its runs apart.
+_OF_A_BOUND = tuple(name for name in RunConfig.affecting("first_pass", "probe") if name in ACCURACY)
+
+
+class Quantity(NamedTuple):
+    """A number that a sweep shows: its name in frames, its head in tables, its axis in figures, its decimals."""
+
+    name: str
+    head: str
+    axis: str
+    digits: int
+
+
+QUANTITIES = (
+    Quantity("accuracy", "accuracy %", "accuracy (%)", POINT_DIGITS),
+    Quantity("ia", "IA", "Initial Alignment (NMI)", 3),
+    Quantity("nmi_true_last", "last NMI", "last NMI with the truth", 3),
+)
+
+
+class Point(NamedTuple):
+    """One setting of a sweep, or one of its bounds. training: `clustered`, `random floor`, ...
+
+    values: name of a quantity -> the cell of the runs that have it.
+    """
+
+    cell: Cell
+    training: str
+    cells: dict[str, Cell]
+
+    def values(self, name: str) -> list[float]:
+        """The number of each seed."""
+        return list(self.cells[name].values(name).values()) if name in self.cells else []
+
+
+@dataclass(frozen=True)
+class SweepPanel(Panel):
+    """Accuracy, IA and last NMI over the settings of `axis`: the first is the x axis, the second has the lines.
+
+    base: the data set. runs, bounds: the names of the runs of the sweep, and of its random floors and supervised
+    ceilings.
+    """
+
+    runs: frozenset[str] = frozenset()
+    bounds: frozenset[str] = frozenset()
+
+    def select(self, rows: Sequence[Row]) -> PanelRows:
+        """The cells of the sweep, with all runs of the same first clustering beside each; then the bounds."""
+        mine = [row for row in rows if row["run_id"] in self.runs]
+        trained = [row for row in mine if training_of(row) != IA_ONLY]
+        cells = sorted(split(trained or mine, ACCURACY), key=self._place)
+        alignments: dict[tuple[object, ...], list[Row]] = {}
+        for row in mine:
+            alignments.setdefault(tuple(setting(row, name) for name in ALIGNMENT), []).append(row)
+        beside = [Cell(cell.settings, alignments[tuple(cell.settings[name] for name in ALIGNMENT)]) for cell in cells]
+        bounds = [row | {"training": training_of(row)} for row in rows if row["run_id"] in self.bounds]
+        return PanelRows(
+            accuracy=[
+                Comparison(Cell({}, mine), cells),
+                Comparison(Cell({}, bounds), split(bounds, ("training", "cycles", *_OF_A_BOUND))),
+            ],
+            alignment=[Comparison(Cell({}, mine), beside)],
+        )
+
+    def points(self, rows: PanelRows) -> list[Point]:
+        """The settings of the sweep in order, then its bounds. Table and figure show these."""
+        swept, bounds = rows.accuracy
+        found = []
+        for cell, beside in zip(swept.cells, rows.alignment[0].cells):
+            training = training_of(cell.settings)
+            cells = {"accuracy": cell, "ia": beside}
+            found.append(Point(cell, training, cells | ({"nmi_true_last": cell} if training == CLUSTERED else {})))
+        return found + [Point(cell, cell.settings["training"], {"accuracy": cell}) for cell in bounds.cells]
+
+    def quantities(self, rows: PanelRows) -> list[Quantity]:
+        """The numbers that any point has."""
+        points = self.points(rows)
+        return [one for one in QUANTITIES if any(point.values(one.name) for point in points)]
+
+    def tables(self, rows: PanelRows) -> list[Table]:
+        """One table, a line for each setting, then one for each bound."""
+        points, shown = self.points(rows), self.quantities(rows)
+        cells = [point.cell for point in points]
+        swept, bounds = (comparison.cells for comparison in rows.accuracy)
+        columns = [name for name in group_columns(cells, self.axis[::-1]) if name != "training"]
+        # What only a bound has otherwise, such as its cycles, its name says.
+        visible = [*visible_settings(swept, columns, self.axis), *varying_settings(bounds, columns)]
+        main = shown[0].name if shown else "accuracy"
+        lines = [
+            [
+                *setting_items(point.cell, columns, visible),
+                Item("training", point.training, "net", self._training_shown(point, points), role="setting"),
+                *(item for one in shown for item in _mean_items(point, one, points, main)),
+                *missing_items(point.cells.get(main, point.cell), main),
+            ]
+            for point in points
+        ]
+        return [table_of(self.name, self._caption_of(points, columns, visible, main), lines)]
+
+    def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
+        """A point with its interval for each setting; None where more than three settings, or none, were swept."""
+        return sweep.draw(self.axis, self.points(rows), self.quantities(rows), self.title)
+
+    def compared(self, rows: PanelRows) -> list[Cell]:
+        """The settings of the sweep."""
+        return [cell for comparison in rows.accuracy for cell in comparison.cells]
+
+    def _place(self, cell: Cell) -> list[object]:
+        return [order(name, cell.settings[name]) for name in (*reversed(self.axis), *ACCURACY)]
+
+    def _training_shown(self, point: Point, points: Sequence[Point]) -> str:
+        return point.training if any(one.training != CLUSTERED for one in points) else ""
+
+    def _caption_of(self, points: Sequence[Point], columns: Sequence[str], visible: Sequence[str], main: str) -> str:
+        first = points[0].cell.settings
+        shared = [name for name in columns if name not in (*visible, "dataset") and name in first]
+        counts = [len(point.values(main)) for point in points]
+        n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
+        figure = "" if len(self.axis) <= sweep.MOST_SETTINGS else " More than three settings: no figure."
+        return (
+            f"{self.title}. {label(first, shared)}; {n} seeds a line: means and, from three seeds on, their 95 % "
+            f"intervals in brackets.{figure}"
+        )
+
+
+def _mean_items(point: Point, one: Quantity, points: Sequence[Point], main: str) -> list[Item]:
+    """n, mean and its interval for people; for programs also what the tables of the paper's panels have."""
+    found = point.values(one.name)
+    mean, interval = sum(found) / len(found) if found else None, mean_interval(found)
+    low, high = interval or (None, None)
+    text = number(mean, one.digits) + (f" ({span(low, high, one.digits)})" if interval else "")
+    # A second count is shown only where it is another number than the first.
+    differs = one.name != main and any(len(p.values(one.name)) not in (0, len(p.values(main))) for p in points)
+    n = str(len(found)) if one.name == main or differs else ""
+    described = statistics_items(point.cells.get(one.name, Cell({}, [])), one.name)
+    return [
+        Item(None, head="n" if one.name == main else f"n of {one.head}", text=n),
+        Item(None, head=f"{one.head} (95 %)", text=text),
+        *(Item(item.name, item.value) for item in described if item.name is not None),
+        Item(f"{one.name}_mean_low", low),
+        Item(f"{one.name}_mean_high", high),
+    ]
