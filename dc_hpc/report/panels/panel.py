@@ -78,8 +78,8 @@ class Panel(ABC):
     out where any of these was run; empty means all values. grids: the files of jobs/ that make the runs. title:
     `paper.entry` sets it.
 
-    What is printed is declared here once; figures, tables and claims take it from here. paper: accuracies in percent, by
-    the value of the first axis. ia_range: of the Initial Alignment of all runs. ia_ranges, accuracy_ranges: of the
+    What is printed is declared here once; figures, tables and claims take it from here. paper: accuracies in percent,
+    by the value of the first axis. ia_range: of the Initial Alignment of all runs. ia_ranges, accuracy_ranges: of the
     medians, by the value of the first axis. source: who prints them, for the key of the figure.
     """
 
