@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from dc_hpc.report.figures.style import PAPER
@@ -27,10 +28,10 @@ def ia_band(ax: Axes, panel: Panel, value: Any = None) -> None:
     if band is None:
         return
     low, high = ax.get_xlim()
-    if band.low > high or band.high < low:  # the whole band, so that a reader sees that no run lies in it
-        margin = 0.05 * (max(high, band.low) - min(low, band.high))
-        low, high = min(low, band.low - margin), max(high, band.high + margin)
-    low, high = min(low, _inner(band)), max(high, _inner(band))
+    ends = [end for end in band if math.isfinite(end)]
+    margin = 0.05 * (max(high, *ends) - min(low, *ends))  # the whole band shows, also where no run lies in it
+    low = min(ends) - margin if min(ends) <= low else low
+    high = max(ends) + margin if max(ends) >= high else high
     label = f"{panel.source}: {what} {words(band)}"
     ax.axvspan(max(band.low, low), min(band.high, high), color=PAPER, alpha=0.13, linewidth=0, zorder=0, label=label)
     ax.set_xlim(low, high)

@@ -129,10 +129,12 @@ def keep_span(ax: Axes, quantity: str, which: Literal["x", "y"] = "y") -> None:
     """Widen an axis to the LEAST_SPAN of its quantity, within the quantity's bounds. Call it after drawing."""
     low, high = ax.get_ylim() if which == "y" else ax.get_xlim()
     span, (least, most) = LEAST_SPAN[quantity], _BOUNDS[quantity]
+    margin = 0.02 * max(span, high - low)  # for a marker at the bound
+    low, high = max(low, least - margin), min(high, most + margin)
     if high - low < span:
         middle = min(max((low + high) / 2, least + span / 2), most - span / 2)
-        set_limits = ax.set_ylim if which == "y" else ax.set_xlim
-        set_limits(middle - span / 2, middle + span / 2)
+        low, high = middle - span / 2, middle + span / 2
+    (ax.set_ylim if which == "y" else ax.set_xlim)(low, high)
 
 
 def key(figure: Figure, axes: Iterable[Axes], *, ncols: int = 1) -> None:
