@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from dc_hpc.report.figures.printed import cross
 from dc_hpc.report.figures.style import (
     AXIS_NAMES,
     GREY,
     MARKERS,
     MOST_GROUPS,
     PALETTE,
-    RED,
     canvas,
+    dodged,
     drawable,
+    keep_span,
+    key,
+    note,
     parted,
     set_ticks,
     wrapped,
@@ -27,6 +31,17 @@ from dc_hpc.report.panels.panel import Comparison, Panel
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "white"}
+_KEY_LINE = 0.22  # inches that an entry of the key adds to the height of a figure
+
+
+class Series(NamedTuple):
+    """Numbers of runs by place on the axis (`found`), how they look, and their name in the key."""
+
+    found: Mapping[int, list[float]]
+    look: Mapping[str, Any]
+    name: str
 
 
 def halting(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
@@ -41,54 +56,48 @@ def halting(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
         {cell.settings["halt_cycle"] for _, cells in groups for cell in cells if cell.values("accuracy")},
         key=lambda halt: order("halt_cycle", halt),
     )
-    figure, axes = canvas(1, width=6.2, height=4.2)
-    ax = axes[0][0]
     title, own = parted([group for group, _ in groups], also=panel.fixed)
-    for index, ((_, cells), name) in enumerate(zip(groups, own)):
-        for leaked in (False, True):
-            series = [cell for cell in cells if (cell.settings.get("resume_leak") is not None) == leaked]
-            plain = "clean" if len(panel.axis) > 1 else "ours" if panel.paper else ""
-            parts = [name, "labels leaked" if leaked else plain]
-            _line(ax, halts, series, index, ", ".join(part for part in parts if part), leaked)
+    drawn = [
+        one
+        for index, ((_, cells), name) in enumerate(zip(groups, own))
+        for one in _halting_series(panel, halts, cells, index, name)
+    ]
+    figure, axes = canvas(1, width=6.2, height=3.7 + _KEY_LINE * (len(drawn) + 2))
+    ax = axes[0][0]
     for halt, printed in panel.paper.items():
         if halt in halts:
-            ax.plot(halts.index(halt), printed, "x", color=RED, markersize=8, markeredgewidth=2, zorder=5)
-    if panel.paper:
-        ax.plot([], [], "x", color=RED, markersize=8, markeredgewidth=2, label="the paper")
+            cross(ax, panel, halts.index(halt), printed)
+    _all_series(ax, drawn)
     ax.set_xticks(range(len(halts)), [shown("halt_cycle", halt) for halt in halts])
-    ax.set_xlim(-0.4, len(halts) - 0.6)
+    ax.set_xlim(-0.5, len(halts) - 0.5)
     ax.set_xlabel(AXIS_NAMES["halt_cycle"])
     ax.set_ylabel("accuracy (%)")
-    ax.set_title(title)
-    figure.legend(loc="outside lower center")
+    ax.set_title(wrapped(title, 74))
+    keep_span(ax, "accuracy")
+    key(figure, [ax])
     return figure
 
 
-def _line(ax: Axes, halts: list[Any], series: Sequence[Cell], index: int, name: str, leaked: bool) -> None:
-    found = {
-        halts.index(cell.settings["halt_cycle"]): list(cell.values("accuracy").values())
-        for cell in series
-        if cell.values("accuracy")
-    }
-    if not found:
-        return
-    places = sorted(found)
-    colour = PALETTE[(index + 3 * leaked) % len(PALETTE)]
-    counts = sorted(len(values) for values in found.values())
-    n = f"n = {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))}"
-    ax.plot(
-        places,
-        [float(np.median(found[place])) for place in places],
-        color=colour,
-        linewidth=1.8,
-        linestyle="--" if leaked else "-",
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=6,
-        label=", ".join(part for part in (name, n) if part),
-    )
-    for place in places:
-        if len(found[place]) > 1:
-            ax.scatter([place] * len(found[place]), found[place], s=14, color=colour, alpha=0.5, linewidth=0)
+def _halting_series(panel: Panel, halts: list[Any], cells: Sequence[Cell], index: int, name: str) -> list[Series]:
+    """The clean runs of a setting, and those with leaked labels, if there are any."""
+    drawn = []
+    for leaked in (False, True):
+        series = [cell for cell in cells if (cell.settings.get("resume_leak") is not None) == leaked]
+        found = {
+            halts.index(cell.settings["halt_cycle"]): list(values.values())
+            for cell in series
+            if (values := cell.values("accuracy"))
+        }
+        plain = "clean" if len(panel.axis) > 1 else "ours" if panel.paper else ""
+        parts = [name, "labels leaked" if leaked else plain]
+        look = {
+            "color": PALETTE[(index + 3 * leaked) % len(PALETTE)],
+            "linestyle": "--" if leaked else "-",
+            "marker": MARKERS[index % len(MARKERS)],
+        }
+        if found:
+            drawn.append(Series(found, look, ", ".join(part for part in parts if part) or "accuracy"))
+    return drawn
 
 
 def layer_profiles(cells: Sequence[Cell], layers: Sequence[str], training: tuple[str, str, str]) -> Figure | None:
@@ -98,45 +107,72 @@ def layer_profiles(cells: Sequence[Cell], layers: Sequence[str], training: tuple
     """
     if not layers:
         return None
-    figure, axes = canvas(1, width=6.2, height=4.2)
     title, own = parted(cells, skip=("training", "cycles"))
+    words = dict(zip(training, ("random floor", "clustered", "supervised ceiling")))
     looks = dict(zip(training, ((GREY, ":"), (None, "-"), ("#222222", "--"))))
+    drawn = []
     for index, (cell, name) in enumerate(zip(cells, own)):
-        colour, dashes = looks[cell.settings["training"]]
+        kind = cell.settings["training"]
+        colour, dashes = looks[kind]
         found = {
             place: list(values.values())
             for place, layer in enumerate(layers)
             if (values := cell.values(f"accuracy_{layer}"))
         }
-        counts = sorted({len(values) for values in found.values()})
-        parts = [
-            cell.settings["training"],
-            f"{cell.settings['cycles']} cycles",
-            name,
-            f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else ""),
-        ]
-        _profile(axes[0][0], found, colour or PALETTE[index % len(PALETTE)], dashes, index, parts)
-    axes[0][0].set_xticks(range(len(layers)), layers)
-    axes[0][0].set_xlabel("probed layer")
-    axes[0][0].set_ylabel("accuracy (%)")
-    axes[0][0].set_title(title)
-    figure.legend(loc="outside lower center")
+        cycles = "" if kind == training[0] else f"{cell.settings['cycles']} cycles"
+        look = {
+            "color": colour or PALETTE[index % len(PALETTE)],
+            "linestyle": dashes,
+            "marker": MARKERS[index % len(MARKERS)],
+        }
+        drawn.append(Series(found, look, ", ".join(part for part in (words[kind], cycles, name) if part)))
+    figure, axes = canvas(1, width=6.2, height=3.7 + _KEY_LINE * (len(drawn) + 3))
+    ax = axes[0][0]
+    _all_series(ax, drawn)
+    for kind in (training[0], training[2]):
+        if not any(cell.settings["training"] == kind for cell in cells):
+            note(ax, f"{words[kind]}: not run")
+    ax.set_xticks(range(len(layers)), layers)
+    ax.set_xlim(-0.5, len(layers) - 0.5)
+    ax.set_xlabel("probed layer")
+    ax.set_ylabel("accuracy (%)")
+    ax.set_title(wrapped(title, 74))
+    keep_span(ax, "accuracy")
+    key(figure, [ax])
     return figure
 
 
-def _profile(ax: Axes, found: dict[int, list[float]], colour: str, dashes: str, index: int, parts: list[str]) -> None:
-    ax.plot(
-        list(found),
-        [float(np.median(values)) for values in found.values()],
-        color=colour,
-        linestyle=dashes,
-        linewidth=1.8,
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=6,
-        label=", ".join(part for part in parts if part),
-    )
+def _all_series(ax: Axes, drawn: Sequence[Series]) -> None:
+    """Series beside each other, and what their markers mean."""
+    for index, one in enumerate(drawn):
+        _series(ax, one, dodged(index, len(drawn)))
+    counts = [len(values) for one in drawn for values in one.found.values()]
+    look: dict[str, Any] = {"marker": "o", "color": "#555555", "markersize": 6}
+    if max(counts) > 1:
+        note(ax, "large: median", **look)
+        note(ax, "small: a run", **(look | {"markersize": 3.5, "alpha": 0.5}))
+    if min(counts) == 1:
+        note(ax, "hollow: one run, no trend", **look, **_HOLLOW)
+
+
+def _series(ax: Axes, series: Series, aside: float) -> None:
+    """Medians and runs by place. A line joins medians of two and more runs; single runs stand alone, hollow."""
+    found, look = series.found, series.look
+    places = sorted(found)
+    medians = {place: float(np.median(found[place])) for place in places}
+    line: dict[str, Any] = {"linestyle": look["linestyle"], "linewidth": 1.8}
+    marker: dict[str, Any] = {"color": look["color"], "marker": look["marker"], "markersize": 6}
+    joined = [pair for pair in zip(places, places[1:]) if min(len(found[place]) for place in pair) > 1]
+    for pair in joined:
+        ax.plot([place + aside for place in pair], [medians[place] for place in pair], color=look["color"], **line)
     for place, values in found.items():
-        ax.scatter([place] * len(values), values, s=12, color=colour, alpha=0.45, linewidth=0)
+        single = _HOLLOW if len(values) == 1 else {}
+        ax.plot([place + aside], [medians[place]], linestyle="none", **marker, **single, zorder=4)
+        if len(values) > 1:
+            ax.scatter([place + aside] * len(values), values, s=14, color=look["color"], alpha=0.5, linewidth=0)
+    counts = sorted(len(values) for values in found.values())
+    n = f"n = {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))}"
+    note(ax, f"{series.name}, {n}", **(line if joined else {}), **marker, **(_HOLLOW if counts[-1] == 1 else {}))
 
 
 def curves(panel: Panel, groups: Sequence[Cell], cycles: pd.DataFrame) -> Figure | None:
@@ -150,10 +186,11 @@ def curves(panel: Panel, groups: Sequence[Cell], cycles: pd.DataFrame) -> Figure
     if not found:
         return None
     found = found[:MOST_GROUPS]
-    figure, axes = canvas(2, width=5, height=3.9)
+    figure, axes = canvas(2, width=5, height=3.6 + _KEY_LINE * (len(found) + 1), share_x=True, share_y=True)
     title, own = parted([group for group, _ in found], also=panel.fixed)
     for index, ((_, table), name) in enumerate(zip(found, own)):
-        legend = ", ".join(part for part in (name, f"n = {table['run_id'].nunique()}") if part)
+        count = table["run_id"].nunique()
+        legend = ", ".join(part for part in (name, f"n = {count}") if part)
         _band(axes[0][0], table, "nmi_true", PALETTE[index], legend)
         _band(axes[0][1], table, "nmi_prev", PALETTE[index], legend)
         chance = table.groupby("cycle")["nmi_true_chance"].median()
@@ -164,22 +201,30 @@ def curves(panel: Panel, groups: Sequence[Cell], cycles: pd.DataFrame) -> Figure
             linestyle=":",
             linewidth=1.2,
         )
-    axes[0][0].set_title(f"{wrapped(title)}\nNMI with the truth (dotted: chance)")
+    note(axes[0][0], "dotted: chance (left)", color="#555555", linestyle=":")
+    if any(table["run_id"].nunique() > 1 for _, table in found):
+        note(axes[0][0], "line: median of the runs; band: between their quartiles", color="#555555", linestyle="-")
+    axes[0][0].set_title(f"{wrapped(title)}\nNMI with the truth")
     axes[0][1].set_title("NMI with the cycle before")
     for ax in axes[0]:
         ax.set_xlabel("cycle")
-        ax.set_ylabel("NMI")
         set_ticks(ax.xaxis, integer=True)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center")
+    axes[0][0].set_ylabel("NMI")
+    keep_span(axes[0][0], "nmi")
+    key(figure, axes[0])
     return figure
 
 
 def _band(ax: Axes, table: pd.DataFrame, name: str, colour: str, label: str) -> None:
+    """Median and quartiles by cycle; of a single run its curve alone, of a single cycle a marker."""
     known = table[table[name].notna()]
     quartiles = known.groupby("cycle")[name].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     if quartiles.empty:
         return
     x = quartiles.index.to_numpy(int)
     low, middle, high = (quartiles[q].to_numpy(float) for q in (0.25, 0.5, 0.75))
-    ax.plot(x, middle, color=colour, linewidth=1.8, label=label, marker="o" if len(x) < 8 else None, markersize=4)
-    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    line = "-" if len(x) > 1 else "none"
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) < 8 else {}
+    ax.plot(x, middle, color=colour, linewidth=1.8, linestyle=line, label=label, **marker)
+    if known["run_id"].nunique() > 1:
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -7,18 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dc_hpc.report.figures.distributions import histogram
-from dc_hpc.report.figures.style import MARKERS, MOST_GROUPS, PALETTE, canvas, name_of, set_ticks, wrapped
-from dc_hpc.report.panels.grouping import Cell, group_columns, shown
-from dc_hpc.report.panels.panel import Panel
-from dc_hpc.report.statistics import FEWEST, describe, regression, spearman, spearman_interval
+from dc_hpc.report.figures.distributions import BOX_FROM, bins_of, histogram
+from dc_hpc.report.figures.printed import ia_band, region, words
+from dc_hpc.report.figures.style import (
+    MARKERS,
+    MOST_GROUPS,
+    PALETTE,
+    canvas,
+    keep_span,
+    key,
+    name_of,
+    note,
+    set_ticks,
+    wrapped,
+)
+from dc_hpc.report.panels.grouping import ALIGNMENT, Cell, group_columns, shown
+from dc_hpc.report.panels.panel import Band, Panel
+from dc_hpc.report.statistics import FEWEST_RANKED, describe, regression, spearman, spearman_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def relation(settings: Sequence[tuple[Cell, Cell]]) -> Figure | None:
+def relation(panel: Panel, settings: Sequence[tuple[Cell, Cell]]) -> Figure | None:
     """IA against accuracy with the regression line; beside it, where IA was sampled, the distribution of IA.
 
     settings: of each setting the runs with an accuracy, and all runs with the same IA. Figure A.1 has both. Settings
@@ -30,39 +42,52 @@ def relation(settings: Sequence[tuple[Cell, Cell]]) -> Figure | None:
     if not found:
         return None
     sampled = not paired or any(len(every.values("ia")) >= 2 * len(group.pairs()) for group, every in found)
-    figure, axes = canvas(sampled + bool(paired), len(found))
+    figure, axes = canvas(sampled + bool(paired), len(found), height=3.2, share_x="all", share_y="col")
     columns = group_columns([group if group.rows else every for group, every in found])
+    bins = bins_of([every for _, every in found])
     for (group, every), row in zip(found, axes):
-        name = name_of(group if group.rows else every, columns)
         if sampled:
-            histogram(row[0], every, list(every.values("ia").values()))
-            row[0].set_title(f"{wrapped(name)}\n{row[0].get_title(loc='left')}")
+            name = name_of(every, [column for column in columns if column in ALIGNMENT])
+            row[0].set_title(f"{wrapped(name)}\n{histogram(row[0], every, bins)}".rstrip())
+            row[0].set_ylabel("runs (%)")
         if paired:
-            _scatter(row[-1], group.pairs(), "" if sampled else name)
+            _scatter(row[-1], group.pairs(), name_of(group, columns))
+    every_ax = [ax for row in axes for ax in row]
+    keep_span(axes[0][0], "ia", "x")
+    if paired:
+        keep_span(axes[0][-1], "accuracy")
+    for ax in every_ax:
+        ia_band(ax, panel)
+    for ax in axes[-1]:
+        ax.set_xlabel("IA (NMI)")
+    key(figure, every_ax, ncols=3 if sampled and paired else 1)
     return figure
 
 
 def _scatter(axes: Axes, found: list[tuple[int, float, float]], title: str) -> None:
+    """A dot a run. Fewer runs than FEWEST_RANKED have no line and no rank correlation: any three nearly lie on one."""
     ia, accuracy = [x for _, x, _ in found], [y for _, _, y in found]
-    axes.scatter(ia, accuracy, s=42, color=PALETTE[0], alpha=0.85, edgecolor="white", linewidth=0.6, zorder=3)
-    line = regression(ia, accuracy) if len(found) >= FEWEST else None
-    if line:
-        ends = np.array([min(ia), max(ia)])
-        axes.plot(ends, line[0] * ends + line[1], color=PALETTE[1], linewidth=1.6)
-    rho, interval = spearman(ia, accuracy), spearman_interval(ia, accuracy)
+    look: dict[str, Any] = {"s": 42, "color": PALETTE[0], "alpha": 0.85, "edgecolor": "white", "linewidth": 0.6}
+    axes.scatter(ia, accuracy, **look, zorder=3, label="a run with IA and accuracy")
     result = f"n = {len(found)}"
-    if rho is not None:
-        ends_of_rho = f" ({interval.low:.2f} to {interval.high:.2f})" if interval else ""
-        result = f"Spearman's rho {rho:.2f}{ends_of_rho}, {result}"
-    axes.set_title(wrapped(", ".join(part for part in (title, result) if part)))
-    axes.set_xlabel("IA (NMI)")
+    if len(found) >= FEWEST_RANKED:
+        line, rho, interval = regression(ia, accuracy), spearman(ia, accuracy), spearman_interval(ia, accuracy)
+        if line:
+            ends = np.array([min(ia), max(ia)])
+            axes.plot(ends, line[0] * ends + line[1], color=PALETTE[1], linewidth=1.6, label="least-squares line")
+        if rho is not None:
+            result += f", Spearman's rho {rho:.2f}"
+            result += f" (95 % interval {interval.low:.2f} to {interval.high:.2f})" if interval else ""
+    else:
+        result += ": too few for a line"
+    axes.set_title("\n".join(wrapped(part) for part in (title, result) if part))
     axes.set_ylabel("accuracy (%)")
     axes.margins(0.08)
     set_ticks(axes.xaxis, nbins=6)
 
 
 def both(panel: Panel, pairs: Sequence[tuple[Cell, Cell]]) -> Figure | None:
-    """Median IA against accuracy, a cross for each value of the axis (Figures 6 and B.3); bars are quartiles.
+    """Median IA against median accuracy, a marker for each value of the axis (Figures 6 and B.3).
 
     pairs: (accuracy cell, IA cell) of each value of the axis and each setting.
     """
@@ -70,42 +95,74 @@ def both(panel: Panel, pairs: Sequence[tuple[Cell, Cell]]) -> Figure | None:
     name = panel.axis[0]
     groups: dict[tuple[tuple[str, Any], ...], list[tuple[Cell, Cell]]] = {}
     for acc, ia in found:
-        key = tuple((field, value) for field, value in acc.settings.items() if field != name)
-        groups.setdefault(key, []).append((acc, ia))
+        setting = tuple((field, value) for field, value in acc.settings.items() if field != name)
+        groups.setdefault(setting, []).append((acc, ia))
     if not groups:
         return None
     groups = dict(list(groups.items())[:MOST_GROUPS])
-    figure, axes = canvas(len(groups), width=5.2, height=4, share_y=True)
-    columns = group_columns([Cell(dict(key), []) for key in groups])
-    for (key, cells), ax in zip(groups.items(), axes[0]):
-        for index, (acc, ia) in enumerate(cells):
-            _crossed(
-                ax,
-                list(ia.values("ia").values()),
-                list(acc.values("accuracy").values()),
-                index,
-                f"{name} {shown(name, acc.settings[name])}, n = {len(acc.values('accuracy'))} "
-                f"(IA: {len(ia.values('ia'))})",
-            )
-        ax.set_title(wrapped(name_of(Cell(dict(key), []), columns)))
+    values = list(dict.fromkeys(acc.settings[name] for cells in groups.values() for acc, _ in cells))
+    figure, axes = canvas(len(groups), width=5.2, height=4.4, share_x=True, share_y=True)
+    columns = group_columns([Cell(dict(setting), []) for setting in groups])
+    for (setting, cells), ax in zip(groups.items(), axes[0]):
+        for acc, ia in cells:
+            _crossed(ax, ia, acc, values.index(acc.settings[name]), f"{name} {shown(name, acc.settings[name])}")
+        ax.set_title(wrapped(name_of(Cell(dict(setting), []), columns)))
         ax.set_xlabel("median IA (NMI)")
-        ax.legend(loc="best", fontsize=8.5)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8.5, ncols=2)
     axes[0][0].set_ylabel("accuracy (%)")
+    keep_span(axes[0][0], "ia", "x")
+    keep_span(axes[0][0], "accuracy")
+    _regions(panel, axes[0])
+    _explain(axes[0][0], figure, found)
     return figure
 
 
-def _crossed(ax: Axes, ia: list[float], accuracy: list[float], index: int, name: str) -> None:
+def _regions(panel: Panel, axes: Sequence[Axes]) -> None:
+    """What the paper says of IA and accuracy, a rectangle for the values of the axis of which it says the same."""
+    name = panel.axis[0]
+    same: dict[tuple[Band, Band], list[str]] = {}
+    for value, ia in panel.ia_ranges.items():
+        same.setdefault((ia, panel.accuracy_ranges[value]), []).append(shown(name, value))
+    for index, ((ia, accuracy), values) in enumerate(same.items()):
+        text = f"{panel.source}, {name} {' and '.join(values)}: IA {words(ia)}, accuracy {words(accuracy)}"
+        for ax in axes:
+            region(ax, text, ia, accuracy, ("", "///", "...")[index % 3])
+
+
+def _explain(ax: Axes, figure: Figure, found: Sequence[tuple[Cell, Cell]]) -> None:
+    """The key of what all axes have in common."""
+    from matplotlib.lines import Line2D
+
+    look: dict[str, Any] = {"color": "#555555", "linestyle": "none"}
+    entries = [(Line2D([], [], marker="o", markersize=8, **look), "medians; bars: quartiles, from 5 runs on")]
+    if any(len(acc.values("accuracy")) > 1 for acc, _ in found):
+        entries.append((Line2D([], [], marker="o", markersize=4, alpha=0.45, **look), "small dots: runs"))
+    handles = [handle for handle, _ in entries] + list(ax.patches)
+    texts = [text for _, text in entries] + [str(patch.get_label()) for patch in ax.patches]
+    figure.legend(handles, texts, loc="outside lower center")
+
+
+def _crossed(ax: Axes, ia_cell: Cell, accuracy_cell: Cell, index: int, name: str) -> None:
+    ia, accuracy = list(ia_cell.values("ia").values()), list(accuracy_cell.values("accuracy").values())
     x, y, colour = describe(ia), describe(accuracy), PALETTE[index % len(PALETTE)]
-    ax.scatter([x["median"]] * len(accuracy), accuracy, s=16, color=colour, alpha=0.45, linewidth=0)
+    if len(accuracy) > 1:
+        ax.scatter([x["median"]] * len(accuracy), accuracy, s=16, color=colour, alpha=0.45, linewidth=0)
     ax.errorbar(
         [x["median"]],
         [y["median"]],
-        xerr=[[x["median"] - x["q25"]], [x["q75"] - x["median"]]],
-        yerr=[[y["median"] - y["q25"]], [y["q75"] - y["median"]]],
+        xerr=[[x["median"] - x["q25"]], [x["q75"] - x["median"]]] if len(ia) >= BOX_FROM else None,
+        yerr=[[y["median"] - y["q25"]], [y["q75"] - y["median"]]] if len(accuracy) >= BOX_FROM else None,
         color=colour,
         linewidth=1.4,
         capsize=3,
         marker=MARKERS[index % len(MARKERS)],
         markersize=8,
-        label=name,
+        linestyle="none",
+    )
+    note(
+        ax,
+        f"{name}, n = {len(accuracy)} (IA: {len(ia)})",
+        color=colour,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=8,
     )

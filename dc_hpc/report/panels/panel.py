@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+class Band(NamedTuple):
+    """A range in which the paper says that a number lies, as printed. An end that it does not name is infinite."""
+
+    low: float
+    high: float
+
+
 class Comparison(NamedTuple):
     """The runs that may be compared with each other (`group`), and the cells that are compared, in order."""
 
@@ -68,8 +75,12 @@ class Panel(ABC):
 
     base: the baseline that its runs follow; fixed: the settings that differ from it. says: what the paper says. axis:
     the settings that vary. values: the values of the first axis that the paper shows; runs with other values are left
-    out where any of these was run; empty means all values. grids: the files of jobs/ that make the runs. paper: the
-    numbers that the paper prints, by the value of the first axis. title: `paper.entry` sets it.
+    out where any of these was run; empty means all values. grids: the files of jobs/ that make the runs. title:
+    `paper.entry` sets it.
+
+    What is printed is declared here once; figures, tables and claims take it from here. paper: accuracies in percent,
+    by the value of the first axis. ia_range: of the Initial Alignment of all runs. ia_ranges, accuracy_ranges: of the
+    medians, by the value of the first axis. source: who prints them, for the key of the figure.
     """
 
     name: str
@@ -80,6 +91,10 @@ class Panel(ABC):
     fixed: Mapping[str, Any] = field(default_factory=dict)
     grids: tuple[str, ...] = ()
     paper: Mapping[Any, float] = field(default_factory=dict)
+    ia_range: Band | None = None
+    ia_ranges: Mapping[Any, Band] = field(default_factory=dict)
+    accuracy_ranges: Mapping[Any, Band] = field(default_factory=dict)
+    source: str = "the paper"
     title: str = ""
 
     @abstractmethod

@@ -69,7 +69,7 @@ class RelationPanel(Panel):
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """A scatter plot with the regression line, and the distribution of IA where it was sampled."""
-        return relation(_pairs(rows))
+        return relation(self, _pairs(rows))
 
     def compared(self, rows: PanelRows) -> list[Cell]:
         """Each setting's runs with an accuracy, followed by its runs with an IA."""
