@@ -161,7 +161,7 @@ def train(fixture: NetworkFixture) -> Stage:
     def peer() -> float:
         head = new_head(features, fixture.k, seed=SEED, cycle=0)
         eager_head = nn.Sequential(nn.ReLU(), nn.Linear(features, fixture.k))
-        eager_head[1].load_state_dict(dict(head[1].state_dict()))
+        eager_head[-1].load_state_dict(dict(head[-1].state_dict()))
         return peers.eager_epoch(
             fixture.eager,
             eager_head.to(fixture.device),
