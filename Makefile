@@ -9,6 +9,7 @@
 # make lock   pin every package that CI installs, with hashes; make audit looks for known vulnerabilities in them
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make lint   ruff check, ruff format and mypy; CI runs them, too
+# make reference  write docs/REFERENCE.md from the declarations in the code
 # make bench  time each stage on this machine and compare it with other libraries; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -21,7 +22,7 @@ APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit bench lint clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit bench lint reference clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -76,6 +77,9 @@ slurm-down:
 
 bench: env
 	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png
+
+reference: env
+	$(BIN)/python docs/reference.py
 
 lock: env
 	$(BIN)/pip install -q --disable-pip-version-check --dry-run --ignore-installed --report .lock.json '.[cpu,dev]'

@@ -46,6 +46,7 @@ ALLOWED = {
     ("dc_hpc/status/view.py", "complaints"): "the key of `status --json`",
     ("dc_hpc/storage/run_directory.py", "given by"): "the key of checkpoints",
     ("dc_hpc/submit.py", "engine"): "the option that was renamed",
+    ("docs/REFERENCE.md", "engine"): "the column of runs.csv",
     ("tests/cli/test_help.py", "engine"): "the option that was renamed",
     ("tests/cli/test_help.py", "put aside"): "the option that was renamed",
     ("tests/cli/test_submit.py", "engine"): "the option that was renamed",

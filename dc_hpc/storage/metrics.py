@@ -61,6 +61,15 @@ RESULTS = (
     Metric("loss_last", "float", "nats", "loss of the last cycle that trained"),
 )  # fmt: skip
 
+# What else result.json holds. Aggregate reads trunk_sha256 of it.
+RESULT_RECORD = (
+    Metric("format", "int", "", "version of the file's form"),
+    Metric("run_id", "text", "", "name of the run"),
+    Metric("metrics_sha256", "text", "", "SHA-256 of metrics.csv"),
+    Metric("trunk_sha256", "text", "", "SHA-256 of the trained weights; null where the run trains nothing"),
+    Metric("sha256", "text", "", "SHA-256 of the other keys"),
+)
+
 
 def names(metrics: tuple[Metric, ...]) -> tuple[str, ...]:
     """Their names, in order."""

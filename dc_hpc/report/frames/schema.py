@@ -48,6 +48,11 @@ def setting_cell(name: str, value: Any) -> Any:
     return str(value) if kind_of(name) == "text" else value
 
 
+def declaration(name: str) -> Metric | None:
+    """What a column that is no setting holds; of `reassign`, the metric. None if it is not declared."""
+    return _DECLARED.get(name)
+
+
 @functools.cache
 def kind_of(name: str) -> str:
     """What a column holds: int, float, flag or text. Of a number that is not known beforehand: float."""
