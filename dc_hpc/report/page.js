@@ -10,6 +10,10 @@
   toggle.addEventListener("click", function () { root.setAttribute("data-theme", dark() ? "light" : "dark");
     name(); });
   name();
+  // A printed page shows what is folded on the screen.
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details").forEach(function (one) { one.open = true; });
+  });
   function key(row, column) {
     var text = row.cells[column].textContent.trim();
     if (text === "never") { return Infinity; }

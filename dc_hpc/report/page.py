@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,18 @@ import jinja2
 import pandas as pd
 
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.report.claims.table import claims_table
+from dc_hpc.report.claims.catalog import count_verdicts
+from dc_hpc.report.claims.table import claims_table, measured_words
 from dc_hpc.report.findings import Findings, PanelFindings
+from dc_hpc.report.frames.runs import records
 from dc_hpc.report.grid_states import GridState, command, missing_text
 from dc_hpc.report.panels.grouping import Row, dataset_title
 from dc_hpc.report.panels.panel import Panel
-from dc_hpc.report.panels.paper import ENTRIES, Entry
-from dc_hpc.report.run_tables import STATES, provenance_table, settings_table, slowest_table, troubled_table
+from dc_hpc.report.panels.paper import ENTRIES, PANELS, Entry
+from dc_hpc.report.run_tables import provenance_table, settings_table, slowest_table, troubled_table
 from dc_hpc.report.text_tables import Table, is_number
 
-_MOST_LINES = 60
+_MOST_LINES, _HOSTS_NAMED = 60, 3
 _SIGNS = {"supported": "✓", "contradicted": "✕", "undecided": "?", "not run": "–"}
 _SHOWN_DPI = 96 / 160  # figures are drawn with 160 dots an inch
 
@@ -56,7 +61,11 @@ class Line:
 
 
 def page(findings: Findings, *, outputs: Path) -> str:
-    """The whole page. It holds no time, so that equal runs give an equal page. The template escapes all texts."""
+    """The whole page. The template escapes all texts.
+
+    Equal runs give an equal page but for the date; with SOURCE_DATE_EPOCH, the seconds that reproducible builds set,
+    the date is equal, too.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
@@ -66,24 +75,102 @@ def page(findings: Findings, *, outputs: Path) -> str:
         keep_trailing_newline=True,
     )
     rows = findings.rows
-    counts = {state: sum(row["state"] == state for row in rows) for state in STATES}
+    entries = [
+        entry
+        for one in (_sweeps(findings), *ENTRIES.values())
+        if (entry := _entry(one, findings.shown, outputs))["panels"]
+    ]
     text = environment.get_template("page.html").render(
         signs=_SIGNS,
-        counts={state: count for state, count in counts.items() if count or state == "done"},
+        made=_date(),
+        data=_data(rows),
+        hosts=_hosts(rows),
         hours=sum(row.get("seconds") or 0 for row in rows) / 3600,
+        counts=_counts(findings),
         claims=_claims(findings.verdicts),
         of_the_paper=findings.of_the_paper,
-        entries=[
-            entry
-            for one in (_sweeps(findings), *ENTRIES.values())
-            if (entry := _entry(one, findings.shown, outputs))["panels"]
-        ],
+        verdicts=_verdicts(findings.verdicts, {panel["name"] for entry in entries for panel in entry["panels"]}),
+        verdict_counts=count_verdicts(findings.verdicts),
+        entries=entries,
+        incomplete=_incomplete(findings.panels, outputs),
         not_run=list(_not_run(findings.panels, outputs)),
+        troubled=_troubled_tables(rows),
         run_tables=_run_tables(rows),
         provenance=_shown(provenance_table(rows)),
         provenance_flags=_provenance_flags(rows),
     )
     return text.lstrip()
+
+
+def _date() -> str:
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    made = datetime.fromtimestamp(int(seconds), UTC) if seconds.isdigit() else datetime.now(UTC)
+    return made.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _data(rows: Sequence[Row]) -> str:
+    """The data sets with their numbers of runs, the most first: `Fashion-MNIST (12 runs), MNIST (1 run)`."""
+    counts = Counter(row["dataset"] for row in rows if row.get("dataset"))
+    return ", ".join(f"{dataset_title(name)} ({n} run{'s' * (n != 1)})" for name, n in counts.most_common())
+
+
+def _hosts(rows: Sequence[Row]) -> str:
+    """The hosts of the done runs with their devices: `node1 (cpu-1)`, the first few by name."""
+    hosts: dict[str, set[str]] = {}
+    for row in rows:
+        if row["state"] == "done" and row.get("host"):
+            hosts.setdefault(row["host"], set()).add(row.get("device") or "device not recorded")
+    named = [f"{host} ({', '.join(sorted(devices))})" for host, devices in sorted(hosts.items())]
+    more = f" and {len(named) - _HOSTS_NAMED} more" if len(named) > _HOSTS_NAMED else ""
+    return ", ".join(named[:_HOSTS_NAMED]) + more
+
+
+def _counts(findings: Findings) -> list[dict[str, Any]]:
+    """How many runs are done, under way, failed, and missing in the grids that were begun."""
+    states = Counter(row["state"] for row in findings.rows)
+    known = {row["run_id"] for row in findings.rows}
+    begun = [state for found in findings.panels for state in found.grids if state.started]
+    missing = {key for state in begun for key in state.missing if key not in known}
+    return [
+        {"count": states["done"], "words": "done", "link": "runs", "bad": False},
+        {
+            "count": states["running"] + states["new"] + states["resumable"],
+            "words": "running or waiting",
+            "link": "runs",
+            "bad": False,
+        },
+        {
+            "count": (troubled := states["failed"] + states["damaged"]),
+            "words": "failed or damaged",
+            "link": "runs",
+            "bad": troubled > 0,
+        },
+        {"count": len(missing), "words": "missing of begun grids", "link": "not-run", "bad": False},
+    ]
+
+
+def _verdicts(verdicts: pd.DataFrame, panels: Collection[str]) -> list[dict[str, Any]]:
+    """The verdicts at the paper's settings, in the order of the paper. panels: those that the page shows."""
+    table = claims_table(verdicts)
+    found = []
+    for claim, cells in zip(records(verdicts), table.lines):
+        if claim["verdict"] == "not run" or claim["unlike_paper"]:
+            continue
+        by_head = dict(zip(table.heads, cells))
+        figure = claim["figure"]
+        found.append(
+            {
+                "verdict": claim["verdict"],
+                "words": claim["words"],
+                "runs": by_head.get("runs", ""),
+                "statistic": claim["statistic"],
+                "found": measured_words(claim) or claim["reason"],
+                "n": claim["n"],
+                "figure": PANELS[figure].title.partition(":")[0],
+                "link": figure if figure in panels else "",
+            }
+        )
+    return found
 
 
 def _claims(verdicts: pd.DataFrame) -> dict[str, ShownTable]:
@@ -122,8 +209,9 @@ def _card(found: PanelFindings, outputs: Path) -> dict[str, Any]:
         "error": found.error,
         "table": table,
         "others": others,
-        "mixed": found.mixed,
-        "grids": [_grid(state, outputs) for state in found.grids if state.missing or state.problem],
+        "flags": [*found.mixed, *(_problem(state) for state in found.grids if state.problem)],
+        "grids": [_grid(state, outputs) for state in found.grids if state.missing],
+        "missing": len({key for state in found.grids for key in state.missing}),
     }
 
 
@@ -135,10 +223,19 @@ def _picture(png: bytes) -> dict[str, Any]:
 def _grid(state: GridState, outputs: Path) -> dict[str, Any]:
     return {
         "path": state.path,
-        "problem": state.problem,
         "missing": missing_text(state),
         "command": command(state, outputs),
     }
+
+
+def _problem(state: GridState) -> str:
+    return f"{state.path} cannot be read: {state.problem}"
+
+
+def _incomplete(panels: Iterable[PanelFindings], outputs: Path) -> list[dict[str, Any]]:
+    """The grids that were begun and miss runs, each once."""
+    grids = {state.name: state for found in panels for state in found.grids if state.missing and state.started}
+    return [_grid(state, outputs) for state in grids.values()]
 
 
 def _not_run(panels: Iterable[PanelFindings], outputs: Path) -> Iterable[dict[str, Any]]:
@@ -154,10 +251,12 @@ def _not_run(panels: Iterable[PanelFindings], outputs: Path) -> Iterable[dict[st
         yield {"name": found.panel.name, "title": found.panel.title, "runs": runs, "commands": commands}
 
 
+def _troubled_tables(rows: Sequence[Row]) -> dict[str, ShownTable]:
+    return {"Failed": _shown(troubled_table(rows, "failed")), "Damaged": _shown(troubled_table(rows, "damaged"))}
+
+
 def _run_tables(rows: Sequence[Row]) -> dict[str, ShownTable]:
     return {
-        "Failed": _shown(troubled_table(rows, "failed")),
-        "Damaged": _shown(troubled_table(rows, "damaged")),
         "Slowest": _shown(slowest_table(rows)),
         "Every setting": _shown(settings_table(rows)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -22,9 +23,9 @@ def claims_table(claims: pd.DataFrame) -> Table:
                 Item(None, head="claim", text=claim["words"], role="setting"),
                 Item(None, head="figure", text=claim["figure"], role="setting"),
                 Item(None, head="runs", text=which, role="setting"),
-                Item(None, head="found (95 % interval)", text=_measured(claim, "")),
+                Item(None, head="found (95 % interval)", text=measured_words(claim)),
                 Item(None, head="n", text=str(claim["n"])),
-                Item(None, head="measured: where it should lie", text=f"{claim['statistic']}: {claim['rule']}"),
+                Item(None, head="measured: where it should lie", text=rule_words(claim)),
                 Item(
                     None,
                     head="why",
@@ -54,17 +55,33 @@ def which_runs(claims: pd.DataFrame) -> list[str]:
     return found
 
 
+def rule_words(claim: dict[str, Any]) -> str:
+    """The statistic of a claim and where it should lie; of a share in percent of the seeds."""
+    rule = claim["rule"]
+    if _is_share(claim):
+        rule = re.sub(r"[0-9.]+", lambda found: f"{100 * float(found[0]):g}", rule) + " % of seeds"
+    return f"{claim['statistic']}: {rule}"
+
+
+def measured_words(claim: dict[str, Any], prefix: str = "") -> str:
+    """A statistic and its interval, with as many digits as are worth reading. A share has its unit: `64 % of seeds`."""
+    value, low, high = (claim[f"{prefix}{name}"] for name in ("value", "low", "high"))
+    if value is None:
+        return ""
+    if _is_share(claim):
+        interval = "" if low is None else f" ({100 * low:.0f} to {100 * high:.0f} %)"
+        return f"{100 * value:.0f} % of seeds{interval}"
+    digits = 2 if max(abs(value), abs(low or 0)) >= 1 or "rho" in claim["statistic"] else 3
+    return number(value, digits) + ("" if low is None else f" ({span(low, high, digits)})")
+
+
+def _is_share(claim: dict[str, Any]) -> bool:
+    """Whether the statistic is a share of the seeds, which could be read as an IA if it had no unit."""
+    return str(claim["statistic"]).startswith("share of seeds")
+
+
 def _best_epoch(claim: dict[str, Any]) -> str:
     """What the probe's best epoch says, where that is another verdict."""
     if claim["best_epoch"] in (None, claim["verdict"]):
         return ""
-    return f"by the best epoch {claim['best_epoch']}: {_measured(claim, 'best_epoch_')}"
-
-
-def _measured(claim: dict[str, Any], prefix: str) -> str:
-    """A statistic and its interval, with as many digits as are worth reading."""
-    value, low, high = (claim[f"{prefix}{name}"] for name in ("value", "low", "high"))
-    if value is None:
-        return ""
-    digits = 2 if max(abs(value), abs(low or 0)) >= 1 or "rho" in claim["statistic"] else 3
-    return number(value, digits) + ("" if low is None else f" ({span(low, high, digits)})")
+    return f"by the best epoch {claim['best_epoch']}: {measured_words(claim, 'best_epoch_')}"
