@@ -124,8 +124,10 @@ class SweepPanel(Panel):
         cells = [point.cell for point in points]
         swept, bounds = (comparison.cells for comparison in rows.accuracy)
         columns = [name for name in group_columns(cells, self.axis[::-1]) if name != "training"]
-        # What only a bound has otherwise, such as its cycles, its name says.
-        visible = [*visible_settings(swept, columns, self.axis), *varying_settings(bounds, columns)]
+        # What a bound has otherwise than the sweep, such as its cycles, its name says.
+        visible = visible_settings(swept, columns, self.axis)
+        for kind in BOUNDS:
+            visible += varying_settings([cell for cell in bounds if cell.settings["training"] == kind], columns)
         main = shown[0].name if shown else "accuracy"
         lines = [
             [
