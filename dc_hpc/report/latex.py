@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dc_hpc.report.text_tables import LEAST, Table, is_number
+from dc_hpc.report.text_tables import RANGES, Table, is_number
 
 TEXT_WIDTH = 345.0  # points; of \documentclass{article} with its default options
 _LONGEST = 34  # a longer table is broken over pages
@@ -82,7 +82,7 @@ def latex_of(table: Table) -> str:
 
 def _fitted(columns: list[_Column]) -> tuple[list[_Column], str, str]:
     """The columns that fit the text, the size of the letters, and the places of the columns for a tabular."""
-    ranges = [column for name in LEAST for column in columns if column.head == name]
+    ranges = [column for name in RANGES for column in columns if column.head == name]
     for size in (*_SIZES, *[_SMALLEST for _ in ranges]):
         if sum(column.natural for column in columns) * _SIZES[size][0] <= _room(columns, size):
             return columns, size, _places([("r" if column.right else "l") for column in columns])

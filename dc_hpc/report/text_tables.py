@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from dc_hpc.report.frames.schema import csv_text
 
 # The columns that a narrow table leaves out first.
-LEAST = ("quartiles", "range", "IA range")
+RANGES = ("quartiles", "range", "IA range")
+_LEAST = (*RANGES, "n, IA", "n, last NMI")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _fitting(heads: Sequence[str], lines: Sequence[Sequence[str]], width: int | 
         max(3, len(head), *(len(_markdown(line[i])) for line in lines)) if lines else max(3, len(head))
         for i, head in enumerate(heads)
     ]
-    leaving = [i for name in LEAST for i in kept if heads[i] == name]
+    leaving = [i for name in _LEAST for i in kept if heads[i] == name]
     leaving += [i for i in reversed(kept) if i not in leaving]
     while width is not None and len(kept) > 1 and sum(widths[i] + 3 for i in kept) + 1 > width:
         kept.remove(leaving.pop(0))

@@ -52,7 +52,7 @@ def test_one_setting_is_points_with_intervals():
     ]
     low, high = mean_interval(accuracies[0.01])
     assert (float(lines[0]["accuracy_mean"]), float(lines[0]["accuracy_mean_low"])) == (43.0, pytest.approx(low))
-    assert found.tables[0].lines[0][:3] == ["0.01", "3", f"43.00 ({low:.2f} to {high:.2f})"]
+    assert found.tables[0].lines[0][:3] == ["0.01", "3", f"43.0 ({low:.1f} to {high:.1f})"]
     figure = figure_of(found)
     assert [ax.get_ylabel() for ax in figure.axes] == [
         "accuracy (%)",
@@ -135,6 +135,8 @@ def test_runs_of_no_cycles_are_random_floors_by_name():
     assert "random floor" in words_of(figure_of(found)) and "supervised ceiling" in words_of(figure_of(found))
     alone = findings_of(frame([own(seed, cycles=0) for seed in (1, 2)]))
     assert lines_of(alone.sweeps[0])[0]["training"] == "random floor"
+    assert "random floor" in alone.sweeps[0].tables[0].lines[0]
+    assert [line[0] for line in found.tables[0].lines] == ["5", "10", "random floor", "supervised ceiling"]
 
 
 def test_runs_of_ia_alone_add_their_ia_and_no_line():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.cell_items import (
-    POINT_DIGITS,
     missing_items,
     setting_items,
     statistics_items,
@@ -54,7 +53,7 @@ class Quantity(NamedTuple):
 
 
 QUANTITIES = (
-    Quantity("accuracy", "accuracy %", "accuracy (%)", POINT_DIGITS),
+    Quantity("accuracy", "accuracy %", "accuracy (%)", 1),
     Quantity("ia", "IA", "Initial Alignment (NMI)", 3),
     Quantity("nmi_true_last", "last NMI", "last NMI with the truth", 3),
 )
@@ -125,13 +124,15 @@ class SweepPanel(Panel):
         cells = [point.cell for point in points]
         swept, bounds = (comparison.cells for comparison in rows.accuracy)
         columns = [name for name in group_columns(cells, self.axis[::-1]) if name != "training"]
-        # What only a bound has otherwise, such as its cycles, its name says.
-        visible = [*visible_settings(swept, columns, self.axis), *varying_settings(bounds, columns)]
+        # What a bound has otherwise than the sweep, such as its cycles, its name says.
+        visible = visible_settings(swept, columns, self.axis)
+        for kind in BOUNDS:
+            visible += varying_settings([cell for cell in bounds if cell.settings["training"] == kind], columns)
         main = shown[0].name if shown else "accuracy"
         lines = [
             [
-                *setting_items(point.cell, columns, visible),
-                Item("training", point.training, "net", self._training_shown(point, points), role="setting"),
+                *self._named(setting_items(point.cell, columns, visible), point, points),
+                Item("training", point.training, "net", self._net(point, points), role="setting"),
                 *(item for one in shown for item in _mean_items(point, one, points, main)),
                 *missing_items(point.cells.get(main, point.cell), main),
             ]
@@ -150,8 +151,20 @@ class SweepPanel(Panel):
     def _place(self, cell: Cell) -> list[object]:
         return [order(name, cell.settings[name]) for name in (*reversed(self.axis), *ACCURACY)]
 
-    def _training_shown(self, point: Point, points: Sequence[Point]) -> str:
-        return point.training if any(one.training != CLUSTERED for one in points) else ""
+    def _named(self, items: list[Item], point: Point, points: Sequence[Point]) -> list[Item]:
+        """The settings of a point. A bound has its name where the others have their first swept setting."""
+        place = next((i for i, item in enumerate(items) if item.name in self.axis), None)
+        if place is None or not self._has_bounds(points) or point.training == CLUSTERED:
+            return items
+        return [*items[:place], items[place]._replace(text=point.training), *items[place + 1 :]]
+
+    def _net(self, point: Point, points: Sequence[Point]) -> str:
+        """What people read of the net: nothing where all are clustered, or where bounds have their names already."""
+        named = all(one.training == CLUSTERED for one in points) or (self.axis and self._has_bounds(points))
+        return "" if named else point.training
+
+    def _has_bounds(self, points: Sequence[Point]) -> bool:
+        return bool(self.bounds) and len({point.training for point in points}) > 1
 
     def _caption_of(self, points: Sequence[Point], columns: Sequence[str], visible: Sequence[str], main: str) -> str:
         first = points[0].cell.settings
@@ -176,7 +189,7 @@ def _mean_items(point: Point, one: Quantity, points: Sequence[Point], main: str)
     n = str(len(found)) if one.name == main or differs else ""
     described = statistics_items(point.cells.get(one.name, Cell({}, [])), one.name)
     return [
-        Item(None, head="n" if one.name == main else f"n of {one.head}", text=n),
+        Item(None, head="n" if one.name == main else f"n, {one.head}", text=n),
         Item(None, head=f"{one.head} (95 %)", text=text),
         *(Item(item.name, item.value) for item in described if item.name is not None),
         Item(f"{one.name}_mean_low", low),
