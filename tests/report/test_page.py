@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 from PIL import Image
-from support.recorded_runs import HOSTILE, JOBS, config_of, findings_of, frame, record_figure_4, row_of
+from support.recorded_runs import HOSTILE, JOBS, config_of, findings_of, frame, grid_rows, record_figure_4, row_of
 
 from dc_hpc import aggregate as command
 from dc_hpc.report.page import page
@@ -78,6 +78,89 @@ def test_the_page_shows_the_paper_beside_what_was_found(report):
     assert "189 missing" in card and "python -m dc_hpc.submit --grid" in card
     assert 'class="badge undecided"' in text and "n = 1" in text
     assert "cycles 3 (the paper: 50)" in text
+
+
+def head_of(text: str) -> str:
+    """The page above its first section."""
+    return text[text.index("<header") : text.index("<section")]
+
+
+def test_the_head_has_date_data_host_and_four_counts(report, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    rows = [
+        row_of(config_of("fmnist", seed=1), accuracy=80.0, host="node1", device="NVIDIA H200"),
+        row_of(config_of("fmnist", seed=2), state="running"),
+        row_of(config_of("fmnist", seed=3), state="new"),
+        row_of(config_of("fmnist", seed=4), state="failed"),
+        row_of(config_of("mnist", seed=4), state="resumable"),
+    ]
+    head = head_of(page(findings_of(frame(rows)), outputs=NOWHERE))
+    assert "2023-11-14 22:13 UTC" in head and "Fashion-MNIST (4 runs), MNIST (1 run)" in head
+    assert "node1 (NVIDIA H200)" in head
+    counts = re.findall(r"<b>(\d+)</b>([a-z ]+)<", head)
+    assert counts == [
+        ("1", "done"), ("3", "running or waiting"), ("1", "failed or damaged"), ("0", "missing of begun grids"),
+    ]  # fmt: skip
+
+
+def test_runs_of_begun_grids_that_have_no_directory_count_as_missing():
+    rows = grid_rows("svhn_k")
+    begun = findings_of(frame(rows[:3]), "fig_4", jobs=JOBS)
+    (missing,) = re.findall(r"<b>(\d+)</b>missing", page(begun, outputs=NOWHERE))
+    assert int(missing) == len(rows) - 3 > 0  # and none of the grids of Figures 4a and 4c, which nobody began
+
+
+def test_equal_runs_give_an_equal_page_but_for_its_date(monkeypatch):
+    findings = findings_of(frame([row_of(config_of("fmnist", seed=1), accuracy=80.0)]))
+    made = []
+    for seconds in ("1700000000", "1700000000", "1800000000"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
+        made.append(page(findings, outputs=NOWHERE))
+    assert made[0] == made[1] != made[2]
+    assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", made[0]) == re.sub(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", made[2]
+    )
+
+
+def test_verdicts_at_the_papers_settings_come_first_with_links_to_their_figures():
+    rows = [row_of(config_of("fmnist", seed=seed), ia=0.39, accuracy=80.0 + seed) for seed in range(6)]
+    rows += [row_of(config_of("fmnist", seed=seed, cycles=2), ia=0.39, accuracy=80.0 + seed) for seed in range(6)]
+    text = page(findings_of(frame(rows)), outputs=NOWHERE)
+    shown = text[text.index('id="claims"') : text.index("<details")]
+    assert text.index('id="claims"') < text.index('id="fig_3"')
+    lines = re.findall(r"<tr>.*?</tr>", shown[shown.index("<tbody>") :])
+    assert lines and all('<a href="#fig_3a">Figure 3a</a>' in line for line in lines)
+    assert "cycles" not in shown[shown.index("<tbody>") :]  # those of 2 cycles are folded
+    assert "(the paper: 50)" in text
+
+
+def test_a_share_of_seeds_has_its_unit():
+    """`0.64` beside `IA lies between .37 and .41` reads as an IA."""
+    rows = [row_of(config_of("fmnist", seed=seed), ia=0.39 if seed < 6 else 0.2) for seed in range(10)]
+    text = page(findings_of(frame(rows)), outputs=NOWHERE)
+    assert "60 % of seeds (31 to 83 %)" in text and "above 75 % of seeds" in text
+    assert "0.600" not in text and "above 0.75" not in text
+
+
+def test_no_section_is_empty():
+    for rows in (
+        [row_of(config_of("fmnist", seed=1), state="running")],
+        [row_of(config_of("fmnist", seed=1), accuracy=80.0)],
+        [row_of(config_of("fmnist", seed=1), state="failed", state_reason="out of memory")],
+    ):
+        text = page(findings_of(frame(rows)), outputs=NOWHERE)
+        for section in re.findall(r"<section.*?</section>", text, re.DOTALL):
+            rest = re.sub(r"<h2>.*?</h2>|<[^>]+>", "", section).strip()
+            assert rest, section
+
+
+def test_tables_and_what_is_missing_are_folded(report):
+    text = report.read_text()
+    card = text[text.index('id="fig_4a"') :]
+    card = card[: card.index("</article>")]
+    unfolded = re.sub(r"<details>.*?</details>", "", card, flags=re.DOTALL)
+    assert "<img" in unfolded and "<table" not in unfolded and "--grid" not in unfolded
+    assert "189 runs of its grids missing" in card
 
 
 def test_what_the_page_quotes_is_escaped(report):
@@ -149,6 +232,8 @@ head.click(); found.push(column());
 document.getElementById("theme").click();
 found.push(document.documentElement.getAttribute("data-theme"));
 found.push(document.documentElement.scrollWidth <= window.innerWidth ? "fits" : "too wide");
+document.querySelectorAll("details").forEach(one => { one.open = true; });
+found.push(document.documentElement.scrollWidth <= window.innerWidth ? "fits" : "too wide");
 document.body.textContent = found.join("|");
 </script>
 """
@@ -159,10 +244,10 @@ def test_a_browser_opens_the_page_and_a_click_sorts(browser, report, tmp_path):
     changed.write_text(report.read_text().replace("</body>", SCRIPT + "</body>"))
     ended = browse(browser, tmp_path, changed, "--dump-dom", "--window-size=390,800")
     body = re.search(r"<body>(.*?)</body>", ended.stdout, re.S)[1]
-    before, up, down, theme, width = body.strip().split("|")
+    before, up, down, theme, width, unfolded_width = body.strip().split("|")
     assert before.split() == ["83.50", "80.50", "9.50"]  # by number: as text, 9.50 would be the largest
     assert up.split() == ["9.50", "80.50", "83.50"] and down.split() == ["83.50", "80.50", "9.50"]
-    assert theme in ("dark", "light") and width == "fits"
+    assert theme in ("dark", "light") and width == unfolded_width == "fits"
     assert "CONSOLE" not in ended.stderr
 
 
