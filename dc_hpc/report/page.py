@@ -85,7 +85,7 @@ def page(findings: Findings, *, outputs: Path) -> str:
         made=_date(),
         data=_data(rows),
         hosts=_hosts(rows),
-        hours=sum(row.get("seconds") or 0 for row in rows) / 3600,
+        computed=_duration(sum(row.get("seconds") or 0 for row in rows)),
         counts=_counts(findings),
         claims=_claims(findings.verdicts),
         of_the_paper=findings.of_the_paper,
@@ -123,6 +123,10 @@ def _hosts(rows: Sequence[Row]) -> str:
     named = [f"{host} ({', '.join(sorted(devices))})" for host, devices in sorted(hosts.items())]
     more = f" and {len(named) - _HOSTS_NAMED} more" if len(named) > _HOSTS_NAMED else ""
     return ", ".join(named[:_HOSTS_NAMED]) + more
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _counts(findings: Findings) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def head_of(text: str) -> str:
 def test_the_head_has_date_data_host_and_four_counts(report, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     rows = [
-        row_of(config_of("fmnist", seed=1), accuracy=80.0, host="node1", device="NVIDIA H200"),
+        row_of(config_of("fmnist", seed=1), accuracy=80.0, host="node1", device="NVIDIA H200", seconds=90.0),
         row_of(config_of("fmnist", seed=2), state="running"),
         row_of(config_of("fmnist", seed=3), state="new"),
         row_of(config_of("fmnist", seed=4), state="failed"),
@@ -96,7 +96,7 @@ def test_the_head_has_date_data_host_and_four_counts(report, monkeypatch):
     ]
     head = head_of(page(findings_of(frame(rows)), outputs=NOWHERE))
     assert "2023-11-14 22:13 UTC" in head and "Fashion-MNIST (4 runs), MNIST (1 run)" in head
-    assert "node1 (NVIDIA H200)" in head
+    assert "node1 (NVIDIA H200), 1.5 minutes computed" in head
     counts = re.findall(r"<b>(\d+)</b>([a-z ]+)<", head)
     assert counts == [
         ("1", "done"), ("3", "running or waiting"), ("1", "failed or damaged"), ("0", "missing of begun grids"),
