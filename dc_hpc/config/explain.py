@@ -40,5 +40,6 @@ def _suggestion(model: type[BaseModel], problem: Any) -> str:
     key, value = str(problem["loc"][0]), problem["input"]
     if form := right_form(model, key, value):
         return form
-    words = get_args(model.model_fields[key].annotation)
-    return did_you_mean(value, [word for word in words if isinstance(word, str)]) if isinstance(value, str) else ""
+    parts = get_args(model.model_fields[key].annotation)
+    words = [word for part in parts for word in (part, *get_args(part)) if isinstance(word, str)]
+    return did_you_mean(value, words) if isinstance(value, str) else ""

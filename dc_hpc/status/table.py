@@ -41,7 +41,10 @@ def status(
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
 ) -> None:
-    """Show the runs by state, their progress and results, and why the failed ones failed. Reads only."""
+    """Show the runs by state, their progress and results.
+
+    Failed runs are listed with the reason. Reads only.
+    """
     if context.invoked_subcommand:
         return
     from dc_hpc.status import view

@@ -23,7 +23,7 @@ def test_an_unknown_option(command, tmp_path):
         ("status jobs/x.yaml", "write: python -m dc_hpc.status --grid jobs/x.yaml"),
         ("status check jobs/x.yaml", "write: python -m dc_hpc.status check --grid jobs/x.yaml"),
         ("submit x", "x belongs to no option, and python -m dc_hpc.submit takes no such argument"),
-        ("status lgs", 'did you mean "logs"?; its commands: logs, check, cancel'),
+        ("status lgs", 'did you mean "logs"?; its commands: show, logs, check, cancel'),
         ("__main__ sbumit", "has no command 'sbumit'; did you mean \"submit\"?; its commands: fetch, submit, status"),
         ("submit --outptus x", 'did you mean "--outputs"?'),
         ("submit --output x", "did you mean --outputs?"),

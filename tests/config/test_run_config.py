@@ -138,7 +138,7 @@ def test_cifar10_is_normalised_with_the_constants_of_svhn_in_the_authors_code_on
         ),
         ("fmnist", dict(pca=85), "pca 85 is larger than the 84 features of lenet5; allowed: 1 to 84, or off"),
         ("fmnist", dict(net="lenet"), "net 'lenet' is not allowed; did you mean \"lenet5\"?"),
-        ("fmnist", dict(net="vgg"), "or 'alexnet', or module:function for a net of your own"),
+        ("fmnist", dict(net="vgg"), "alexnet, or module:function for a net of your own"),
         ("fmnist", dict(sobel="fixed"), "sobel fixed needs three colours and lenet5 reads one"),
         ("fmnist", dict(dataset="svhn"), "net lenet5 reads 1 channels and dataset svhn has 3"),
         ("fmnist", dict(probe=("relu5",)), 'is not in lenet5; did you mean "relu2"?; allowed: conv1'),
