@@ -18,7 +18,7 @@ from dc_hpc.report.panels.grouping import Row, group_columns, label, varying_set
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.sweeps.own_runs import is_of_the_paper, own_runs, sweeps_of
-from dc_hpc.report.text_tables import Table
+from dc_hpc.report.tables.text_tables import Table
 
 SWEEP = "sweep"  # what --only calls a person's own sweeps
 _MIXED_NAMED = 3

@@ -11,9 +11,9 @@ from typing import Any
 from dc_hpc.config.grid import read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.errors import InputError
-from dc_hpc.report.cell_items import seeds_text
 from dc_hpc.report.frames.schema import SETTINGS, setting_cell
 from dc_hpc.report.panels.grouping import Row, order, shown
+from dc_hpc.report.tables.cell_items import seeds_text
 
 _SETTINGS_NAMED = 3
 

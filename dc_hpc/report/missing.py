@@ -8,7 +8,7 @@ from pathlib import Path
 from dc_hpc.report.findings import PanelFindings
 from dc_hpc.report.grid_states import command, missing_seeds
 from dc_hpc.report.panels.grouping import ACCURACY, Cell, group_columns, shown, split
-from dc_hpc.report.text_tables import Item, Table, table_of
+from dc_hpc.report.tables.text_tables import Item, Table, table_of
 
 
 def missing_table(panels: Sequence[PanelFindings], outputs: Path) -> Table:

@@ -12,12 +12,12 @@ from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import Findings, PanelFindings
 from dc_hpc.report.frames.runs import cycles_csv, runs_csv
-from dc_hpc.report.latex import latex_of
 from dc_hpc.report.missing import missing_table
 from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.run_tables import settings_table
-from dc_hpc.report.text_tables import csv_of, markdown_of
+from dc_hpc.report.tables.latex import latex_of
+from dc_hpc.report.tables.text_tables import csv_of, markdown_of
 from dc_hpc.storage import atomic_files
 
 

@@ -25,7 +25,7 @@ from dc_hpc.report.panels.grouping import Row, dataset_title
 from dc_hpc.report.panels.panel import Panel
 from dc_hpc.report.panels.paper import ENTRIES, PANELS, Entry
 from dc_hpc.report.run_tables import provenance_table, settings_table, slowest_table, troubled_table
-from dc_hpc.report.text_tables import Table, is_number
+from dc_hpc.report.tables.text_tables import Table, is_number
 
 _MOST_LINES, _HOSTS_NAMED = 60, 3
 _SIGNS = {"supported": "✓", "contradicted": "✕", "undecided": "?", "not run": "–"}

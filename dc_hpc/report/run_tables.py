@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dc_hpc.report.cell_items import POINT_DIGITS, SHARE_DIGITS, setting_items
 from dc_hpc.report.panels.grouping import (
     ACCURACY,
     Cell,
@@ -17,7 +16,8 @@ from dc_hpc.report.panels.grouping import (
     varying_settings,
 )
 from dc_hpc.report.statistics import describe
-from dc_hpc.report.text_tables import Item, Table, number, table_of
+from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, setting_items
+from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
 
 STATES = ("done", "running", "resumable", "failed", "new", "damaged")
 _UNKNOWN = "none recorded"

@@ -17,7 +17,7 @@ from dc_hpc.report.frames.runs import records
 from dc_hpc.report.grid_states import GridState, command, missing_text
 from dc_hpc.report.panels.grouping import Row, training_of
 from dc_hpc.report.run_tables import STATES, counts_of
-from dc_hpc.report.text_tables import markdown_of
+from dc_hpc.report.tables.text_tables import markdown_of
 
 _WIDTH = 120  # where the output is not a terminal
 _LEAST_WIDTH, _MOST_WIDTH = 60, 160

@@ -16,7 +16,7 @@ from dc_hpc.report.claims.catalog import CLAIMS, COLUMNS, claims, count_verdicts
 from dc_hpc.report.claims.rules import VERDICTS, Measured, Window, above, below, judge
 from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.statistics import Interval
-from dc_hpc.report.text_tables import csv_of, markdown_of
+from dc_hpc.report.tables.text_tables import csv_of, markdown_of
 
 
 def claims_on(runs):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from dc_hpc.report.findings import collect, panels_of, read
-from dc_hpc.report.latex import latex_of
 from dc_hpc.report.output_files import write_tables
-from dc_hpc.report.text_tables import Item, table_of
+from dc_hpc.report.tables.latex import latex_of
+from dc_hpc.report.tables.text_tables import Item, table_of
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = Path("/nonexistent")

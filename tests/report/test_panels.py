@@ -22,7 +22,7 @@ from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import PANELS, entry
-from dc_hpc.report.text_tables import Item, table_of
+from dc_hpc.report.tables.text_tables import Item, table_of
 
 PACKAGE = Path(__file__).parents[2] / "dc_hpc"
 NOWHERE = Path("/nonexistent")

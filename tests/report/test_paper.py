@@ -11,7 +11,6 @@ from support.recorded_runs import config_of, findings_of, frame, grid_rows, row_
 
 from dc_hpc.report.findings import mixed, panels_of
 from dc_hpc.report.grid_states import GridState, absent_rows, command, grid_states, missing_text
-from dc_hpc.report.latex import latex_of
 from dc_hpc.report.panels.accuracy import AccuracyPanel
 from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
@@ -22,7 +21,8 @@ from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows, probed_
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.panels.relation import RelationPanel
 from dc_hpc.report.run_tables import settings_table
-from dc_hpc.report.text_tables import csv_of, markdown_of
+from dc_hpc.report.tables.latex import latex_of
+from dc_hpc.report.tables.text_tables import csv_of, markdown_of
 
 ROOT = Path(__file__).parents[2]
 JOBS = ROOT / "jobs"

@@ -15,7 +15,7 @@ from support.recorded_runs import JOBS, config_of, findings_of, frame, record, r
 from dc_hpc.report.claims.table import which_runs
 from dc_hpc.report.findings import Findings, collect, panels_of, read
 from dc_hpc.report.screen import everything, one_screen
-from dc_hpc.report.text_tables import Table
+from dc_hpc.report.tables.text_tables import Table
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "results" / "tables" / "runs.csv"

@@ -15,7 +15,7 @@ from dc_hpc.report.frames.runs import no_cycles, records
 from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.statistics import mean_interval
-from dc_hpc.report.text_tables import csv_of
+from dc_hpc.report.tables.text_tables import csv_of
 
 NOTHING = FigureSources(no_cycles(), Path("/nonexistent"), lambda name: None)
 

@@ -16,7 +16,7 @@ from dc_hpc.report.findings import Findings, collect, panels_of, select_all
 from dc_hpc.report.frames.runs import frame_of, no_cycles, records
 from dc_hpc.report.frames.schema import SETTINGS, setting_cell
 from dc_hpc.report.panels.panel import Panel, PanelRows
-from dc_hpc.report.text_tables import Table
+from dc_hpc.report.tables.text_tables import Table
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
 
 # A page that does not escape would run this.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dc_hpc.report.claims.catalog import count_verdicts
 from dc_hpc.report.frames.runs import records
-from dc_hpc.report.text_tables import Item, Table, number, span, table_of
+from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
 
 def claims_table(claims: pd.DataFrame) -> Table:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dc_hpc.report.cell_items import (
+from dc_hpc.report.figures.scatter import both
+from dc_hpc.report.panels.comparisons import comparisons, joined
+from dc_hpc.report.panels.grouping import Row, group_columns
+from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows
+from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
+from dc_hpc.report.tables.cell_items import (
     ALIGNMENT_HEADS,
     median_items,
     missing_items,
@@ -14,12 +19,7 @@ from dc_hpc.report.cell_items import (
     statistics_items,
     visible_settings,
 )
-from dc_hpc.report.figures.scatter import both
-from dc_hpc.report.panels.comparisons import comparisons, joined
-from dc_hpc.report.panels.grouping import Row, group_columns
-from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows
-from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
-from dc_hpc.report.text_tables import Table, table_of
+from dc_hpc.report.tables.text_tables import Table, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

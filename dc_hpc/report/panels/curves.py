@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dc_hpc.report.cell_items import median_items, setting_items, visible_settings
 from dc_hpc.report.figures.lines import curves
 from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.grouping import Row, group_columns
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
-from dc_hpc.report.text_tables import Item, Table, table_of
+from dc_hpc.report.tables.cell_items import median_items, setting_items, visible_settings
+from dc_hpc.report.tables.text_tables import Item, Table, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

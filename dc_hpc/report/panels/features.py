@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dc_hpc.report.cell_items import SHARE_DIGITS
 from dc_hpc.report.figures import feature_map
 from dc_hpc.report.panels.grouping import Cell, Row, shown
 from dc_hpc.report.panels.matching import alignment_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.text_tables import Item, Table, number, table_of
+from dc_hpc.report.tables.cell_items import SHARE_DIGITS
+from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.report.cell_items import setting_items, statistics_items, visible_settings
 from dc_hpc.report.figures.lines import layer_profiles
 from dc_hpc.report.figures.style import MOST_GROUPS
 from dc_hpc.report.panels.grouping import (
@@ -24,7 +23,8 @@ from dc_hpc.report.panels.grouping import (
 )
 from dc_hpc.report.panels.matching import probed_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.text_tables import Item, Table, table_of
+from dc_hpc.report.tables.cell_items import setting_items, statistics_items, visible_settings
+from dc_hpc.report.tables.text_tables import Item, Table, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, training_of, varying_settings
-from dc_hpc.report.text_tables import Table
+from dc_hpc.report.tables.text_tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

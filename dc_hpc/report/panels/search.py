@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.report.cell_items import POINT_DIGITS, SHARE_DIGITS, seeds_text, setting_items, visible_settings
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import (
     ACCURACY,
@@ -23,7 +22,8 @@ from dc_hpc.report.panels.grouping import (
 )
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.text_tables import Item, Table, number, table_of
+from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, seeds_text, setting_items, visible_settings
+from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

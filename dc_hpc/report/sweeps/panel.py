@@ -7,12 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.report.cell_items import (
-    missing_items,
-    setting_items,
-    statistics_items,
-    visible_settings,
-)
 from dc_hpc.report.figures import sweep
 from dc_hpc.report.panels.grouping import (
     ACCURACY,
@@ -33,7 +27,13 @@ from dc_hpc.report.panels.grouping import (
 )
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
 from dc_hpc.report.statistics import mean_interval
-from dc_hpc.report.text_tables import Item, Table, number, span, table_of
+from dc_hpc.report.tables.cell_items import (
+    missing_items,
+    setting_items,
+    statistics_items,
+    visible_settings,
+)
+from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dc_hpc.report.text_tables import RANGES, Table, is_number
+from dc_hpc.report.tables.text_tables import RANGES, Table, is_number
 
 TEXT_WIDTH = 345.0  # points; of \documentclass{article} with its default options
 _LONGEST = 34  # a longer table is broken over pages

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dc_hpc.report.panels.grouping import Cell, median, shown, varying_settings
 from dc_hpc.report.statistics import describe
-from dc_hpc.report.text_tables import Item, number, span
+from dc_hpc.report.tables.text_tables import Item, number, span
 
 POINT_DIGITS, SHARE_DIGITS = 2, 4  # decimals of an accuracy in percent, and of an NMI
 # name of a number in describe() -> in the columns of a table, after the name of the quantity
