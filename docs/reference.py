@@ -38,6 +38,10 @@ _STAGES = {
 # The environment variables that the package reads or sets. A test looks for others in the code.
 VARIABLES = {
     "DC_HPC_DATA": "Folder of the data sets, where no --data is given. The default is `data`.",
+    "DC_HPC_GROUP_READABLE": "1: the group may read the outputs. A site profile sets it by `group_readable`.",
+    "SOURCE_DATE_EPOCH": "Date of the HTML page, in seconds since 1970. The default is the time of `aggregate`.",
+    "SUBMITIT_LOCAL_JOB_ID": "Number of a job on this machine, which an attempt records. submitit sets it.",
+    "SUBMITIT_FOLDER": "Folder of the logs of a job on this machine. submitit sets it.",
     "XDG_CACHE_HOME": "Folder of caches. The compiled kernels are in its folder `dc_hpc`. The default is `~/.cache`.",
     "CUDA_VISIBLE_DEVICES": "GPUs that a run sees. Local runs get the GPUs of the process that submitted them.",
     "CUBLAS_WORKSPACE_CONFIG": "Set to `:4096:8` where it is not set, so that cuBLAS gives the same bits each time.",
