@@ -132,11 +132,10 @@ def _cluster(
         features = extract_features(state.trunk, images, on_progress)
         on_progress("clustering", 0, 0)
         known = cluster(features, k=k, seed=key(seed, cycle, "kmeans"))
-    found = known
-    labels = as_labels(found.labels, len(images), "Clustering.labels").to(images.device)
+    labels = as_labels(known.labels, len(images), "Clustering.labels").to(images.device)
     previous, state.pseudo_labels = state.pseudo_labels, labels
     state.cycle, state.phase = cycle, "clustered"
-    return Cycle(cycle, "clustered", labels, previous, found.features, found.inertia)
+    return Cycle(cycle, "clustered", labels, previous, known.features, known.inertia)
 
 
 def _train(
@@ -166,8 +165,11 @@ def _train(
         for epoch in range(epochs):
             order = torch.from_numpy(balanced_order(labels.cpu().numpy(), sampling)).to(images.device)
             batches = torch.split(order, batch_size)
-            first, total = epoch * len(batches), epochs * len(batches)
-            losses.append(_epoch(step, images, labels, batches, augmentation, on_progress, first, total))
+
+            def on_batch(number: int, done: int = epoch * len(batches), total: int = epochs * len(batches)) -> None:
+                on_progress("training", done + number, total)
+
+            losses.append(_epoch(step, images, labels, batches, augmentation, on_batch))
     state.cycle, state.phase = cycle, "trained"
     return Cycle(cycle, "trained", labels, loss=float(np.mean(losses)))
 
@@ -178,14 +180,12 @@ def _epoch(
     labels: Tensor,
     batches: tuple[Tensor, ...],
     augmentation: np.random.Generator,
-    on_progress: ProgressFunction,
-    first: int,
-    batches_of_cycle: int,
+    on_batch: Callable[[int], None],
 ) -> float:
-    """A step on each batch of indices; the mean loss over their images. first: number of the first batch."""
+    """A step on each batch of indices; the mean loss over their images."""
     total = torch.zeros((), dtype=torch.float64, device=images.device)
-    for number, indices in enumerate(batches, first):
-        on_progress("training", number, batches_of_cycle)
+    for number, indices in enumerate(batches):
+        on_batch(number)
         total += step(images.training(indices, augmentation), labels[indices]) * len(indices)
     return total.item() / sum(map(len, batches))
 

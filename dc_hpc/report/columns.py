@@ -21,9 +21,7 @@ STATISTICS = {
         Metric("median", "float", "", "median over the seeds"),
         Metric("low", "float", "", "lower end of the 95 % interval of the median"),
         Metric("high", "float", "", "upper end of the 95 % interval of the median"),
-        Metric("q25", "float", "", "first quartile"),
         Metric("q1", "float", "", "first quartile"),
-        Metric("q75", "float", "", "third quartile"),
         Metric("q3", "float", "", "third quartile"),
         Metric("iqr", "float", "", "distance of the quartiles"),
         Metric("min", "float", "", "smallest value"),
@@ -36,14 +34,12 @@ STATISTICS = {
     )
 }
 _PANEL = (
-    Metric("training", "text", "", "net of the line: random net, clustered or supervised"),
+    Metric("training", "text", "", "net of the line: a random floor, clustered, or a supervised ceiling"),
     Metric("layer", "text", "", "probed layer"),
-    Metric("pairs", "int", "", "number of runs with an Initial Alignment and an accuracy"),
     Metric("rho", "float", "", "Spearman's rank correlation of Initial Alignment and accuracy over the runs"),
     Metric("rho_n", "int", "", "number of runs with an Initial Alignment and an accuracy"),
     Metric("rho_low", "float", "", "lower end of the 95 % interval of rho"),
     Metric("rho_high", "float", "", "upper end of the 95 % interval of rho"),
-    Metric("missing", "text", "", "seeds that were asked for and have no such number"),
     Metric("setting", "text", "", "hyperparameter of the search"),
     Metric("value", "text", "", "value of the hyperparameter"),
     Metric("settings", "int", "", "number of settings with that value"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from dc_hpc.report.claims.catalog import count_verdicts
-from dc_hpc.report.claims.table import which_runs
+from dc_hpc.report.claims.table import measured_words, which_runs
 from dc_hpc.report.findings import Findings, PanelFindings
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.grid_states import GridState, command, missing_text
@@ -104,12 +104,11 @@ def _claim_lines(verdicts: pd.DataFrame, width: int) -> list[str]:
     """Each claim, folded to the width: the verdict, which runs, the words, the statistic and its number."""
     lines = []
     for claim, which in zip(records(verdicts), which_runs(verdicts)):
-        value = "" if claim["value"] is None else f" {claim['value']:.3g}"
-        interval = "" if claim["low"] is None else f" ({claim['low']:.3g} to {claim['high']:.3g})"
         unlike = f" [{claim['unlike_paper']}]" if claim["unlike_paper"] else ""
         text = (
             f"{claim['verdict']:<12}  {claim['figure']}, {which}: {claim['words']}: "
-            f"{claim['statistic']}{value}{interval}, n = {claim['n']}{unlike}"
+            f"{claim['statistic']} {measured_words(claim)}".rstrip()
+            + f", n = {claim['n']}{unlike}"
         )
         lines.append(_folded(text, width, hang=14))
     return lines

@@ -75,17 +75,7 @@ def replace_bytes(path: AnyPath, data: bytes) -> None:
 
 def replace_unsynced(path: AnyPath, data: bytes) -> None:
     """`replace_bytes` without waiting for the disk: for a file that nobody needs after a crash of the machine."""
-    full = Path(os.path.abspath(path))
-    temporary = f".{full.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
-    with _opened(full.parent, full) as directory:
-        try:
-            with open(os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory), "wb") as stream:
-                stream.write(data)
-            os.replace(temporary, full.name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=directory)
-            raise
+    _write_whole(path, data, _rename, durable=False)
 
 
 def write_once(path: AnyPath, data: bytes) -> bool:
@@ -228,22 +218,25 @@ def read_bytes(path: AnyPath, limit: int, directory: int | None = None) -> bytes
         os.close(handle)
 
 
-def _write_whole(path: AnyPath, data: bytes, give_name: Callable[[int, str, str, bytes], bool]) -> bool:
+def _write_whole(
+    path: AnyPath, data: bytes, give_name: Callable[[int, str, str, bytes], bool], *, durable: bool = True
+) -> bool:
     full = Path(os.path.abspath(path))
     # no other process has this name, and `sweep` sees whose it was
     temporary = f".{full.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
     with _opened(full.parent, full) as directory:
         try:
-            _write_aside(directory, temporary, data)
+            _write_aside(directory, temporary, data, durable)
             given = give_name(directory, temporary, full.name, data)
         finally:
             with contextlib.suppress(OSError):  # already renamed, or another error is under way
                 os.unlink(temporary, dir_fd=directory)
-        _sync_directory(directory)
+        if durable:
+            _sync_directory(directory)
     return given
 
 
-def _write_aside(directory: int, temporary: str, data: bytes) -> None:
+def _write_aside(directory: int, temporary: str, data: bytes, durable: bool) -> None:
     handle = os.open(temporary, _NEW_FILE, 0o600, dir_fd=directory)
     try:
         if _shared():
@@ -251,7 +244,8 @@ def _write_aside(directory: int, temporary: str, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)  # a failed sync is final: the pages may be lost, so it is never tried again
+        if durable:
+            os.fsync(handle)  # a failed sync is final: the pages may be lost, so it is never tried again
     finally:
         os.close(handle)  # NFS may report a full quota only here
 
