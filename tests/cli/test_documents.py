@@ -1,0 +1,89 @@
+"""What the documents say is true: their commands and examples run, and the map shows the folders that exist."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from support.documents import REPOSITORY, blocks, script_of, working_copy
+
+PAGES = ("README.md", "docs/QUICKSTART.md", "docs/CLUSTER.md", "docs/GRIDS.md")
+
+
+def commands():
+    """Every command of dc_hpc in a block of a page, without its comment; `$ ` stands before those of a console."""
+    for page in PAGES:
+        for language in ("bash", "console"):
+            for line in "".join(blocks(page, language)).splitlines():
+                if (command := line.removeprefix("$ ").split(" #")[0].strip()).startswith("python -m dc_hpc"):
+                    yield command
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_every_command_has_these_options(command, tmp_path):
+    words = shlex.split(command)
+    done = subprocess.run([sys.executable, *words[1:], "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_notebook_example_runs(tmp_path):
+    (example,) = blocks("README.md", "python")
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10 and lines[0].startswith("0 clustered None 0.")
+    trained = [line.split() for line in lines if " trained " in line]
+    assert float(trained[-1][2]) < 0.6 * float(trained[0][2]), "the loss falls clearly"
+    assert all(float(agreement) > 0.4 for *_, agreement in trained), "the clusters agree with the digits"
+
+
+def test_the_first_grid_is_the_demo():
+    demo = yaml.safe_load((REPOSITORY / "jobs" / "fmnist_demo.yaml").read_text())
+    shown = yaml.safe_load(blocks("docs/GRIDS.md", "yaml")[0])
+    assert shown == {key: value for key, value in demo.items() if key != "resources"}
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
+    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_map_names_modules_that_exist():
+    """The map names every folder and every command of the package, and nothing that does not exist."""
+    shown = (REPOSITORY / "docs" / "ARCHITECTURE.md").read_text().split("## The map\n\n```\n")[1].split("```")[0]
+    package = REPOSITORY / "dc_hpc"
+    commands = set(shown.splitlines()[1].partition("   the commands")[0].split())
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    files = {f"{command}.py" for command in commands - folders} | set(re.findall(r"\w+\.py", shown))
+    assert {path.name for path in package.glob("*.py")} - {"__init__.py", "errors.py"} <= files
+    assert files <= {path.name for path in package.rglob("*.py")}
+    assert sorted(re.findall(r"^  (\w+)/", shown, re.M)) == sorted(folders - commands)
+    places = [REPOSITORY, package, *package.iterdir()]
+    for folder in re.findall(r"(\w+)/", shown):
+        assert any((place / folder).is_dir() for place in places), folder
+
+
+@pytest.mark.slow
+def test_the_demo_and_the_quick_start_run_as_they_are_written(tmp_path):
+    """Every block of README that needs no cluster, then every block of QUICKSTART, in one shell."""
+    tree = working_copy(tmp_path)
+    demo = [text for text in blocks("README.md", "bash") if text.startswith("make demo")]
+    assert demo
+    environment = {name: value for name, value in os.environ.items() if name != "DC_HPC_DATA"}
+    done = subprocess.run(
+        ["bash", "-c", "set -e\n" + demo[0] + script_of("docs/QUICKSTART.md")],
+        cwd=tree,
+        env=environment | {"PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "4 of 4 runs done" in done.stdout and "swept: lr" in done.stdout
+    assert (tree / "outputs" / "report.html").exists() and (tree / "outputs" / "mine" / "report.html").exists()
+    shutil.rmtree(tree)
