@@ -105,10 +105,11 @@ def _claim_lines(verdicts: pd.DataFrame, width: int) -> list[str]:
     lines = []
     for claim, which in zip(records(verdicts), which_runs(verdicts)):
         unlike = f" [{claim['unlike_paper']}]" if claim["unlike_paper"] else ""
+        found = measured_words(claim)
+        if "%" not in found:  # a share says by its unit what it is
+            found = f"{claim['statistic']} {found}".rstrip()
         text = (
-            f"{claim['verdict']:<12}  {claim['figure']}, {which}: {claim['words']}: "
-            f"{claim['statistic']} {measured_words(claim)}".rstrip()
-            + f", n = {claim['n']}{unlike}"
+            f"{claim['verdict']:<12}  {claim['figure']}, {which}: {claim['words']}: {found}, n = {claim['n']}{unlike}"
         )
         lines.append(_folded(text, width, hang=14))
     return lines
