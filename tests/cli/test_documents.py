@@ -1,11 +1,13 @@
 """What the documents say is true: their commands and examples run, and the map shows the folders that exist."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
@@ -87,3 +89,12 @@ def test_the_demo_and_the_quick_start_run_as_they_are_written(tmp_path):
     assert "4 of 4 runs done" in done.stdout and "swept: lr" in done.stdout
     assert (tree / "outputs" / "report.html").exists() and (tree / "outputs" / "mine" / "report.html").exists()
     shutil.rmtree(tree)
+
+
+def test_the_records_for_citing_name_the_version_of_the_package():
+    package = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    codemeta = json.loads((REPOSITORY / "codemeta.json").read_text())
+    assert citation["version"] == codemeta["version"] == package["version"]
+    assert f"## {package['version']}" in (REPOSITORY / "CHANGELOG.md").read_text()
+    assert citation["references"][0]["title"] == codemeta["referencePublication"]["name"]
