@@ -67,7 +67,7 @@ def test_a_new_kind_is_one_class_and_one_entry(new_kind, tmp_path, capsys):
     page = (tmp_path / "report.html").read_text()
     assert '<a href="#fig_9">Figure 9</a>' in page and "The best accuracy falls." in page
     assert (
-        "fig_9, fmnist, code, sobel off: accuracy is above 50 at k 5: median 83.5, n = 2"
+        "fig_9, fmnist, code, sobel off: accuracy is above 50 at k 5: median 83.50, n = 2"
         in capsys.readouterr().out.replace("\n" + " " * 16, " ")
     )
 
