@@ -98,3 +98,12 @@ def test_the_records_for_citing_name_the_version_of_the_package():
     assert citation["version"] == codemeta["version"] == package["version"]
     assert f"## {package['version']}" in (REPOSITORY / "CHANGELOG.md").read_text()
     assert citation["references"][0]["title"] == codemeta["referencePublication"]["name"]
+
+
+def test_the_table_of_the_stages_is_that_of_the_measured_file(tmp_path):
+    """The picture is drawn from the same file by the same command."""
+    command = ["-m", "dc_hpc.bench", "--from", "docs/speed.json", "--table", "--figure", str(tmp_path / "speed.png")]
+    done = subprocess.run([sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    page = (REPOSITORY / "docs" / "PERFORMANCE.md").read_text()
+    shown = page.partition("<!-- stages -->\n")[2].partition("\n<!-- end -->")[0]
+    assert shown and shown in done.stdout and (tmp_path / "speed.png").stat().st_size > 10_000
