@@ -144,7 +144,8 @@ def test_command_with_names(small: Path, unreachable: None) -> None:
     run = CliRunner().invoke(app, ["svhn", "--data", str(small)])
     assert isinstance(run.exception, InputError) and str(run.exception).startswith("svhn could not be fetched")
     run = CliRunner().invoke(app, ["fmnist", "imagenet", "--data", str(small)])
-    assert isinstance(run.exception, InputError) and "'imagenet' cannot be fetched; allowed: fmnist" in str(run.exception)
+    assert isinstance(run.exception, InputError)
+    assert "'imagenet' cannot be fetched; allowed: fmnist" in str(run.exception)
     assert CliRunner().invoke(app, []).exit_code == 2
 
 
