@@ -20,6 +20,9 @@ LOCKED ?=
 # As root on Debian or Ubuntu, missing system packages are installed; elsewhere a message says what to do.
 APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
+# The everyday tests run in one process per core, at most four; a file's tests stay in one process.
+WORKERS := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 export DC_HPC_DATA := $(abspath $(DATA))
 
 .PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit bench lint reference clean slurm-up slurm-down
@@ -49,7 +52,7 @@ demo: data
 	$(BIN)/python -m dc_hpc.aggregate
 
 test: data
-	$(BIN)/python -m pytest -m "not slow and not gpu and not crash and not fuzz"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not gpu and not crash and not fuzz"
 
 slow: data
 	$(BIN)/python -m pytest -m "slow and not gpu and not crash"

@@ -26,6 +26,17 @@ if not os.environ.get("CI"):
     settings.load_profile("here")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one worker of pytest-xdist, and all tests of the one SLURM in one, which begins first.
+
+    The tests of the cluster wait more than they compute: the other workers use the cores meanwhile.
+    """
+    items.sort(key=lambda item: "cluster" not in item.fixturenames)
+    for item in items:
+        group = "slurm" if "cluster" in item.fixturenames else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def digits_root(tmp_path_factory) -> Path:
     """A data root with `digits`: 1,797 real handwritten digits of 8 x 8 pixels, as digits.npz."""
