@@ -21,7 +21,7 @@ LOCKED ?=
 APT    := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 # The everyday tests run in one process per core, at most four; a file's tests stay in one process.
-WORKERS := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+WORKERS := -n auto --maxprocesses 4 --no-loadscope-reorder
 
 export DC_HPC_DATA := $(abspath $(DATA))
 

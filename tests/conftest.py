@@ -27,14 +27,20 @@ if not os.environ.get("CI"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one worker of pytest-xdist, and all tests of the one SLURM in one, which begins first.
-
-    The tests of the cluster wait more than they compute: the other workers use the cores meanwhile.
-    """
+    """The tests of the cluster begin first: they wait more than they compute, and others use the cores meanwhile."""
     items.sort(key=lambda item: "cluster" not in item.fixturenames)
-    for item in items:
-        group = "slurm" if "cluster" in item.fixturenames else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Keep a file's tests in one worker, and all tests of the one SLURM in one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "slurm" if nodeid.startswith("tests/slurm/") else nodeid.split("::")[0]
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

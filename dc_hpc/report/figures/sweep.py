@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dc_hpc.report.figures.style import AXIS_NAMES, GREY, MARKERS, MOST_GROUPS, PALETTE, canvas, wrapped
+from dc_hpc.report.figures.style import (
+    AXIS_NAMES,
+    GREY,
+    LEAST_SPAN,
+    MARKERS,
+    MOST_GROUPS,
+    PALETTE,
+    canvas,
+    keep_span,
+    wrapped,
+)
 from dc_hpc.report.panels.grouping import RANDOM_FLOOR, order, shown
 from dc_hpc.report.statistics import mean_interval
 
@@ -39,6 +49,8 @@ def draw(axis: Sequence[str], points: Sequence[Point], quantities: Sequence[Quan
             _lines(ax, axis, inside, one, _values(swept, axis[0]), bool(bounds))
             for bound in bounds:
                 _bound(ax, bound, one)
+            if one.name in LEAST_SPAN:
+                keep_span(ax, one.name)
             ax.set_ylabel(one.axis)
             parts = [f"{axis[2]} {shown(axis[2], value)}"] if len(axis) > 2 else []
             ax.set_title(", ".join([*parts, _n(inside, one)]))

@@ -144,7 +144,8 @@ def shown(name: str, value: Any) -> str:
 def label(settings: Row, columns: Iterable[str]) -> str:
     """Settings in one line: `svhn, protocol code, sobel random, 100 cycles`."""
     patterns = {"dataset": "{}", "cycles": "{} cycles", "halt_cycle": "halted {}"}
-    return ", ".join(patterns.get(name, name + " {}").format(shown(name, settings[name])) for name in columns)
+    parts = [patterns.get(name, name + " {}").format(shown(name, settings[name])) for name in columns]
+    return ", ".join("1 cycle" if part == "1 cycles" else part for part in parts)
 
 
 def dataset_title(dataset: str) -> str:
