@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -182,7 +183,8 @@ def run_here(
         return progress.print_outcome(directories, folder, outputs, suggest_aggregate)
     job = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
     if not wait:
-        print(f"started on this machine; logs in {folder}; their status: python -m dc_hpc.status --outputs {outputs}")
+        path = shlex.quote(str(outputs))
+        print(f"started on this machine; logs in {folder}; their status: python -m dc_hpc.status --outputs {path}")
         return 0
     _watch(job, directories, outputs, folder, slots=slots)
     return progress.print_outcome(directories, folder, outputs, suggest_aggregate)

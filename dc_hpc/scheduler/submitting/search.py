@@ -32,7 +32,8 @@ def look_for(names: Collection[str], clusters: Collection[str], *, waits: Sequen
         if wait is None:
             return queue if queue.tasks is None else Queue(list(seen.values()))
         if place == 0:
-            which = f"{absent[0]}{f' and {len(absent) - 1} more' if len(absent) > 1 else ''}" if absent else ""
-            print(f"looking again: the queue does not show {which}" if which else "looking again: squeue fails")
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            what = f"the queue does not show {absent[0]}{more}" if absent else "squeue fails"
+            print(f"{what}; looking again for up to {sum(waits):.0f} s", flush=True)
         time.sleep(wait)
     return Queue(list(seen.values()))
