@@ -27,7 +27,7 @@ from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
 from dc_hpc.storage import lock_file, run_directory
 from dc_hpc.storage.run_directory import run_id
 
-RUNS, STEPS, EXAMPLES = 6, 50, 4
+RUNS, STEPS, EXAMPLES = 6, 50, 10
 # A job is shown within this time, and a hidden one within so many answers, or nobody could ever know.
 BAD = Habits(
     late=sum(search.BACK_OFF) - 1,
