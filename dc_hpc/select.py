@@ -129,7 +129,8 @@ def _run_missing(
 ) -> None:
     """Compute the IA runs that are not done. On a cluster this only submits them and ends the command."""
     session.check_outputs(outputs)
-    table = session.current_status(outputs, configs, cluster=cluster)
+    name = f"{read.name}_by_ia"[:64]
+    table = session.current_status(outputs, configs, cluster=cluster, site=profile, grids=[name])
     print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
     status = table.runs
     missing = [configs[name] for name in reuse.ordered(configs) if status[name].is_missing]
@@ -139,12 +140,14 @@ def _run_missing(
     if not missing:
         return
     session.check_data(configs, Path(execution.data))
-    directories, name = session.create_runs(outputs, missing, profile), f"{read.name}_by_ia"[:64]
     if profile:
-        requests = [(name, Resources(), directories)]
-        session.send_to_slurm(requests, execution, site=profile, outputs=outputs, aggregate=None)
+        from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
+
+        requests = [GridRequest(name, Resources(), {run_id(one): one for one in missing})]
+        send_to_slurm(requests, execution, site=profile, outputs=outputs, names=list(configs), aggregate=None)
         print("run this command again when they are done")
         raise typer.Exit()
+    directories = session.create_runs(outputs, missing)
     if session.run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
         raise typer.Exit(1)
 

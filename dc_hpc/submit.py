@@ -32,6 +32,7 @@ from dc_hpc.scheduler import session
 if TYPE_CHECKING:
     from dc_hpc.scheduler.run_status import RunStatusTable
     from dc_hpc.scheduler.site import Site
+    from dc_hpc.scheduler.submitting.grids import GridRequest
 
 _ONLY = ("failed", "resumable", "new")
 _CORES, _DEFAULT_SITE = cores(), Path("slurm/default.yaml")
@@ -99,20 +100,27 @@ def submit(
     execution = session.with_own_nets(execution, plan.configs, allowed=allow_own_nets, site=profile)
     plan = plan.reduced(only or _ONLY, limit)
     _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
-    if dry_run or not plan.missing:
+    if dry_run or not (plan.missing or (profile and aggregate and yes and plan.may_lack_aggregator())):
         return
     session.check_data(plan.configs, Path(execution.data))
     if profile:
+        from dc_hpc.scheduler.submitting.grids import send_to_slurm
+
         _ask(yes)
-    else:
-        check_device(device)
-    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], profile)
-    directories = dict(zip(plan.missing, created))
-    if profile:
-        requests = [(one.name, one.resources, [directories[name] for name in share]) for one, share in plan.shares()]
         after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
-        session.send_to_slurm(requests, execution, site=profile, outputs=outputs, aggregate=after, snapshot=snapshot)
-    elif session.run_here(
+        send_to_slurm(
+            plan.requests(),
+            execution,
+            site=profile,
+            outputs=outputs,
+            names=list(plan.configs),
+            aggregate=after,
+            snapshot=snapshot,
+        )
+        return
+    check_device(device)
+    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing])
+    if session.run_here(
         created,
         execution,
         name=plan.name,
@@ -154,6 +162,20 @@ class _Plan:
                 shares.append((one, share))
         return shares
 
+    def requests(self) -> list[GridRequest]:
+        """What to send of each grid; of the first grid at least its name, which the aggregator takes."""
+        from dc_hpc.scheduler.submitting.grids import GridRequest
+
+        shares = self.shares() or [(self.grids[0], [])]
+        return [
+            GridRequest(one.name, one.resources, {run: self.configs[run] for run in share}) for one, share in shares
+        ]
+
+    def may_lack_aggregator(self) -> bool:
+        """Whether SLURM refused the aggregator of an earlier call."""
+        refused = [one for one in self.status.submissions if one.is_aggregator and one.job == ""]
+        return bool(refused)
+
 
 def _check_options(cluster: str, execution: Execution, outputs: Path, only: Sequence[str]) -> None:
     session.check_cluster(cluster)
@@ -179,7 +201,9 @@ def _plan(
     grids = [read_grid(path, data_root=Path(execution.data), overrides=settings) for path in paths]
     configs = {name: config for one in grids for name, config in one.runs.items()}
     profile = session.cluster_profile(cluster, site, dry_run=dry_run)
-    status = session.current_status(outputs, configs, cluster=cluster, dry_run=dry_run)
+    status = session.current_status(
+        outputs, configs, cluster=cluster, dry_run=dry_run, site=profile, grids=[one.name for one in grids]
+    )
     missing = [name for name in reuse.ordered(configs) if status.runs[name].is_missing]
     return profile, _Plan(grids, configs, status, missing)
 

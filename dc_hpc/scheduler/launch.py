@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.cost import split_into_tasks
-from dc_hpc.scheduler.sbatch import make_private, submit_once
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.scheduler.submitting.sbatch import make_private, script_text, submit_once
 from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, TaskPayload
 
 # submitit ends a local job after this time. It is long, because nobody waits in a queue for this machine.
@@ -54,13 +54,17 @@ def submit_slurm(
     outputs: Path,
     code: dict[str, Any],
     payload: type[TaskPayload] = TaskPayload,
+    arrived: Callable[[Submission], None] = lambda one: None,
+    before_sending: Callable[[], None] = lambda: None,
 ) -> list[Submission]:
     """Submit arrays whose tasks compute `runs_per_task` runs each, as many arrays as MaxArraySize makes necessary.
 
     name: of the grid. code: what `provenance` says of the code. payload: what a task calls, another class in tests.
-    InputError when SLURM refuses or does not answer.
+    arrived: is called with each array that has arrived. before_sending: raises InputError where nothing may be sent.
+    InputError when SLURM refuses an array or does not answer; those before it have arrived.
     """
-    tasks, most = split_into_tasks(directories, resources), slurm.max_array_size()
+    cluster = cluster_of(site)
+    tasks, most = split_into_tasks(directories, resources), slurm.max_array_size(cluster)
     made = []
     for start in range(0, len(tasks), most):
         chunk = tasks[start : start + most]
@@ -73,31 +77,67 @@ def submit_slurm(
             parallel_runs=resources.parallel_runs,
             execution=execution.to_record(),
             code=code,
+            cluster=cluster,
         )
         calls = [
             payload(_paths(task), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))
             for task in chunk
         ]
         parameters = slurm_parameters(site, resources)
-        made.append(submit_once(submission, calls, parameters, outputs=outputs, python=python_of(site)))
+        python = python_of(site)
+        made.append(
+            submit_once(submission, calls, parameters, outputs=outputs, python=python, before_sending=before_sending)
+        )
+        arrived(made[-1])
     return made
 
 
 def submit_aggregator(
-    after: Sequence[Submission], arguments: Sequence[str], *, site: Site, name: str, outputs: Path
+    after: Sequence[Submission],
+    arguments: Sequence[str],
+    *,
+    site: Site,
+    name: str,
+    outputs: Path,
+    before_sending: Callable[[], None] = lambda: None,
 ) -> Submission:
     """Submit the aggregator as a job that starts when all tasks of these jobs have ended, successfully or not."""
     plain = site.model_copy(update={"gpus": 0})
     parameters = slurm_parameters(plain, Resources(minutes=_AGGREGATE_MINUTES))
-    parameters["dependency"] = "afterany:" + ":".join(str(one.job) for one in after)
+    if after:
+        parameters["dependency"] = "afterany:" + ":".join(str(one.job) for one in after)
     submission = Submission(
-        name=submissions.unique_name(f"aggregate-{name}"),
+        name=submissions.unique_name(aggregator_name(name)),
         folder=str(_folder(outputs, name)),
         runs=((),),
         minutes=_AGGREGATE_MINUTES,
+        cluster=cluster_of(site),
+        after=tuple(one.name for one in after),
     )
-    call = Aggregation(tuple(arguments), str(Path.cwd()))
-    return submit_once(submission, [call], parameters, outputs=outputs, python=python_of(site))
+    call, python = Aggregation(tuple(arguments), str(Path.cwd())), python_of(site)
+    return submit_once(submission, [call], parameters, outputs=outputs, python=python, before_sending=before_sending)
+
+
+def aggregator_name(grid: str) -> str:
+    """The name of a grid's aggregators, to which each adds a token."""
+    return f"aggregate-{grid}"[:80]
+
+
+def cluster_of(site: Site) -> str:
+    """The cluster that the site profile names for sbatch, "" for none. InputError for more than one."""
+    named = str(site.extra.get("clusters") or "")
+    if "," in named or named == "all":
+        raise InputError(
+            f"extra: clusters {named!r} names several clusters; name one, because jobs of one cluster cannot wait for "
+            "jobs of another"
+        )
+    return named
+
+
+def check_names(outputs: Path, names: Sequence[str]) -> None:
+    """Refuse names of grids and a path of outputs that SLURM cannot take, before anything is written."""
+    for name in names:
+        _folder(outputs, name)
 
 
 def run_debug(directories: Sequence[Path], execution: Execution, *, folder: Path) -> None:
@@ -113,13 +153,10 @@ def slurm_parameters(site: Site, resources: Resources) -> dict[str, Any]:
 
 def sbatch_text(site: Site, resources: Resources, *, name: str, outputs: Path, tasks: int) -> str:
     """The script that sbatch would get, for `--dry-run`. Needs no SLURM and writes nothing."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    folder = _folder(outputs, name)
-    command = f"{python_of(site)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
-    count = {"map_count": tasks} if tasks > 1 else {}
-    parameters = slurm_parameters(site, resources) | count
-    return _make_sbatch_string(command, folder, job_name=f"{name}-<token>", **parameters)
+    parameters = slurm_parameters(site, resources)
+    return script_text(
+        _folder(outputs, name), python_of(site), name=f"{name}-<token>", parameters=parameters, tasks=tasks
+    )
 
 
 def with_snapshot(site: Site, folder: Path) -> Site:

@@ -91,7 +91,7 @@ def collect(
     names: Iterable[str],
     tasks: Sequence[Task] | None = None,
     known: list[Submission] | None = None,
-    accounted: Callable[[list[str]], list[Task]] = slurm.accounted,
+    accounted: Callable[[list[str], Collection[str]], list[Task]] = slurm.accounted,
 ) -> RunStatusTable:
     """The status of these runs; reads only.
 
@@ -103,16 +103,17 @@ def collect(
     warnings: list[str] = []
     known = submissions.read_all(outputs, warnings) if known is None else known
     if tasks is None and known:
-        tasks = slurm.tasks()
+        tasks = slurm.tasks(submissions.clusters_of(known))
     queue = list(tasks or [])
-    ended = [one.name for one in known if _has_left_the_queue(one, states, queue)]
-    owners = submissions.runs_of_tasks(known, queue + accounted(ended))
+    ended = [one for one in known if _has_left_the_queue(one, states, queue)]
+    of_ended = accounted([one.name for one in ended], submissions.clusters_of(ended))
+    owners = submissions.runs_of_tasks(known, queue + of_ended)
     last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
     runs = {name: _status_of(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
     queued = {task.name for task in queue if task.is_active}
     unanswered = [one for one in known if one.job is None and one.name not in queued]
-    if tasks is None:
-        _mark_unanswered(runs, unanswered)
+    # sbatch accepted a job that the queue does not show: it is not sent again before the person says that it is gone
+    _mark_unanswered(runs, unanswered if tasks is None else [one for one in unanswered if one.accepted])
     return RunStatusTable(runs, tasks is not None, known, warnings, unanswered)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dc_hpc.config.grid import Resources
 from dc_hpc.config.own_nets import is_own_net, source_path
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.config.yaml_reader import did_you_mean
@@ -69,39 +69,55 @@ def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site 
     """
     if cluster != "slurm":
         return None
-    if shutil.which("sbatch") is None and not dry_run:
-        raise InputError(
-            "--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
-            "use --cluster local"
-        )
+    for command in ("sbatch", "srun"):  # a container may bind one of them
+        if shutil.which(command) is None and not dry_run:
+            raise InputError(
+                f"--cluster slurm needs {command}, which is not on this machine's PATH; log in to the cluster, or "
+                "use --cluster local"
+            )
+    from dc_hpc.scheduler.launch import cluster_of
     from dc_hpc.scheduler.site import read_site
 
-    return read_site(path)
+    site = read_site(path)
+    cluster_of(site)
+    return site
 
 
-def current_status(outputs: Path, names: Collection[str], *, cluster: str, dry_run: bool = False) -> RunStatusTable:
-    """The status of the runs. Submissions whose answer from sbatch was lost are first searched for in the queue.
+def current_status(
+    outputs: Path,
+    names: Collection[str],
+    *,
+    cluster: str,
+    dry_run: bool = False,
+    site: Site | None = None,
+    grids: Sequence[str] = (),
+) -> RunStatusTable:
+    """The status of the runs; for a cluster it is a first look, and `send_to_slurm` looks again under a lock.
 
-    Where SLURM does not answer, the runs of such submissions have the state `unanswered`, and a run of another
-    submission is an InputError on a cluster, because it may be in the queue. A dry run takes the records as they are.
+    Before runs are computed here, submissions whose answer from sbatch was lost are searched for in the queue. Where
+    SLURM does not answer, the runs of such submissions have the state `unanswered`, and for a cluster it is an
+    InputError. A dry run takes the records as they are. grids: names that SLURM gets; InputError where it cannot.
     """
     from dc_hpc.scheduler import run_status, submissions
 
     known = submissions.read_all(outputs)
-    if dry_run or not known:
-        return run_status.collect(outputs, names, known=known)
-    from dc_hpc.scheduler import sbatch, slurm
+    if site is not None:
+        from dc_hpc.scheduler.launch import check_names
 
-    tasks = slurm.tasks()
-    if tasks is not None and any(one.job is None for one in known):
-        known = sbatch.reconcile(outputs, tasks)
-    table = run_status.collect(outputs, names, tasks, known)
-    perhaps_queued = {run for one in known if one.job for run in one.run_names()}
-    if tasks is None and cluster == "slurm" and any(run.is_missing for run in table.named(perhaps_queued)):
-        raise InputError(
-            "SLURM does not answer, and nobody knows which runs are in its queue; try again when squeue works"
-        )
-    return table
+        check_names(outputs, grids)
+    if dry_run or not (known or site):
+        return run_status.collect(outputs, names, known=known)
+    from dc_hpc.scheduler import launch, slurm
+    from dc_hpc.scheduler.submitting import situation
+    from dc_hpc.scheduler.submitting.settle import no_answer
+
+    queue = slurm.queue(submissions.clusters_of(known) | ({launch.cluster_of(site)} if site else set()))
+    if queue.tasks is None and site is not None:
+        raise InputError(no_answer(queue))
+    if queue.tasks is not None and site is None:
+        with situation.submission_lock(outputs):
+            return situation.look(outputs, names).table
+    return run_status.collect(outputs, names, queue.tasks, known)
 
 
 def with_own_nets(
@@ -125,16 +141,21 @@ def with_own_nets(
 def create_runs(outputs: Path, configs: Sequence[RunConfig], site: Site | None = None) -> list[Path]:
     """Create the directories of runs that are to be submitted, readable by the group where the site says so."""
     try:
-        if site and site.group_readable:
-            atomic_files.share_with_group()
-            for folder in (outputs, run_directory.runs_folder(outputs), outputs / "slurm"):
-                atomic_files.make_directory(folder)
+        share_folders(outputs, site)
         return [run_directory.create(outputs, config) for config in configs]
     except OSError as error:
         raise InputError(
             f"--outputs {outputs} cannot be written ({error.strerror}); free space or take another "
             "folder, and run the same command again"
         ) from None
+
+
+def share_folders(outputs: Path, site: Site | None) -> None:
+    """Let the group read what is written from now on, where the site says so."""
+    if site and site.group_readable:
+        atomic_files.share_with_group()
+        for folder in (outputs, run_directory.runs_folder(outputs), outputs / "slurm"):
+            atomic_files.make_directory(folder)
 
 
 def run_here(
@@ -162,7 +183,8 @@ def run_here(
         return progress.print_outcome(directories, folder, outputs, suggest_aggregate)
     job = launch.submit_local(directories, execution, slots=slots, folder=folder, survive_logout=not wait)
     if not wait:
-        print(f"started on this machine; logs in {folder}; their status: python -m dc_hpc.status --outputs {outputs}")
+        path = shlex.quote(str(outputs))
+        print(f"started on this machine; logs in {folder}; their status: python -m dc_hpc.status --outputs {path}")
         return 0
     _watch(job, directories, outputs, folder, slots=slots)
     return progress.print_outcome(directories, folder, outputs, suggest_aggregate)
@@ -180,38 +202,3 @@ def _watch(job: Any, directories: Sequence[Path], outputs: Path, folder: Path, *
         progress.print_outcome(directories, folder, outputs)
         print("stopped; the same command continues from here")
         raise
-
-
-def send_to_slurm(
-    requests: Sequence[tuple[str, Resources, Sequence[Path]]],
-    execution: Execution,
-    *,
-    site: Site,
-    outputs: Path,
-    aggregate: Sequence[str] | None,
-    snapshot: bool = False,
-) -> None:
-    """Submit run directories as arrays and print the jobs.
-
-    requests: (name, resources, directories) of each grid, which becomes one or more arrays. aggregate: arguments of
-    the aggregator that is queued after all of them; None for none. snapshot: let the tasks run a copy of the code.
-    """
-    from dc_hpc.experiment import provenance
-    from dc_hpc.scheduler import launch
-
-    if snapshot:
-        copied = provenance.snapshot(outputs)
-        site = launch.with_snapshot(site, copied)
-        print(f"the runs use the copy of the code in {copied}")
-    code, made = provenance.code_record(), []
-    for name, resources, directories in requests:
-        arrays = launch.submit_slurm(
-            directories, execution, site=site, resources=resources, name=name, outputs=outputs, code=code
-        )
-        for one in arrays:
-            print(f"submitted job {one.job} ({one.name}): {len(one.runs)} tasks, logs in {outputs / 'slurm' / name}")
-        made += arrays
-    if aggregate is not None:
-        last = launch.submit_aggregator(made, aggregate, site=site, name=requests[0][0], outputs=outputs)
-        print(f"submitted job {last.job}: the aggregator, which starts when all of them have ended")
-    print(f"their status: python -m dc_hpc.status --outputs {outputs}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dc_hpc.errors import InputError
+from dc_hpc.scheduler.submitting import command
 
 # No array of SLURM has more tasks (MaxArraySize is below four million); a larger number is a garbled answer.
 _MOST_TASKS = 4_000_000
@@ -33,7 +34,7 @@ ENDED = (
 )
 _FORMAT = "%F|%K|%A|%T|%r|%S|%e|%N|%j"
 _SACCT = "JobID,JobName,State,NodeList"
-_ANSWER_SECONDS = 30
+_NO_NODE = ("(null)", "None assigned", "n/a", "N/A")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Task:
     """One task as SLURM reports it.
 
     id: `A_a` in an array, else `A`. name: of its job. index: in its array, 0 where the job has one task only.
+    cluster: its name, "" for the cluster that is asked without naming one.
     """
 
     id: str
@@ -49,6 +51,12 @@ class Task:
     state: str
     reason: str = ""
     node: str = ""
+    cluster: str = ""
+
+    @property
+    def job(self) -> str:
+        """The number of its job."""
+        return self.id.split("_")[0]
 
     @property
     def is_active(self) -> bool:
@@ -56,10 +64,37 @@ class Task:
         return self.state not in ENDED
 
 
-def tasks() -> list[Task] | None:
-    """This user's tasks, including those that ended in the last minutes; None where no controller answers."""
-    answer = _ask(["squeue", "--me", "-r", "-h", "-t", "all", "-o", _FORMAT])
-    return None if answer is None else parse_squeue(answer)
+@dataclass(frozen=True)
+class Queue:
+    """An answer of squeue. tasks: None where it failed. problem: its error message then."""
+
+    tasks: list[Task] | None
+    problem: str = ""
+
+
+def queue(clusters: Collection[str] = ()) -> Queue:
+    """This user's tasks in the queues of these clusters, including those that ended in the last minutes.
+
+    clusters: "" is the one that is asked without naming one, which is the only one where there are none.
+    """
+    found: list[Task] = []
+    for cluster in sorted(set(clusters) or {""}):
+        # a number and not --me, which SLURM has since 20.02, or a name, which a container may not know
+        asked = ["squeue", *_named(cluster), "-u", str(os.getuid()), "-r", "-h", "-t", "all", "-o", _FORMAT]
+        answer = command.run(asked)
+        if answer.code != 0:
+            return Queue(None, answer.words())
+        found += [replace(task, cluster=cluster) for task in parse_squeue(answer.out)]
+    return Queue(found)
+
+
+def tasks(clusters: Collection[str] = ()) -> list[Task] | None:
+    """The tasks of `queue`; None where no controller answers."""
+    return queue(clusters).tasks
+
+
+def _named(cluster: str) -> list[str]:
+    return ["-M", cluster] if cluster else []
 
 
 def parse_squeue(text: str) -> list[Task]:
@@ -74,19 +109,20 @@ def parse_squeue(text: str) -> list[Task]:
         if not re.fullmatch("[0-9]{1,18}", array):
             continue
         task = array if alone else f"{array}_{index}"
-        found.append(Task(task, name, 0 if alone else int(index), state, reason, node))
+        found.append(Task(task, name, 0 if alone else int(index), state, reason, "" if node in _NO_NODE else node))
     return found
 
 
-def accounted(names: list[str]) -> list[Task]:
+def accounted(names: list[str], clusters: Collection[str] = ()) -> list[Task]:
     """The tasks of these jobs from the accounting database; an empty list where there is none."""
     if not names or shutil.which("sacct") is None:
         return []
     found: list[Task] = []
-    for start in range(0, len(names), 100):  # a command line has a limited length
-        some = ",".join(names[start : start + 100])
-        answer = _ask(["sacct", "-X", "-P", "-n", "-S", "now-60days", "--name", some, "-o", _SACCT])
-        found += parse_sacct(answer or "")
+    for cluster in sorted(set(clusters) or {""}):
+        for start in range(0, len(names), 100):  # a command line has a limited length
+            some = ",".join(names[start : start + 100])
+            asked = ["sacct", *_named(cluster), "-X", "-P", "-n", "-S", "now-60days", "--name", some, "-o", _SACCT]
+            found += [replace(task, cluster=cluster) for task in parse_sacct(_ask(asked) or "")]
     return found
 
 
@@ -160,25 +196,26 @@ def requeue(task: str) -> str:
 
     task: `A_a` for a task of an array; the bare number of an array would requeue all of its tasks.
     """
-    try:
-        done = subprocess.run(["scontrol", "requeue", task], capture_output=True, text=True, timeout=_ANSWER_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stderr.strip() if done.returncode else ""
+    answer = command.run(["scontrol", "requeue", task])
+    return "" if answer.code == 0 else answer.words()
 
 
-def cancel(chosen: list[Task]) -> None:
+def cancel(chosen: Iterable[Task]) -> None:
     """Cancel exactly these tasks. InputError with SLURM's message when it refuses."""
-    ids = [task.id for task in chosen]
-    for start in range(0, len(ids), 500):
-        done = subprocess.run(["scancel", *ids[start : start + 500]], capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise InputError(f"scancel: {done.stderr.strip()}; run the same command again")
+    by_cluster: dict[str, list[str]] = {}
+    for task in chosen:
+        by_cluster.setdefault(task.cluster, []).append(task.id)
+    for cluster, ids in by_cluster.items():
+        for start in range(0, len(ids), 500):
+            answer = command.run(["scancel", *_named(cluster), *ids[start : start + 500]], seconds=120)
+            if answer.code != 0:
+                raise InputError(f"scancel: {answer.words()}; run the same command again")
 
 
-def max_array_size() -> int:
+def max_array_size(cluster: str = "") -> int:
     """The number of tasks that one array may have; SLURM's default of 1001 where scontrol does not say."""
-    match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", _ask(["scontrol", "show", "config"]) or "", re.M)
+    said = _ask(["scontrol", *_named(cluster), "show", "config"]) or ""
+    match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", said, re.M)
     return max(1, int(match[1])) if match else 1001
 
 
@@ -194,10 +231,7 @@ def gpus_of_nodes() -> str:
     return ", ".join(sorted(line for line in lines if line.startswith("gpu")))
 
 
-def _ask(command: list[str]) -> str | None:
+def _ask(asked: list[str]) -> str | None:
     """What a command of SLURM prints; None when it does not exist, fails or does not answer in half a minute."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    answer = command.run(asked)
+    return answer.out if answer.code == 0 else None

@@ -31,7 +31,9 @@ class Submission:
     submitit's files and the logs are. gpus, minutes: of one task. parallel_runs: runs of a task that compute at the
     same time. execution: how they compute (Execution.to_record). code: commit, diff and versions at the submission.
     submitted: seconds since 1970. job: the number that sbatch gave; None while it is unknown; "" when it is known that
-    the job never reached SLURM.
+    the job never reached SLURM. cluster: of a site with several clusters, else "". accepted: sbatch accepted the job,
+    whether or not it gave a number. left: the job was not in the queue any more when a later submit looked for it.
+    after: of an aggregator, the names of the submissions that it waits for.
     """
 
     name: str
@@ -44,6 +46,15 @@ class Submission:
     code: dict[str, Any] = field(default_factory=dict)
     submitted: float = 0.0
     job: str | None = None
+    cluster: str = ""
+    accepted: bool = False
+    left: bool = False
+    after: tuple[str, ...] = ()
+
+    @property
+    def is_aggregator(self) -> bool:
+        """Whether it computes no run."""
+        return not self.run_names()
 
     def run_names(self) -> list[str]:
         """The runs of all its tasks."""
@@ -80,7 +91,7 @@ def read_all(outputs: Path, warnings: list[str] | None = None) -> list[Submissio
             if record["name"] != path.stem:
                 raise DamagedFile(path, f"it belongs to job {record['name']}")
             runs = tuple(tuple(pack) for pack in record.pop("runs"))
-            one = Submission(runs=runs, **record)
+            one = Submission(runs=runs, **record | {"after": tuple(record.get("after", ()))})
             if not _is_sound(one, path):
                 raise DamagedFile(path, "not a submission record of this program")
             found.append(one)
@@ -105,6 +116,9 @@ def _is_sound(one: Submission, path: Path) -> bool:
         "code": dict,
         "submitted": (int, float),
         "job": (str, NoneType),
+        "cluster": str,
+        "accepted": bool,
+        "left": bool,
     }
     if not all(isinstance(getattr(one, name), kind) for name, kind in kinds.items()):
         return False
@@ -113,6 +127,8 @@ def _is_sound(one: Submission, path: Path) -> bool:
         and one.folder.startswith("/")
         and "\0" not in one.folder
         and all(isinstance(run, str) and _is_name(run) for run in one.run_names())
+        and all(isinstance(name, str) for name in one.after)
+        and (not one.cluster or _is_name(one.cluster))
         and (one.job is None or re.fullmatch("[0-9]{0,18}", one.job) is not None)
         and math.isfinite(one.submitted)
         and 0 <= one.gpus < 1e6
@@ -123,6 +139,11 @@ def _is_sound(one: Submission, path: Path) -> bool:
 
 def _is_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,254}", text) is not None
+
+
+def clusters_of(submissions: Sequence[Submission]) -> set[str]:
+    """The clusters to ask for these submissions."""
+    return {one.cluster for one in submissions}
 
 
 def check_forgettable(outputs: Path, name: str, tasks: Sequence[Task] | None) -> None:
@@ -146,7 +167,7 @@ def forget(outputs: Path, name: str) -> None:
     if one is None:
         atomic_files.quarantine(folder_of(outputs) / f"{name}.json")
     else:
-        write(outputs, replace(one, job=""))
+        write(outputs, replace(one, job="", accepted=False))
 
 
 def runs_of_tasks(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Task]:

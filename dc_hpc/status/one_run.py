@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,4 +151,4 @@ def _files(directory: Path, outputs: Path) -> list[str]:
     lines += [f"  {path.stat().st_size:>12,} bytes  {path.relative_to(directory)}" for path in found[:_LARGEST_FILES]]
     if len(found) > _LARGEST_FILES:
         lines.append(f"  and {len(found) - _LARGEST_FILES} more")
-    return [*lines, f"logs: python -m dc_hpc.status logs {directory.name} --outputs {outputs}"]
+    return [*lines, f"logs: python -m dc_hpc.status logs {directory.name} --outputs {shlex.quote(str(outputs))}"]

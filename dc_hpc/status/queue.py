@@ -22,22 +22,38 @@ def cancel(
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
 ) -> None:
-    """Cancel the tasks of these runs and no others. Finished cycles are kept, and submit continues from them."""
-    from dc_hpc.scheduler import run_status, slurm
+    """Cancel the tasks of these runs and no others. Finished cycles are kept, and submit continues from them.
+
+    An aggregator whose jobs have all ended by that is cancelled, too.
+    """
+    from dc_hpc.scheduler import run_status, slurm, submissions
+    from dc_hpc.scheduler.submitting.cancelling import idle_aggregators, living_tasks
 
     if bool(runs) == bool(grid):
         raise InputError("give either --grid G or the names of runs")
     names = [one_run(run, outputs) for run in runs] if runs else run_names(grid, outputs, data)
-    table = run_status.collect(outputs, names)
-    if not table.cluster:
-        raise InputError("no SLURM answers here, so nothing can be cancelled; local runs end with Ctrl-C or kill")
-    tasks = {run.task.id: run.task for run in table.runs.values() if run.task and run.task.is_active}
-    slurm.cancel(list(tasks.values()))
-    with_others = {task.id: _others(task.name, task.index, names, table) for task in tasks.values()}
-    for task in tasks.values():
-        more = f" (with {', '.join(with_others[task.id])} in the same task)" if with_others[task.id] else ""
+    known = submissions.read_all(outputs)
+    if not any(set(names) & set(one.run_names()) for one in known):
+        print(f"0 tasks cancelled; none of {len(names)} runs was submitted to a cluster, local runs end with Ctrl-C")
+        return
+    queue = slurm.queue(submissions.clusters_of(known))
+    if queue.tasks is None:
+        raise InputError(
+            f"no SLURM answers here ({queue.problem[-300:]}), so nothing can be cancelled; local runs end with Ctrl-C "
+            "or kill"
+        )
+    table = run_status.collect(outputs, names, queue.tasks, known)
+    tasks = living_tasks(names, known, queue.tasks)
+    aggregators = idle_aggregators(names, known, queue.tasks, tasks)
+    slurm.cancel([*aggregators, *tasks])  # the aggregators first: they start when the last task has ended
+    for task in tasks:
+        others = _others(task.name, task.index, names, table)
+        more = f" (with {', '.join(others)} in the same task)" if others else ""
         print(f"cancelled {task.id}, which was {task.state.lower()}{more}")
-    idle = sum(1 for run in table.runs.values() if not (run.task and run.task.is_active))
+    for task in aggregators:
+        print(f"cancelled {task.id}, the aggregator")
+    with_task = {run for task in tasks for one in known if one.name == task.name for run in one.runs[task.index]}
+    idle = len(set(names) - with_task)
     print(f"{len(tasks)} tasks cancelled; {idle} of {len(names)} runs had none in the queue")
 
 
@@ -61,7 +77,7 @@ def forget(
             f"submission {name!r}: {len(found)} records in {submissions.folder_of(outputs)} begin with it; without an "
             f"answer: {', '.join(open_) or 'none'}"
         )
-    tasks = slurm.tasks()
+    tasks = slurm.tasks(submissions.clusters_of(submissions.read_all(outputs)))
     submissions.check_forgettable(outputs, found[0], tasks)
     doubt = "" if tasks is not None else " (SLURM does not answer, so nobody can see whether it arrived)"
     ask(f"forget submission {found[0]}{doubt}", yes)

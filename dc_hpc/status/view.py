@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ class Accounting:
     def __init__(self) -> None:
         self.asked, self.answer = -_ACCOUNTING_SECONDS, list[Task]()
 
-    def __call__(self, names: list[str]) -> list[Task]:
+    def __call__(self, names: list[str], clusters: Collection[str] = ()) -> list[Task]:
         """The tasks of these jobs, or what was answered in the last minute."""
         if time.monotonic() - self.asked >= _ACCOUNTING_SECONDS:
-            self.asked, self.answer = time.monotonic(), slurm.accounted(names)
+            self.asked, self.answer = time.monotonic(), slurm.accounted(names, clusters)
         return self.answer
 
 

@@ -50,18 +50,15 @@ def test_only_its_own_runs_wait(place, digits_root):
     assert "1 unanswered of 2 runs" in shown and f"python -m dc_hpc.status forget {LOST}" in shown
 
 
-def test_another_grid_reaches_the_cluster(place, digits_root):
-    """squeue does not answer, but sbatch does."""
-    stub(place, "squeue", "", code=1)
+def test_nothing_reaches_a_cluster_whose_queue_cannot_be_seen(place, digits_root):
+    """squeue does not answer, but sbatch would. The line has the words of squeue, and nothing is left behind."""
+    stub(place, "squeue", "squeue: error: Invalid user: 7", code=1)
     stub(place, "sbatch", "Submitted batch job 77\n")
     stub(place, "srun", "")
-    more = ("--cluster", "slurm", "--site", "site.yaml", "--yes", "--no-aggregate")
-    out = submit_grid(place, digits_root, *more, check=0).stdout
-    assert "to submit: 1" in out and "submitted job 77" in out
+    more = ("--cluster", "slurm", "--site", "site.yaml", "--yes", "--set", "seed=[5]")
     refused = submit_grid(place, digits_root, *more, check=2)
-    assert "nobody knows which runs are in its queue" in refused.stderr
-    other = submit_grid(place, digits_root, "--set", "seed=[5]", *more, check=0).stdout
-    assert "submitted job 77" in other
+    assert "nobody knows which runs are in its queue" in refused.stderr and "Invalid user: 7" in refused.stderr
+    assert len(list((place / "outputs" / "runs").iterdir())) == 1
 
 
 def test_forget_asks_and_lets_its_runs_go_on(place, digits_root):
