@@ -40,7 +40,8 @@ _ANSWER_SECONDS = 30
 class Task:
     """One task as SLURM reports it.
 
-    id: `A_a` in an array, else `A`. name: of its job. index: in its array, 0 where the job has one task only.
+    id: `A_a` in an array, else `A`. name: of its job. index: in its array, 0 where the job has one task only. start:
+    when it started or will start at the earliest, as SLURM writes it.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Task:
     state: str
     reason: str = ""
     node: str = ""
+    start: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -69,12 +71,12 @@ def parse_squeue(text: str) -> list[Task]:
         fields = line.split("|")
         if len(fields) != 9:
             continue
-        array, index, _, state, reason, _, _, node, name = fields
+        array, index, _, state, reason, start, _, node, name = fields
         alone = not re.fullmatch("[0-9]{1,7}", index)
         if not re.fullmatch("[0-9]{1,18}", array):
             continue
         task = array if alone else f"{array}_{index}"
-        found.append(Task(task, name, 0 if alone else int(index), state, reason, node))
+        found.append(Task(task, name, 0 if alone else int(index), state, reason, node, start))
     return found
 
 

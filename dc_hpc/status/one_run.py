@@ -59,11 +59,12 @@ def show(run: RunArgument, outputs: OutputsOption = Path("outputs")) -> None:
 def _logs_of(name: str, directory: Path, outputs: Path) -> Iterator[Path]:
     """The logs of the newest job of a run on a cluster, and those of its newest job on this machine."""
     from dc_hpc.scheduler import run_status, submissions
+    from dc_hpc.scheduler.tasks.logs import local_logs, log_of
 
     found = run_status.task_of(name, submissions.read_all(outputs))
     if found:
-        yield from (run_status.log_of(*found, ending) for ending in ("out", "err"))
-    yield from run_status.local_logs(directory, outputs)
+        yield from (log_of(*found, ending) for ending in ("out", "err"))
+    yield from local_logs(directory, outputs)
 
 
 def _settings(directory: Path) -> list[str]:

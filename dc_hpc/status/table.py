@@ -50,10 +50,10 @@ def status(
     from dc_hpc.status import view
 
     names, states = run_names(grid, outputs, data), _known_states(state or [])
-    accounting = view.Accounting()
+    watched = view.Watch(outputs, names)
 
     def look() -> tuple[str, bool]:
-        found = view.look(outputs, names, accounting)
+        found = watched.look()
         text = view.as_json(found, states) if as_json else "\n".join(_lines(found, outputs, states, show_all=show_all))
         return text, any(run.is_active for run in found.table.runs.values())
 
@@ -108,12 +108,12 @@ class _NoLive:
 
 def _lines(view: StatusView, outputs: Path, states: Sequence[str], *, show_all: bool) -> list[str]:
     """The status as lines of text."""
-    unanswered = [f"! {line}" for line in view.table.describe_unanswered()]
+    problems = [f"! {line}" for line in view.table.describe_problems()]
     if not view.table.runs:
         place = run_directory.runs_folder(outputs)
         submit = "python -m dc_hpc.submit --grid jobs/fmnist_demo.yaml"
-        return [*unanswered, f"no run in {place}; submit some: {submit}"]
-    lines = [*_count_lines(view), *unanswered]
+        return [*problems, f"no run in {place}; submit some: {submit}"]
+    lines = [*_count_lines(view), *problems]
     most = sys.maxsize if show_all or states else _LISTED
     if states:
         for state in dict.fromkeys(states):

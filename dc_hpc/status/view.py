@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dc_hpc.scheduler import estimates, run_status, slurm
+from dc_hpc.scheduler import estimates, run_status
 from dc_hpc.scheduler.estimates import Estimate, Length, MeasuredTimes, RunTotals
 from dc_hpc.scheduler.run_status import RunStatus, RunStatusTable
-from dc_hpc.scheduler.slurm import Task
+from dc_hpc.scheduler.tasks.polling import AccountingWatch, QueueWatch
 from dc_hpc.storage import run_directory
-
-_ACCOUNTING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,21 @@ class StatusView:
         return self.measured.left(length, run.cycles_done, self.measured.device_of(run.name))
 
 
-class Accounting:
-    """Asks the accounting database of a cluster at most once a minute, because it is slow and shared by all users."""
+class Watch:
+    """Looks at the same runs again and again, and asks SLURM as seldom as tasks/polling.py says."""
 
-    def __init__(self) -> None:
-        self.asked, self.answer = -_ACCOUNTING_SECONDS, list[Task]()
+    def __init__(self, outputs: Path, names: Sequence[str]) -> None:
+        self.outputs, self.names = outputs, names
+        self._queue, self._accounting = QueueWatch(), AccountingWatch()
 
-    def __call__(self, names: list[str]) -> list[Task]:
-        """The tasks of these jobs, or what was answered in the last minute."""
-        if time.monotonic() - self.asked >= _ACCOUNTING_SECONDS:
-            self.asked, self.answer = time.monotonic(), slurm.accounted(names)
-        return self.answer
+    def look(self) -> StatusView:
+        """The status of the runs now."""
+        table = run_status.collect(self.outputs, self.names, accounted=self._accounting, queue=self._queue)
+        return view_of(self.outputs, table)
 
 
-def look(outputs: Path, names: Sequence[str], accounting: Accounting) -> StatusView:
-    """The status of these runs now."""
-    table = run_status.collect(outputs, names, accounted=accounting)
+def view_of(outputs: Path, table: RunStatusTable) -> StatusView:
+    """The runs of a table with their lengths, what they took and what they still need."""
     lengths = {name: estimates.read_length(run_directory.runs_folder(outputs) / name) for name in table.runs}
     measured = estimates.measure(outputs, table, lengths)
     unfinished = [
@@ -89,6 +86,7 @@ def as_json(view: StatusView, states: Sequence[str]) -> str:
         "runs_not_estimated": sum(left.unmeasured.values()),
         "complaints": [*table.warnings, *measured.warnings],  # programs know the warnings by this key
         "unanswered": [{"submission": one.name, "runs": one.run_names()} for one in table.unanswered],
+        "failed_aggregators": [one.to_json() for one in table.failed_aggregators],
         "runs": [_run_as_json(view, run) for run in table.runs.values() if not states or run.state in states],
     }
     return json.dumps(content, indent=1)
@@ -113,4 +111,5 @@ def _run_as_json(view: StatusView, run: RunStatus) -> dict[str, Any]:
         "seconds_by_stage": {stage: round(seconds, 3) for stage, seconds in totals.stages.items()},
         "seconds_left": None if left is None else round(left, 3),
         "task": run.task.id if run.task else None,
+        "task_end": run.end.to_json() if run.end else None,
     }
