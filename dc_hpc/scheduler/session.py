@@ -69,11 +69,9 @@ def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site 
     """
     if cluster != "slurm":
         return None
-    # submitit refuses to work without srun, which the script of each task calls
-    absent = next((name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None), None)
-    if absent and not dry_run:
+    if shutil.which("sbatch") is None and not dry_run:
         raise InputError(
-            f"--cluster slurm needs {absent}, which is not on this machine's PATH; log in to the cluster, or "
+            "--cluster slurm needs sbatch, which is not on this machine's PATH; log in to the cluster, or "
             "use --cluster local"
         )
     from dc_hpc.scheduler.site import read_site

@@ -27,18 +27,6 @@ def test_slurm_without_slurm_is_one_line(place, digits_root, monkeypatch):
     assert len(out.stderr.strip().splitlines()) == 1
 
 
-def test_a_container_with_sbatch_and_without_srun_is_one_line(place, digits_root, monkeypatch):
-    tools = place / "tools"
-    tools.mkdir()
-    (tools / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 77\n")
-    (tools / "sbatch").chmod(0o700)
-    monkeypatch.setenv("PATH", f"{tools}:{Path(sys.executable).parent}")
-    site = REPOSITORY / "slurm" / "default.yaml"
-    out = submit_grid(place, digits_root, "--cluster", "slurm", "--site", site, "--yes")
-    assert out.returncode == 2 and "--cluster slurm needs srun, which is not on" in out.stderr
-    assert len(out.stderr.strip().splitlines()) == 1 and not (place / "outputs").exists()
-
-
 @pytest.fixture
 def stand_in(place, monkeypatch):
     """sbatch, srun and squeue on PATH that keep their input. The tests in tests/slurm use a real cluster."""
