@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dc_hpc.cli import OutputsOption
 from dc_hpc.status.chosen import RunArgument, one_run
-from dc_hpc.storage import run_directory
+from dc_hpc.storage import run_directory, run_progress
 from dc_hpc.storage.atomic_files import DamagedFile
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def show(run: RunArgument, outputs: OutputsOption = Path("outputs")) -> None:
     print(name)
     print(f"state: {status.state}{f' ({status.reason})' if status.reason else ''}")
     for lines in (
+        _now(directory) if status.state == "running" else [],
         _settings(directory),
         _attempts(records, damaged),
         _seconds(totals_of(records)),
@@ -53,7 +54,17 @@ def show(run: RunArgument, outputs: OutputsOption = Path("outputs")) -> None:
         _results(status.result or {}),
         _files(directory, outputs),
     ):
-        print("\n".join(lines))
+        print("\n".join(lines), end="\n" if lines else "")
+
+
+def _now(directory: Path) -> list[str]:
+    """Where a running run is, with the newest numbers."""
+    progress = run_progress.read(directory)
+    if progress is None:
+        return []
+    numbers = {"NMI": progress.nmi, "loss": progress.loss}
+    words = [f"{name} {value:.3f}" for name, value in numbers.items() if value is not None]
+    return [", ".join([f"now: cycle {progress.cycle + 1}, {progress.phase}", *words])]
 
 
 def _logs_of(name: str, directory: Path, outputs: Path) -> Iterator[Path]:

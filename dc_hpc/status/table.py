@@ -172,8 +172,18 @@ def _damage_lines(damage: list[str]) -> list[str]:
 def _run_lines(view: StatusView, state: str, most: int) -> list[str]:
     """A line for each run in a state other than done."""
     runs = [run for run in view.table.runs.values() if run.state == state]
-    lines = [f"  {run.state:<9}  {run.name}  {_cycles(view, run)}  {run.reason}".rstrip() for run in runs[:most]]
+    lines = [f"  {run.state:<9}  {run.name}  {_cycles(view, run)}  {_words(view, run)}".rstrip() for run in runs[:most]]
     return lines + ([f"  and {len(runs) - most} more {state} (--state {state})"] if len(runs) > most else [])
+
+
+def _words(view: StatusView, run: RunStatus) -> str:
+    """What a run does now, when it will be done and where it is; or the reason of its state."""
+    progress = view.progress.get(run.name)
+    if progress is None:
+        return run.reason
+    left = view.seconds_left(run)
+    eta = "unknown" if left is None else _duration(left)
+    return ", ".join(filter(None, (progress.phase, f"ETA {eta}", run.reason)))
 
 
 def _queued_lines(view: StatusView, most: int) -> list[str]:

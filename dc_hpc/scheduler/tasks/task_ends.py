@@ -58,7 +58,7 @@ class TaskEnd:
         line = self.line or self.cause.words or f"it left no log at {self.log}"
         return f"task {self.id} {self.verb} before the run began: {line}; status logs {run}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """The end for programs; null for what is not known."""
         return {
             "task": self.id,
