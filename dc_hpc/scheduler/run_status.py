@@ -10,7 +10,7 @@ from typing import Any
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.slurm import Task
 from dc_hpc.scheduler.submissions import Submission
-from dc_hpc.scheduler.tasks import task_ends
+from dc_hpc.scheduler.tasks import memory_retry, task_ends
 from dc_hpc.scheduler.tasks.task_ends import TaskEnd
 from dc_hpc.scheduler.tasks.waiting import reason_in_words
 from dc_hpc.storage import run_directory
@@ -89,7 +89,11 @@ class RunStatusTable:
 
     def describe_problems(self) -> list[str]:
         """A line for each thing that went wrong outside of the runs: a lost answer, a refusal, a task that failed."""
-        lines = [*self.describe_unanswered(), *task_ends.describe_ends(run.end for run in self.runs.values())]
+        lines = [
+            *self.describe_unanswered(),
+            *memory_retry.describe(self),
+            *task_ends.describe_ends(run.end for run in self.runs.values()),
+        ]
         refused = sum(run.is_refused for run in self.runs.values())
         if refused:
             lines.append(

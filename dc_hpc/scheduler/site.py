@@ -84,10 +84,16 @@ def read_site(path: Path) -> Site:
             named = unknown_key(key, "site", tuple(Site.model_fields))
             raise InputError(f"{document.name}:{document.line((key,))}: {named}")
     try:
-        return Site.model_validate({key: _meant(key, value) for key, value in document.data.items()})
+        site = Site.model_validate({key: _meant(key, value) for key, value in document.data.items()})
     except ValidationError as error:
         problem = explain(error, Site)
         raise InputError(f"{document.name}:{document.line((problem.key,) if problem.key else ())}: {problem}") from None
+    if site.max_memory_gb is not None and site.memory_gb is not None and site.max_memory_gb < site.memory_gb:
+        raise InputError(
+            f"{document.name}:{document.line(('max_memory_gb',))}: max_memory_gb {site.max_memory_gb} is less than "
+            f"memory_gb {site.memory_gb}; allowed: {site.memory_gb} or more"
+        )
+    return site
 
 
 def _meant(key: str, value: Any) -> Any:

@@ -31,7 +31,8 @@ class Submission:
     submitit's files and the logs are. gpus, minutes: of one task. parallel_runs: runs of a task that compute at the
     same time. execution: how they compute (Execution.to_record). code: commit, diff and versions at the submission.
     submitted: seconds since 1970. job: the number that sbatch gave; None while it is unknown; "" when it is known that
-    the job never reached SLURM.
+    the job never reached SLURM. memory_gb: of one task, None for what the cluster gives. max_memory_gb: up to which a
+    run that ran out of memory is tried once more.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Submission:
     code: dict[str, Any] = field(default_factory=dict)
     submitted: float = 0.0
     job: str | None = None
+    memory_gb: int | None = None
+    max_memory_gb: int | None = None
 
     def run_names(self) -> list[str]:
         """The runs of all its tasks."""
@@ -105,6 +108,8 @@ def _is_sound(one: Submission, path: Path) -> bool:
         "code": dict,
         "submitted": (int, float),
         "job": (str, NoneType),
+        "memory_gb": (int, NoneType),
+        "max_memory_gb": (int, NoneType),
     }
     if not all(isinstance(getattr(one, name), kind) for name, kind in kinds.items()):
         return False

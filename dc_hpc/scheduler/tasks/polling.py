@@ -43,21 +43,30 @@ class _Pace:
 class QueueWatch:
     """SLURM's queue, asked for at most once in half a minute.
 
-    A submission that is younger than the last answer is a reason to ask at once: its tasks are not in that answer.
+    A submission that is younger than the last question is a reason to ask at once, because its tasks are in no answer
+    yet. An answer stays for a quarter of an hour where the controller gives no other.
     """
 
     def __init__(self) -> None:
-        self._pace, self._answer, self._asked = _Pace(QUEUE_SECONDS), None, 0.0  # type: _Pace, list[Task] | None, float
+        self._pace = _Pace(QUEUE_SECONDS)
+        self._answer: list[Task] | None = None
+        self._asked, self._answered, self._answered_at = 0.0, 0.0, float("-inf")
 
     def __call__(self, known: Sequence[Submission]) -> list[Task] | None:
-        """The tasks of the last answer or of a new one; None where SLURM did not answer."""
+        """The tasks of the last answer or of a new one; None where SLURM does not answer."""
         newest = max((one.submitted for one in known), default=0.0)
-        if self._pace.may_ask() or (newest >= self._asked and self._answer is not None):
-            self._asked = time.time()
-            self._pace.ask()
-            self._answer = slurm.tasks()
-            self._pace.answered(failed=self._answer is None)
-        return self._answer
+        if self._pace.may_ask() or newest >= self._asked:
+            self._ask()
+        is_old = time.monotonic() - self._answered_at > _LONGEST_SECONDS
+        return None if is_old or newest >= self._answered else self._answer
+
+    def _ask(self) -> None:
+        self._asked = time.time()
+        self._pace.ask()
+        answer = slurm.tasks()
+        self._pace.answered(failed=answer is None)
+        if answer is not None:
+            self._answer, self._answered, self._answered_at = answer, self._asked, time.monotonic()
 
 
 class AccountingWatch:
