@@ -135,12 +135,13 @@ def submit(
 
 @dataclass(frozen=True)
 class _Plan:
-    """The grids, their runs, the status of these, and the names of the runs to submit."""
+    """The grids, their runs, the status of these, the names of the runs to submit, and the site; None without one."""
 
     grids: list[Grid]
     configs: dict[str, RunConfig]
     status: RunStatusTable
     missing: list[str]
+    site: Site | None = None
 
     @property
     def name(self) -> str:
@@ -153,13 +154,15 @@ class _Plan:
         return replace(self, missing=chosen[:limit])
 
     def shares(self) -> list[tuple[Grid, list[str]]]:
-        """The missing runs of each grid that has some. A run that several grids share belongs to the first."""
+        """The missing runs of each grid that has some. A run that several grids share belongs to the first.
+
+        Runs that ran out of memory are apart from the others of their grid where the site lets them have more.
+        """
         left, shares = list(self.missing), []
         for one in self.grids:
             share = [name for name in left if name in one.runs]
             left = [name for name in left if name not in one.runs]
-            if share:
-                shares.append((one, share))
+            shares += [(one, part) for part in self._parts(share) if part]
         return shares
 
     def requests(self) -> list[GridRequest]:
@@ -175,6 +178,13 @@ class _Plan:
         """Whether SLURM refused the aggregator of an earlier call."""
         refused = [one for one in self.status.submissions if one.is_aggregator and one.job == ""]
         return bool(refused)
+
+    def _parts(self, share: list[str]) -> list[list[str]]:
+        if self.site is None:
+            return [share]
+        from dc_hpc.scheduler.tasks import memory_retry
+
+        return memory_retry.split(self.site, share, self.status)
 
 
 def _check_options(cluster: str, execution: Execution, outputs: Path, only: Sequence[str]) -> None:
@@ -205,7 +215,7 @@ def _plan(
         outputs, configs, cluster=cluster, dry_run=dry_run, site=profile, grids=[one.name for one in grids]
     )
     missing = [name for name in reuse.ordered(configs) if status.runs[name].is_missing]
-    return profile, _Plan(grids, configs, status, missing)
+    return profile, _Plan(grids, configs, status, missing, profile)
 
 
 def _print_cost(
@@ -223,8 +233,14 @@ def _print_cost(
         time = cost.describe_local_time(runs, plan.status, requested=device, slots=slots, outputs=outputs)
         print(*filter(None, (reused, time)), sep="\n", end="\n" if reused or time else "")
         return
+    from dc_hpc.scheduler.tasks import memory_retry
+
+    usual = site
     for one, share in shares:
         runs = [plan.configs[name] for name in share]
+        site = memory_retry.raised(usual, share, plan.status)
+        if line := memory_retry.describe_share(usual, share, plan.status):
+            print(line)
         print(cost.describe_cluster_cost(runs, plan.status, resources=one.resources, site=site, outputs=outputs))
         if with_scripts:
             from dc_hpc.scheduler.launch import sbatch_text

@@ -39,6 +39,10 @@ _STAGES = {
 VARIABLES = {
     "DC_HPC_DATA": "Folder of the data sets, where no --data is given. The default is `data`.",
     "DC_HPC_GROUP_READABLE": "1: the group may read the outputs. A site profile sets it by `group_readable`.",
+    "DC_HPC_MPS": "1: a task starts NVIDIA's multi-process service. A site profile sets it by `mps`.",
+    "DC_HPC_MAX_MEMORY_GB": "A run out of memory ends its tries in a task. A site profile sets it by `max_memory_gb`.",
+    "CUDA_MPS_PIPE_DIRECTORY": "Folder of the sockets of NVIDIA's multi-process service. A task with `mps` sets it.",
+    "CUDA_MPS_LOG_DIRECTORY": "Folder of the logs of NVIDIA's multi-process service. A task with `mps` sets it.",
     "SOURCE_DATE_EPOCH": "Date of the HTML page, in seconds since 1970. The default is the time of `aggregate`.",
     "SUBMITIT_LOCAL_JOB_ID": "Number of a job on this machine, which an attempt records. submitit sets it.",
     "SUBMITIT_FOLDER": "Folder of the logs of a job on this machine. submitit sets it.",

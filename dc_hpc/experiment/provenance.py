@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,9 +40,9 @@ def commit() -> dict[str, Any]:
     except (OSError, DamagedFile, KeyError, TypeError):
         pass
     head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    if head is None or changes is None:
-        return {"commit": None, "dirty": None}
-    return {"commit": head.strip(), "dirty": bool(changes.strip())}
+    if head is None:
+        return {"commit": _commit_in_files(), "dirty": None}
+    return {"commit": head.strip(), "dirty": None if changes is None else bool(changes.strip())}
 
 
 def code_record() -> dict[str, Any]:
@@ -65,8 +66,40 @@ def snapshot(outputs: Path) -> Path:
     return folder
 
 
+def _commit_in_files() -> str | None:
+    """The commit by the files of a checkout that git does not read: it is not installed, or refuses the folder."""
+    try:
+        folder = _PACKAGE.parent / ".git"
+        if folder.is_file():  # of a worktree: the path of its own part of the repository
+            folder = (folder.parent / folder.read_text().removeprefix("gitdir:").strip()).resolve()
+        head = (folder / "HEAD").read_text().strip()
+        if head.startswith("ref: "):
+            head = _commit_of_branch(folder, head.removeprefix("ref: "))
+    except (OSError, ValueError):
+        return None
+    return head if re.fullmatch("[0-9a-f]{40,64}", head) else None
+
+
+def _commit_of_branch(folder: Path, branch: str) -> str:
+    """The commit of a branch such as refs/heads/main; "" where the files do not say. Raises OSError."""
+    common = folder / "commondir"
+    shared = (folder / common.read_text().strip()) if common.is_file() else folder
+    if (shared / branch).is_file():
+        return (shared / branch).read_text().strip()
+    lines = (shared / "packed-refs").read_text().splitlines()
+    return next((line.split()[0] for line in lines if line.endswith(f" {branch}")), "")
+
+
 def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(_PACKAGE), *arguments]
+    """What git prints of the checkout; None where it fails.
+
+    A checkout often belongs to another person, who keeps it for a group. Git refuses such a folder, because the
+    folder's own configuration can name programs that git starts. This program runs the code of the folder anyway, so
+    it allows the folder, and starts none of these programs.
+    """
+    allowed = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "--no-optional-locks"]
+    options = ["--no-ext-diff", "--no-textconv"] if arguments[0] == "diff" else []
+    command = ["git", *allowed, "-C", str(_PACKAGE), arguments[0], *options, *arguments[1:]]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
     except (OSError, subprocess.TimeoutExpired):

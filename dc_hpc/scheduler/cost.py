@@ -24,9 +24,10 @@ def describe_runs(grids: Sequence[Grid], table: RunStatusTable, missing: Sequenc
         shared = f", {len(one.runs)} runs" if len(one.runs) < len(one.points) else ""
         lines.append(f"{one.path}: {len(one.points)} points{shared}")
     lines.append(f"{table.describe_counts()} in {outputs}")
-    lines += [f"! {line}" for line in table.describe_unanswered()]
+    lines += [f"! {line}" for line in table.describe_problems()]
     lines += [
-        f"  failed: {run.name}: {run.reason} (traceback in its attempts folder)"
+        f"  failed: {run.name}: {run.reason}"
+        + ("" if run.end and not run.end.began else " (traceback in its attempts folder)")
         for run in table.runs.values()
         if run.state == "failed"
     ]

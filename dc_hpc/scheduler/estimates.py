@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -227,10 +228,18 @@ class Estimate:
         return "; ".join(doubts)
 
 
-def estimate(measured: MeasuredTimes, runs: Iterable[tuple[Length, int, str]]) -> Estimate:
-    """What unfinished runs still need. runs: the length of each, its finished cycles, and CPU or GPU."""
+def estimate(
+    measured: MeasuredTimes, runs: Iterable[tuple[Length, int, str]], progress: Iterable[RunProgress | None] = ()
+) -> Estimate:
+    """What unfinished runs still need.
+
+    runs: the length of each, its finished cycles, and CPU or GPU. progress: where each is; none of them where empty.
+    """
     runs = list(runs)
-    left = [(length, device, measured.left(length, done, device)) for length, done, device in runs]
+    left = [
+        (length, device, measured.left_of_running(length, done, device, where))
+        for (length, done, device), where in zip_longest(runs, progress)
+    ]
     estimated = [(length, device) for length, device, value in left if value is not None]
     seconds = [value for _, _, value in left if value is not None]
     return Estimate(

@@ -20,11 +20,12 @@ import submitit
 from dc_hpc.config.grid import Resources
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.scheduler import slurm, submissions
+from dc_hpc.scheduler import run_status, slurm, submissions
 from dc_hpc.scheduler.cost import split_into_tasks
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.submitting.sbatch import make_private, script_text, submit_once
+from dc_hpc.scheduler.tasks import memory_retry
 from dc_hpc.scheduler.worker import ATTEMPTS, Aggregation, TaskPayload
 
 # submitit ends a local job after this time. It is long, because nobody waits in a queue for this machine.
@@ -64,6 +65,9 @@ def submit_slurm(
     InputError when SLURM refuses an array or does not answer; those before it have arrived.
     """
     cluster = cluster_of(site)
+    if site.max_memory_gb is not None:
+        names = [directory.name for directory in directories]
+        site = memory_retry.raised(site, names, run_status.collect(outputs, names))
     tasks, most = split_into_tasks(directories, resources), slurm.max_array_size(cluster)
     made = []
     for start in range(0, len(tasks), most):
@@ -78,6 +82,8 @@ def submit_slurm(
             execution=execution.to_record(),
             code=code,
             cluster=cluster,
+            memory_gb=site.memory_gb,
+            max_memory_gb=site.max_memory_gb,
         )
         calls = [
             payload(_paths(task), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))

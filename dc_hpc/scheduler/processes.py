@@ -11,6 +11,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ from typing import Any
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.device import use_gpu
 from dc_hpc.experiment.execution import Execution, StopSignal
+from dc_hpc.scheduler.tasks.run_folder import is_visible, not_visible
 from dc_hpc.storage import run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
@@ -102,7 +104,17 @@ def _worker_main(
             directory = connection.recv()
             if directory is None:
                 return
-            connection.send(run(Path(directory), execution, stop=lambda: stop() or orphaned()))
+            connection.send(_compute(Path(directory), run, execution, lambda: stop() or orphaned()))
+
+
+def _compute(directory: Path, run: Callable[..., str], execution: Execution, stop: Callable[[], bool]) -> str:
+    """How a run ended. A run whose folder this node does not see is left as it is, and can be submitted again."""
+    if is_visible(directory, stop):
+        return run(directory, execution, stop=stop)
+    if stop():
+        return "stopped"
+    print(not_visible(directory), file=sys.stderr, flush=True)
+    return "failed"
 
 
 def reuse_group_of(directory: Path) -> Any:

@@ -10,20 +10,23 @@ from typing import Any
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.slurm import Task
 from dc_hpc.scheduler.submissions import Submission
+from dc_hpc.scheduler.tasks import memory_retry, task_ends
+from dc_hpc.scheduler.tasks.task_ends import TaskEnd
+from dc_hpc.scheduler.tasks.waiting import reason_in_words
 from dc_hpc.storage import run_directory
 from dc_hpc.storage.run_directory import RunState
 
 # unanswered: of the run's last submission nobody knows whether it arrived, and SLURM cannot be asked now.
 STATES = ("done", "running", "queued", "resumable", "failed", "new", "unanswered")
-_WAITING = {"BeginTime": "requeued, starts again in about 2 minutes", "None": "", "JobArrayTaskLimit": "array throttle"}
-_LOG_TAIL = 1 << 14
+_STARTED = ("RUNNING", "COMPLETING", "SUSPENDED")
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """The status of one run: its state (one of STATES), the reason in one line, its finished cycles, and its task.
 
-    result: the numbers of result.json, of a run that is done.
+    result: the numbers of result.json, of a run that is done. end: how its last task ended, where that task is over
+    and the run is not done. is_refused: whether SLURM did not take its last submission.
     """
 
     name: str
@@ -32,6 +35,8 @@ class RunStatus:
     cycles_done: int = 0
     task: Task | None = None
     result: dict[str, Any] | None = None
+    end: TaskEnd | None = None
+    is_refused: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -50,7 +55,7 @@ class RunStatusTable:
 
     runs: run name -> status. cluster: whether SLURM answered. submissions: all of the outputs folder. warnings: one
     line for each submission record that is damaged. unanswered: the submissions that sbatch gave no number, and whose
-    job is not in the queue as far as it can be seen.
+    job is not in the queue as far as it can be seen. failed_aggregators: the ends of aggregators that made no tables.
     """
 
     runs: dict[str, RunStatus]
@@ -58,6 +63,7 @@ class RunStatusTable:
     submissions: list[Submission] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unanswered: list[Submission] = field(default_factory=list)
+    failed_aggregators: list[TaskEnd] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
@@ -81,6 +87,21 @@ class RunStatusTable:
             lines.append(f"submission {one.name} ({len(one.run_names())} runs): the answer of sbatch was lost, {known}")
         return lines
 
+    def describe_problems(self) -> list[str]:
+        """A line for each thing that went wrong outside of the runs: a lost answer, a refusal, a task that failed."""
+        lines = [
+            *self.describe_unanswered(),
+            *memory_retry.describe(self),
+            *task_ends.describe_ends(run.end for run in self.runs.values()),
+        ]
+        refused = sum(run.is_refused for run in self.runs.values())
+        if refused:
+            lines.append(
+                f"{refused} of {len(self.runs)} runs are not submitted: SLURM did not take their job; run the same "
+                "submit command again, which says why if it happens again"
+            )
+        return lines + task_ends.describe_aggregators(self.failed_aggregators)
+
     def named(self, names: Collection[str]) -> list[RunStatus]:
         """The status of those of these runs that the table has."""
         return [run for name, run in self.runs.items() if name in names]
@@ -91,30 +112,64 @@ def collect(
     names: Iterable[str],
     tasks: Sequence[Task] | None = None,
     known: list[Submission] | None = None,
+    *,
     accounted: Callable[[list[str], Collection[str]], list[Task]] = slurm.accounted,
+    queue: Callable[[Sequence[Submission]], list[Task] | None] | None = None,
 ) -> RunStatusTable:
     """The status of these runs; reads only.
 
     tasks, known: the tasks in SLURM's queue and the submissions of the folder, where the caller has read them already.
-    accounted: what asks the accounting database for the tasks of ended jobs.
+    queue: what asks SLURM for its queue otherwise; it gets the submissions. accounted: what asks the accounting
+    database for the tasks of jobs that have left the queue.
     """
     folder = run_directory.runs_folder(outputs)
     states = {name: run_directory.state_of(folder / name) for name in names}
     warnings: list[str] = []
     known = submissions.read_all(outputs, warnings) if known is None else known
     if tasks is None and known:
-        tasks = slurm.tasks(submissions.clusters_of(known))
-    queue = list(tasks or [])
-    ended = [one for one in known if _has_left_the_queue(one, states, queue)]
-    of_ended = accounted([one.name for one in ended], submissions.clusters_of(ended))
-    owners = submissions.runs_of_tasks(known, queue + of_ended)
-    last = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
-    runs = {name: _status_of(folder / name, state, owners.get(name), last.get(name)) for name, state in states.items()}
-    queued = {task.name for task in queue if task.is_active}
+        tasks = slurm.tasks(submissions.clusters_of(known)) if queue is None else queue(known)
+    reported = list(tasks or [])
+    if tasks is not None:
+        left = _left_the_queue(known, states, reported)
+        reported += accounted([one.name for one in left], submissions.clusters_of(left))
+    owners = submissions.runs_of_tasks(known, reported)
+    last = _Last(known, reported, answered=tasks is not None)
+    runs = {name: _status_of(folder / name, state, owners.get(name), last) for name, state in states.items()}
+    _mark_unsent(runs, last)
+    queued = {task.name for task in reported if task.is_active}
     unanswered = [one for one in known if one.job is None and one.name not in queued]
     # sbatch accepted a job that the queue does not show: it is not sent again before the person says that it is gone
     _mark_unanswered(runs, unanswered if tasks is None else [one for one in unanswered if one.accepted])
-    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered)
+    failed = task_ends.failed_aggregators(known, reported, outputs) if tasks is not None else []
+    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered, failed)
+
+
+class _Last:
+    """The last task of each run, and whether it is over. answered: whether SLURM's queue is known."""
+
+    def __init__(self, known: Sequence[Submission], reported: Sequence[Task], *, answered: bool) -> None:
+        self.of_run = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
+        self.reported = {(task.name, task.index): task for task in sorted(reported, key=lambda task: task.is_active)}
+        self.answered = answered
+
+    def is_refused(self, run: str) -> bool:
+        """Whether SLURM did not take the last submission of a run."""
+        return run in self.of_run and self.of_run[run][0].job == ""
+
+    def end_of(self, directory: Path) -> TaskEnd | None:
+        """How the last task of a run ended; None where it had none, is not over, or nobody knows."""
+        submission, index = self.of_run.get(directory.name, (None, 0))
+        if submission is None or not submission.job:
+            return None
+        task = self.reported.get((submission.name, index))
+        if task is not None and task.is_active:
+            return None
+        others = [directory.with_name(run) for run in submission.runs[index] if run != directory.name]
+        end = task_ends.end_of(directory, submission, index, task, others)
+        if end is None or self.answered:
+            return end
+        # the log alone: the task may have been queued again since
+        return replace(end, is_failure=False) if end.cause.name != "unknown" else None
 
 
 def _mark_unanswered(runs: dict[str, RunStatus], unanswered: Sequence[Submission]) -> None:
@@ -126,34 +181,64 @@ def _mark_unanswered(runs: dict[str, RunStatus], unanswered: Sequence[Submission
                 runs[name] = replace(runs[name], state="unanswered", reason=reason)
 
 
-def _has_left_the_queue(submission: Submission, states: dict[str, RunState], tasks: Sequence[Task]) -> bool:
-    """Whether a job has unfinished runs here but no task in the queue; only the accounting knows how it ended."""
-    open_ = any(run in states and states[run].name != "done" for pack in submission.runs for run in pack)
-    return open_ and not any(task.name == submission.name for task in tasks)
+def _mark_unsent(runs: dict[str, RunStatus], last: _Last) -> None:
+    """After a refusal nothing more of a grid is sent, so runs of no submission are not submitted either."""
+    if any(run.is_refused for run in runs.values()):
+        for name, run in runs.items():
+            if run.state == "new" and name not in last.of_run:
+                runs[name] = replace(run, reason="not submitted", is_refused=True)
 
 
-def _status_of(directory: Path, state: RunState, task: Task | None, last: tuple[Submission, int] | None) -> RunStatus:
+def _left_the_queue(
+    known: Sequence[Submission], states: dict[str, RunState], tasks: Sequence[Task]
+) -> list[Submission]:
+    """The jobs that have a task with unfinished runs which squeue has forgotten; only the accounting knows its end."""
+    listed = {(task.name, task.index) for task in tasks}
+    aggregators = [one.name for one in task_ends.newest_aggregators(known) if not task_ends.has_finished(one)]
+    return [
+        one
+        for one in known
+        if (one.name in aggregators and (one.name, 0) not in listed)
+        or any(
+            (one.name, index) not in listed and any(run in states and states[run].name != "done" for run in pack)
+            for index, pack in enumerate(one.runs)
+        )
+    ]
+
+
+def _status_of(directory: Path, state: RunState, task: Task | None, last: _Last) -> RunStatus:
     plain = RunStatus(directory.name, state.name, state.reason, state.cycles_done, task, state.result)
     if state.name == "done":
         return plain
     if task is not None and task.is_active:
         return _status_of_active(directory, plain, task)
-    if state.name == "running" and task is not None and not run_directory.is_on_this_host(directory):
+    if state.name == "running":
+        if task is None or run_directory.is_on_this_host(directory):
+            return plain
         plain = replace(plain, state="resumable", reason="")
-    if plain.state == "resumable" and last is not None:
-        return replace(plain, reason=_end_of_task(task, *last))
-    return plain
+    if last.is_refused(directory.name):
+        return replace(plain, reason=plain.reason or "not submitted: SLURM did not take its job", is_refused=True)
+    return _status_of_ended(directory, plain, last.end_of(directory))
+
+
+def _status_of_ended(directory: Path, plain: RunStatus, end: TaskEnd | None) -> RunStatus:
+    """The status of a run whose last task is over. What the run itself has recorded is known better."""
+    if end is None:
+        return plain
+    if plain.state in ("resumable", "failed") and end.began:
+        return replace(plain, reason=plain.reason or end.describe(plain.name), end=end)
+    return replace(plain, state="failed" if end.is_failure else plain.state, reason=end.describe(plain.name), end=end)
 
 
 def _status_of_active(directory: Path, plain: RunStatus, task: Task) -> RunStatus:
     where = f"{task.id} on {task.node}" if task.node else task.id
-    if task.state in ("RUNNING", "COMPLETING", "SUSPENDED"):
+    if task.state in _STARTED:
         if plain.state == "running":
             return replace(plain, reason=where)
         if plain.state == "failed" and _failed_in(directory, task):
             return plain
         return replace(plain, state="queued", reason=f"in {where}")
-    reason = _WAITING.get(task.reason, task.reason)
+    reason = reason_in_words(task, has_begun=plain.state != "new")
     return replace(plain, state="queued", reason=f"{task.id} waits{': ' + reason if reason else ''}")
 
 
@@ -164,38 +249,6 @@ def _failed_in(directory: Path, task: Task) -> bool:
     return mine or (not index and numbers.get("slurm_job_id") == task.id)
 
 
-def _end_of_task(task: Task | None, submission: Submission, index: int) -> str:
-    """Why a task ended before its run was done; "" where nobody knows."""
-    state = task.state if task else ""
-    log = _tail(log_of(submission, index, "err")).lower().replace("_", "-")
-    if state == "OUT_OF_MEMORY" or "oom-kill event" in log:
-        return f"task {submission.task_id(index)} ran out of memory; set a larger memory_gb in the site profile"
-    words = {
-        "CANCELLED": "was cancelled",
-        "TIMEOUT": "reached its time limit",
-        "NODE_FAIL": "lost its node",
-        "PREEMPTED": "was preempted and not requeued",
-        "FAILED": "failed",
-    }
-    return f"task {submission.task_id(index)} {words[state]}" if state in words else ""
-
-
-def log_of(submission: Submission, index: int, ending: str) -> Path:
-    """The path of a task's log. ending: `out` or `err`."""
-    return Path(submission.folder) / f"{submission.task_id(index)}_0_log.{ending}"
-
-
-def local_logs(directory: Path, outputs: Path) -> list[Path]:
-    """The logs of the newest job on this machine that computed a run, as its attempts record it."""
-    jobs = [one["job"] for one in run_directory.attempts(directory) if isinstance(one.get("job"), str)]
-    for job in jobs[-1:]:
-        folder = outputs / "slurm"
-        log = folder / f"{job}_0_log.out"
-        if len(Path(job).parts) == 2 and ".." not in job and not log.parent.is_symlink():
-            return [log, log.with_suffix(".err")]
-    return []
-
-
 def task_of(run: str, known: Sequence[Submission]) -> tuple[Submission, int] | None:
     """The newest submission that contains a run, and the index of the run's task in it; None where there is none."""
     for one in reversed(known):
@@ -203,12 +256,3 @@ def task_of(run: str, known: Sequence[Submission]) -> tuple[Submission, int] | N
             if run in pack:
                 return one, index
     return None
-
-
-def _tail(path: Path) -> str:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(max(0, path.stat().st_size - _LOG_TAIL))
-            return stream.read().decode("utf-8", "replace")
-    except OSError:
-        return ""

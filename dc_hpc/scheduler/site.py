@@ -15,7 +15,11 @@ from dc_hpc.config.explain import explain
 from dc_hpc.config.key_names import unknown_key
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
+from dc_hpc.scheduler.tasks import mps
 from dc_hpc.storage import atomic_files
+
+# Tells a task that runs which run out of memory get another task with more, so that it does not try them again itself.
+MEMORY_VARIABLE = "DC_HPC_MAX_MEMORY_GB"
 
 
 class Site(BaseModel):
@@ -34,6 +38,19 @@ class Site(BaseModel):
     ] = "gpus-per-node"
     cpus: Annotated[int, Field(ge=1, le=1024, description="CPU cores of a task, at least one for each run")] = 2
     memory_gb: Annotated[int | None, Field(ge=1, le=100_000, description="memory of a task, in GiB")] = None
+    max_memory_gb: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100_000,
+            description="memory up to which runs that ran out of memory are tried once more, in GiB; without it they "
+            "are tried again with memory_gb",
+        ),
+    ] = None
+    mps: Annotated[
+        bool,
+        Field(description="whether a task starts NVIDIA's multi-process service, so that its runs share a GPU"),
+    ] = False
     array_throttle: Annotated[
         int, Field(ge=1, le=100_000, description="tasks of an array that may run at the same time")
     ] = 100
@@ -67,10 +84,16 @@ def read_site(path: Path) -> Site:
             named = unknown_key(key, "site", tuple(Site.model_fields))
             raise InputError(f"{document.name}:{document.line((key,))}: {named}")
     try:
-        return Site.model_validate({key: _meant(key, value) for key, value in document.data.items()})
+        site = Site.model_validate({key: _meant(key, value) for key, value in document.data.items()})
     except ValidationError as error:
         problem = explain(error, Site)
         raise InputError(f"{document.name}:{document.line((problem.key,) if problem.key else ())}: {problem}") from None
+    if site.max_memory_gb is not None and site.memory_gb is not None and site.max_memory_gb < site.memory_gb:
+        raise InputError(
+            f"{document.name}:{document.line(('max_memory_gb',))}: max_memory_gb {site.max_memory_gb} is less than "
+            f"memory_gb {site.memory_gb}; allowed: {site.memory_gb} or more"
+        )
+    return site
 
 
 def _meant(key: str, value: Any) -> Any:
@@ -96,8 +119,8 @@ def python_of(site: Site) -> str:
     if not site.container:
         return shlex.quote(sys.executable)
     # a container may start with an empty environment
-    shared = f"env {atomic_files.GROUP_VARIABLE}=1 " if site.group_readable else ""
-    return f"{site.container} {shared}python3"
+    variables = " ".join(f"{name}={value}" for name, value in _variables(site).items())
+    return f"{site.container} {f'env {variables} ' if variables else ''}python3"
 
 
 def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[str, Any]:
@@ -124,10 +147,21 @@ def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[s
 
 
 def _modes(site: Site) -> list[str]:
-    """The shell lines that decide the modes of the files that a task writes."""
-    if not site.group_readable:
-        return ["umask 077"]
-    return ["umask 027", f"export {atomic_files.GROUP_VARIABLE}=1"]
+    """The shell lines that decide the modes of the files that a task writes, and what else the profile asks of it."""
+    umask = "umask 027" if site.group_readable else "umask 077"
+    return [umask, *(f"export {name}={value}" for name, value in _variables(site).items())]
+
+
+def _variables(site: Site) -> dict[str, str]:
+    """The environment variables by which a task knows what the profile says."""
+    variables = {}
+    if site.group_readable:
+        variables[atomic_files.GROUP_VARIABLE] = "1"
+    if site.mps:
+        variables[mps.VARIABLE] = "1"
+    if site.max_memory_gb is not None:
+        variables[MEMORY_VARIABLE] = str(site.max_memory_gb)
+    return variables
 
 
 def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) -> str:

@@ -41,8 +41,9 @@ _NO_NODE = ("(null)", "None assigned", "n/a", "N/A")
 class Task:
     """One task as SLURM reports it.
 
-    id: `A_a` in an array, else `A`. name: of its job. index: in its array, 0 where the job has one task only.
-    cluster: its name, "" for the cluster that is asked without naming one.
+    id: `A_a` in an array, else `A`. name: of its job. index: in its array, 0 where the job has one task only. start:
+    when it started or will start at the earliest, as SLURM writes it. cluster: its name, "" for the cluster that is
+    asked without naming one.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Task:
     reason: str = ""
     node: str = ""
     cluster: str = ""
+    start: str = ""
 
     @property
     def job(self) -> str:
@@ -104,12 +106,13 @@ def parse_squeue(text: str) -> list[Task]:
         fields = line.split("|")
         if len(fields) != 9:
             continue
-        array, index, _, state, reason, _, _, node, name = fields
+        array, index, _, state, reason, start, _, node, name = fields
         alone = not re.fullmatch("[0-9]{1,7}", index)
         if not re.fullmatch("[0-9]{1,18}", array):
             continue
         task = array if alone else f"{array}_{index}"
-        found.append(Task(task, name, 0 if alone else int(index), state, reason, "" if node in _NO_NODE else node))
+        node = "" if node in _NO_NODE else node
+        found.append(Task(task, name, 0 if alone else int(index), state, reason, node, start=start))
     return found
 
 

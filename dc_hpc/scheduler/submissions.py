@@ -33,7 +33,8 @@ class Submission:
     submitted: seconds since 1970. job: the number that sbatch gave; None while it is unknown; "" when it is known that
     the job never reached SLURM. cluster: of a site with several clusters, else "". accepted: sbatch accepted the job,
     whether or not it gave a number. left: the job was not in the queue any more when a later submit looked for it.
-    after: of an aggregator, the names of the submissions that it waits for.
+    after: of an aggregator, the names of the submissions that it waits for. memory_gb: of one task, None for what the
+    cluster gives. max_memory_gb: up to which a run that ran out of memory is tried once more.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Submission:
     code: dict[str, Any] = field(default_factory=dict)
     submitted: float = 0.0
     job: str | None = None
+    memory_gb: int | None = None
+    max_memory_gb: int | None = None
     cluster: str = ""
     accepted: bool = False
     left: bool = False
@@ -119,6 +122,8 @@ def _is_sound(one: Submission, path: Path) -> bool:
         "cluster": str,
         "accepted": bool,
         "left": bool,
+        "memory_gb": (int, NoneType),
+        "max_memory_gb": (int, NoneType),
     }
     if not all(isinstance(getattr(one, name), kind) for name, kind in kinds.items()):
         return False

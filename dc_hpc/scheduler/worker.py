@@ -24,6 +24,9 @@ from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.experiment.loader import import_run
 from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.processes import WorkerProcess, choose, reuse_group_of
+from dc_hpc.scheduler.site import MEMORY_VARIABLE
+from dc_hpc.scheduler.tasks import mps
+from dc_hpc.scheduler.tasks.causes import OUT_OF_MEMORY
 from dc_hpc.storage import atomic_files, run_directory
 
 # A task gives a run up after so many failures without a further finished cycle. A preemption is not a failure.
@@ -53,8 +56,9 @@ class TaskPayload:
         """Run directory -> "done", "stopped" or "failed". It is for the log only; the run directories are the truth."""
         stop = StopSignal()  # first, because a signal kills whatever comes before it
         atomic_files.set_umask()
-        run = self.run_function()
-        outcomes = WorkerPool(self, run, stop).compute()
+        with mps.service(stop):
+            run = self.run_function()
+            outcomes = WorkerPool(self, run, stop).compute()
         if stop() and any(run_directory.state_of(Path(one)).name != "done" for one in self.directories):
             self._wait_for_requeue()
         return outcomes
@@ -172,14 +176,19 @@ class WorkerPool:
             self.waiting.append(directory)
 
     def _has_failed_too_often(self, directory: str) -> bool:
-        """Whether a run failed too often in this task since its last finished cycle, or by bad input."""
+        """Whether a run failed too often in this task since its last finished cycle, or by what stays as it is here.
+
+        That is bad input, and too little memory where the site profile lets another task have more.
+        """
         mine = run_directory.attempts(Path(directory))[self.attempts_before[directory] :]
         if not mine or mine[-1].get("ended") != "failed":
             return False
         best = max(one.get("cycles_done", 0) for one in mine)
         first = next(place for place, one in enumerate(mine) if one.get("cycles_done", 0) == best)
         failures = sum(one.get("ended") == "failed" for one in mine[first:])
-        return failures >= self.payload.attempts or str(mine[-1].get("error", "")).startswith("InputError")
+        error = str(mine[-1].get("error", ""))
+        more_elsewhere = MEMORY_VARIABLE in os.environ and OUT_OF_MEMORY in error
+        return failures >= self.payload.attempts or more_elsewhere or error.startswith("InputError")
 
 
 def _record_crash(directory: Path, child: BaseProcess) -> None:
@@ -202,7 +211,7 @@ def _why(code: int) -> str:
     of_limit = f" of {limit:.1f} GiB" if limit else ""
     enough = int(max(peak, limit) * 1.5) + 1
     return (
-        f"out of memory, most likely: killed by SIGKILL at {peak:.1f} GiB{of_limit}; set memory_gb: {enough} in the "
+        f"{OUT_OF_MEMORY}, most likely: killed by SIGKILL at {peak:.1f} GiB{of_limit}; set memory_gb: {enough} in the "
         "site profile and submit again"
     )
 
@@ -221,6 +230,9 @@ class Aggregation:
     folder: str
 
     def __call__(self) -> int:
-        """The exit code of aggregate."""
+        """The exit code of aggregate, 0. SystemExit with any other, so that SLURM knows a job that made no tables."""
         command = [sys.executable, "-m", "dc_hpc.aggregate", *self.arguments]
-        return subprocess.run(command, cwd=self.folder, check=False).returncode
+        code = subprocess.run(command, cwd=self.folder, check=False).returncode
+        if code:
+            raise SystemExit(code)
+        return code

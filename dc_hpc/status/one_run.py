@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dc_hpc.cli import OutputsOption
 from dc_hpc.status.chosen import RunArgument, one_run
-from dc_hpc.storage import run_directory
+from dc_hpc.storage import run_directory, run_progress
 from dc_hpc.storage.atomic_files import DamagedFile
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def show(run: RunArgument, outputs: OutputsOption = Path("outputs")) -> None:
     print(name)
     print(f"state: {status.state}{f' ({status.reason})' if status.reason else ''}")
     for lines in (
+        _now(directory) if status.state == "running" else [],
         _settings(directory),
         _attempts(records, damaged),
         _seconds(totals_of(records)),
@@ -54,17 +55,28 @@ def show(run: RunArgument, outputs: OutputsOption = Path("outputs")) -> None:
         _results(status.result or {}),
         _files(directory, outputs),
     ):
-        print("\n".join(lines))
+        print("\n".join(lines), end="\n" if lines else "")
+
+
+def _now(directory: Path) -> list[str]:
+    """Where a running run is, with the newest numbers."""
+    progress = run_progress.read(directory)
+    if progress is None:
+        return []
+    numbers = {"NMI": progress.nmi, "loss": progress.loss}
+    words = [f"{name} {value:.3f}" for name, value in numbers.items() if value is not None]
+    return [", ".join([f"now: cycle {progress.cycle + 1}, {progress.phase}", *words])]
 
 
 def _logs_of(name: str, directory: Path, outputs: Path) -> Iterator[Path]:
     """The logs of the newest job of a run on a cluster, and those of its newest job on this machine."""
     from dc_hpc.scheduler import run_status, submissions
+    from dc_hpc.scheduler.tasks.logs import local_logs, log_of
 
     found = run_status.task_of(name, submissions.read_all(outputs))
     if found:
-        yield from (run_status.log_of(*found, ending) for ending in ("out", "err"))
-    yield from run_status.local_logs(directory, outputs)
+        yield from (log_of(*found, ending) for ending in ("out", "err"))
+    yield from local_logs(directory, outputs)
 
 
 def _settings(directory: Path) -> list[str]:

@@ -50,10 +50,10 @@ def status(
     from dc_hpc.status import view
 
     names, states = run_names(grid, outputs, data), _known_states(state or [])
-    accounting = view.Accounting()
+    watched = view.Watch(outputs, names)
 
     def look() -> tuple[str, bool]:
-        found = view.look(outputs, names, accounting)
+        found = watched.look()
         text = view.as_json(found, states) if as_json else "\n".join(_lines(found, outputs, states, show_all=show_all))
         return text, any(run.is_active for run in found.table.runs.values())
 
@@ -108,12 +108,12 @@ class _NoLive:
 
 def _lines(view: StatusView, outputs: Path, states: Sequence[str], *, show_all: bool) -> list[str]:
     """The status as lines of text."""
-    unanswered = [f"! {line}" for line in view.table.describe_unanswered()]
+    problems = [f"! {line}" for line in view.table.describe_problems()]
     if not view.table.runs:
         place = run_directory.runs_folder(outputs)
         submit = "python -m dc_hpc.submit --grid jobs/fmnist_demo.yaml"
-        return [*unanswered, f"no run in {place}; submit some: {submit}"]
-    lines = [*_count_lines(view), *unanswered]
+        return [*problems, f"no run in {place}; submit some: {submit}"]
+    lines = [*_count_lines(view), *problems]
     most = sys.maxsize if show_all or states else _LISTED
     if states:
         for state in dict.fromkeys(states):
@@ -172,8 +172,18 @@ def _damage_lines(damage: list[str]) -> list[str]:
 def _run_lines(view: StatusView, state: str, most: int) -> list[str]:
     """A line for each run in a state other than done."""
     runs = [run for run in view.table.runs.values() if run.state == state]
-    lines = [f"  {run.state:<9}  {run.name}  {_cycles(view, run)}  {run.reason}".rstrip() for run in runs[:most]]
+    lines = [f"  {run.state:<9}  {run.name}  {_cycles(view, run)}  {_words(view, run)}".rstrip() for run in runs[:most]]
     return lines + ([f"  and {len(runs) - most} more {state} (--state {state})"] if len(runs) > most else [])
+
+
+def _words(view: StatusView, run: RunStatus) -> str:
+    """What a run does now, when it will be done and where it is; or the reason of its state."""
+    progress = view.progress.get(run.name)
+    if progress is None:
+        return run.reason
+    left = view.seconds_left(run)
+    eta = "unknown" if left is None else _duration(left)
+    return ", ".join(filter(None, (progress.phase, f"ETA {eta}", run.reason)))
 
 
 def _queued_lines(view: StatusView, most: int) -> list[str]:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dc_hpc.scheduler import estimates, run_status, slurm
+from dc_hpc.scheduler import estimates, run_status
 from dc_hpc.scheduler.estimates import Estimate, Length, MeasuredTimes, RunTotals
 from dc_hpc.scheduler.run_status import RunStatus, RunStatusTable
-from dc_hpc.scheduler.slurm import Task
-from dc_hpc.storage import run_directory
-
-_ACCOUNTING_SECONDS = 60.0
+from dc_hpc.scheduler.tasks.polling import AccountingWatch, QueueWatch
+from dc_hpc.storage import run_directory, run_progress
+from dc_hpc.storage.run_progress import RunProgress
 
 
 @dataclass(frozen=True)
 class StatusView:
-    """The status of some runs at one moment. lengths: run name -> its length, None where its config is damaged."""
+    """The status of some runs at one moment.
+
+    lengths: run name -> its length, None where its config is damaged. progress: run name -> where it is, for those that
+    compute now.
+    """
 
     table: RunStatusTable
     lengths: dict[str, Length | None]
     measured: MeasuredTimes
     left: Estimate
+    progress: dict[str, RunProgress] = field(default_factory=dict)
 
     def totals(self, run: str) -> RunTotals:
         """What the attempts of a run took."""
@@ -44,33 +48,37 @@ class StatusView:
             return 0.0
         if length is None:
             return None
-        return self.measured.left(length, run.cycles_done, self.measured.device_of(run.name))
+        device, progress = self.measured.device_of(run.name), self.progress.get(run.name)
+        return self.measured.left_of_running(length, run.cycles_done, device, progress)
 
 
-class Accounting:
-    """Asks the accounting database of a cluster at most once a minute, because it is slow and shared by all users."""
+class Watch:
+    """Looks at the same runs again and again, and asks SLURM as seldom as tasks/polling.py says."""
 
-    def __init__(self) -> None:
-        self.asked, self.answer = -_ACCOUNTING_SECONDS, list[Task]()
+    def __init__(self, outputs: Path, names: Sequence[str]) -> None:
+        self.outputs, self.names = outputs, names
+        self._queue, self._accounting = QueueWatch(), AccountingWatch()
 
-    def __call__(self, names: list[str], clusters: Collection[str] = ()) -> list[Task]:
-        """The tasks of these jobs, or what was answered in the last minute."""
-        if time.monotonic() - self.asked >= _ACCOUNTING_SECONDS:
-            self.asked, self.answer = time.monotonic(), slurm.accounted(names, clusters)
-        return self.answer
+    def look(self) -> StatusView:
+        """The status of the runs now."""
+        table = run_status.collect(self.outputs, self.names, accounted=self._accounting, queue=self._queue)
+        return view_of(self.outputs, table)
 
 
-def look(outputs: Path, names: Sequence[str], accounting: Accounting) -> StatusView:
-    """The status of these runs now."""
-    table = run_status.collect(outputs, names, accounted=accounting)
-    lengths = {name: estimates.read_length(run_directory.runs_folder(outputs) / name) for name in table.runs}
+def view_of(outputs: Path, table: RunStatusTable) -> StatusView:
+    """The runs of a table with their lengths, what they took and what they still need."""
+    folder = run_directory.runs_folder(outputs)
+    lengths = {name: estimates.read_length(folder / name) for name in table.runs}
     measured = estimates.measure(outputs, table, lengths)
-    unfinished = [
-        (length, run.cycles_done, measured.device_of(run.name))
+    found = {name: run_progress.read(folder / name) for name, run in table.runs.items() if run.state == "running"}
+    progress = {name: one for name, one in found.items() if one is not None}
+    unfinished = {
+        run.name: (length, run.cycles_done, measured.device_of(run.name))
         for run in table.runs.values()
         if run.state != "done" and (length := lengths[run.name])
-    ]
-    return StatusView(table, lengths, measured, estimates.estimate(measured, unfinished))
+    }
+    left = estimates.estimate(measured, unfinished.values(), map(progress.get, unfinished))
+    return StatusView(table, lengths, measured, left, progress)
 
 
 def as_json(view: StatusView, states: Sequence[str]) -> str:
@@ -89,6 +97,7 @@ def as_json(view: StatusView, states: Sequence[str]) -> str:
         "runs_not_estimated": sum(left.unmeasured.values()),
         "complaints": [*table.warnings, *measured.warnings],  # programs know the warnings by this key
         "unanswered": [{"submission": one.name, "runs": one.run_names()} for one in table.unanswered],
+        "failed_aggregators": [one.to_record() for one in table.failed_aggregators],
         "runs": [_run_as_json(view, run) for run in table.runs.values() if not states or run.state in states],
     }
     return json.dumps(content, indent=1)
@@ -97,12 +106,15 @@ def as_json(view: StatusView, states: Sequence[str]) -> str:
 def _run_as_json(view: StatusView, run: RunStatus) -> dict[str, Any]:
     done, cycles = view.cycles_of(run)
     totals, left, result = view.totals(run.name), view.seconds_left(run), run.result or {}
+    progress = view.progress.get(run.name)
     return {
         "run": run.name,
         "state": run.state,
         "reason": run.reason,
         "cycles_done": done,
         "cycles": cycles,
+        "phase": progress.phase if progress else None,
+        "progress": asdict(progress) if progress else None,
         "ia": result.get("ia"),
         "accuracy": result.get("accuracy"),
         "attempts": totals.attempts,
@@ -113,4 +125,5 @@ def _run_as_json(view: StatusView, run: RunStatus) -> dict[str, Any]:
         "seconds_by_stage": {stage: round(seconds, 3) for stage, seconds in totals.stages.items()},
         "seconds_left": None if left is None else round(left, 3),
         "task": run.task.id if run.task else None,
+        "task_end": run.end.to_record() if run.end else None,
     }
