@@ -25,7 +25,7 @@ from dc_hpc.config.grid import Grid, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.device import check_device
+from dc_hpc.experiment.device import check_device, check_kmeans_backend
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
 from dc_hpc.scheduler import session
 
@@ -106,6 +106,10 @@ def submit(
         _ask(yes)
     else:
         check_device(device)
+    if not (
+        profile and (profile.container or profile.setup)
+    ):  # a task there may have other libraries than this machine
+        check_kmeans_backend(execution.kmeans_backend)
     created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], profile)
     directories = dict(zip(plan.missing, created))
     if profile:

@@ -60,6 +60,7 @@ def submit_slurm(
     name: of the grid. code: what `provenance` says of the code. payload: what a task calls, another class in tests.
     InputError when SLURM refuses or does not answer.
     """
+    execution = execution.on(site.gpus)
     tasks, most = split_into_tasks(directories, resources), slurm.max_array_size()
     made = []
     for start in range(0, len(tasks), most):
