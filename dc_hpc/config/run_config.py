@@ -204,8 +204,8 @@ def _misfits_of_net(c: RunConfig) -> Iterator[str]:
         side = net.sides.get(layer)  # fully connected layers have no map, and are not pooled
         if c.probe_average_pool is not None and side is not None and c.probe_average_pool > side:
             yield (
-                f"probe_average_pool {c.probe_average_pool} is larger than layer {layer} of {c.net}, which has {side} x "
-                f"{side} pixels; allowed: 1 to {side}, or off"
+                f"probe_average_pool {c.probe_average_pool} is larger than layer {layer} of {c.net}, which has "
+                f"{side} x {side} pixels; allowed: 1 to {side}, or off"
             )
 
 

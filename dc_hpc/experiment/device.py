@@ -1,4 +1,4 @@
-"""Which processor a run computes on, a CPU or one of the GPUs that its process sees; and whether it can compute here."""
+"""Which processor a run computes on, a CPU or one of the GPUs that its process sees; and whether it can do so here."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check_device(device: str) -> None:
     version = torch.__version__
     why = "sees none" if torch.version.cuda else "is built without CUDA"
     raise InputError(
-        f"the task asked SLURM for a GPU, and torch {version} {why}; install a torch that fits the GPU's driver, or write "
-        "gpus: 0 into the site profile to compute on the CPU"
+        f"the task asked SLURM for a GPU, and torch {version} {why}; install a torch that fits the GPU's driver, or "
+        "write gpus: 0 into the site profile to compute on the CPU"
     )
 
 

@@ -73,7 +73,8 @@ class RunTotals:
 
     attempts, failed: how many there were, and how many of them failed. seconds: of wall time. cpu_seconds: of all
     cores; None where an attempt did not record it. gpu_seconds: the share of a GPU that its submission had, without the
-    attempts that did not compute on one. stages: stage -> seconds. finished: when the last attempt was renewed, seconds since 1970.
+    attempts that did not compute on one. stages: stage -> seconds. finished: when the last attempt was renewed,
+    seconds since 1970.
     """
 
     attempts: int = 0

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dc_hpc.algorithm.nets import NET_BUILDERS
 from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.algorithm.nets import NET_BUILDERS
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
 from dc_hpc.errors import InputError
