@@ -139,6 +139,10 @@ def _run_missing(
     if not missing:
         return
     session.check_data(configs, Path(execution.data))
+    if profile:
+        from dc_hpc.scheduler.limits.before_sending import check_limits
+
+        check_limits(profile, [(f"{read.name}_by_ia", Resources(), len(missing))])
     directories, name = session.create_runs(outputs, missing, profile), f"{read.name}_by_ia"[:64]
     if profile:
         requests = [(name, Resources(), directories)]

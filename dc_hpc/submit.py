@@ -99,6 +99,11 @@ def submit(
     execution = session.with_own_nets(execution, plan.configs, allowed=allow_own_nets, site=profile)
     plan = plan.reduced(only or _ONLY, limit)
     _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
+    if profile:
+        from dc_hpc.scheduler.limits.before_sending import check_limits
+
+        requested = [(one.name, one.resources, len(share)) for one, share in plan.shares()]
+        check_limits(profile, requested, device=device, aggregate=aggregate)
     if dry_run or not plan.missing:
         return
     session.check_data(plan.configs, Path(execution.data))
@@ -224,16 +229,16 @@ def _ask(yes: bool) -> None:
 
 def _probe_site(site: Path) -> None:
     """Print a draft of a site profile and write it to a new file."""
-    from dc_hpc.scheduler import slurm
-    from dc_hpc.scheduler.site import drafted
+    from dc_hpc.scheduler.limits.cluster import ask_cluster
+    from dc_hpc.scheduler.limits.draft import ask_draft
     from dc_hpc.storage import atomic_files
 
-    found = slurm.partitions()
-    if not found:
+    cluster = ask_cluster()
+    if not cluster.partitions:
         raise InputError(
             "--probe-site needs a SLURM that answers, and `scontrol show partition` does not; log in to the cluster"
         )
-    draft = drafted(found, slurm.gpus_of_nodes(), slurm.max_array_size())
+    draft = ask_draft(cluster)
     print(draft, end="")
     target = Path("slurm/probed.yaml") if site == _DEFAULT_SITE else site
     atomic_files.make_directory(target.parent)

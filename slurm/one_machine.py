@@ -1,4 +1,4 @@
-"""Start a real SLURM on one machine for trials and tests: one controller, nodes n1 and n2, no database, no systemd.
+"""Start a real SLURM on one machine for trials and tests: one controller, nodes n1 and n2, no systemd.
 
     python slurm/one_machine.py up          # then: export SLURM_CONF=<state>/slurm.conf
     python slurm/one_machine.py down
@@ -8,6 +8,14 @@ It needs `apt-get install slurm-wlm munge`. As root it serves every user of the 
 
 Partitions: jobs of `high` preempt the others. Jobs of `low` have a grace period of 10 s, those of `low0` have none, and
 those of `lowc` are cancelled instead of requeued.
+
+`--like NAME` makes the cluster like another kind of site (VARIANTS); it may be given several times:
+    database  accounting with slurmdbd and MariaDB: sacct, sacctmgr, QOS (apt-get install slurmdbd mariadb-server)
+    strict    with `database`: what exceeds a limit of a partition, QOS or account is refused when it is submitted
+    qos       with `database`: jobs of QOS `urgent` preempt those of the other QOS
+    gang      preempted jobs are suspended, and go on later
+    cgroup    each task has its memory limited by a cgroup
+    overkill  the daemon of a node kills a task that uses more memory than it asked for
 """
 
 from __future__ import annotations
@@ -25,15 +33,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 NODES = ("n1", "n2")
+_DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "munged")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
+DATABASE_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db", "mariadb")
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 CONFIG = """ClusterName=one_machine
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller_port}
+SlurmctldPort={ports[controller]}
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
 CredType=cred/munge
@@ -46,8 +57,6 @@ SlurmdPidFile={state}/slurmd-%n.pid
 SlurmdLogFile={state}/slurmd-%n.log
 SlurmdSpoolDir={state}/spool-%n
 StateSaveLocation={state}/controller
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 MailProg=/bin/true
@@ -59,41 +68,102 @@ MaxArraySize={max_array_size}
 MaxJobCount=20000
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0
-{controller_parameters}
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
 JobRequeue=1
 GresTypes=gpu
-{nodes}
-PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 MaxTime=INFINITE
-PartitionName=low0 Nodes=n1,n2 PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 MaxTime=INFINITE
-PartitionName=lowc Nodes=n1,n2 PriorityTier=1 PreemptMode=CANCEL GraceTime=0 MaxTime=INFINITE
-PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE
 """
-NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 Gres=gpu:fake:2"
+NODE = (
+    "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 Gres=gpu:fake:2 "
+    "Feature=any,only_{node}"
+)
+DATABASE_CONFIG = """AuthType=auth/munge
+AuthInfo=socket={state}/munge/socket
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={ports[dbd]}
+SlurmUser={user}
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={ports[mysql]}
+StorageUser=slurm
+StoragePass=one_machine
+StorageLoc=slurm
+PidFile={state}/slurmdbd.pid
+LogFile={state}/slurmdbd.log
+"""
+LIMITING_CGROUPS = """CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+CgroupAutomount=no
+ConstrainRAMSpace=yes
+"""
+# Settings of slurm.conf that differ between the kinds of site. Each variant changes those that it names.
+SETTINGS = {
+    "ProctrackType": "proctrack/linuxproc",
+    "TaskPlugin": "task/none",
+    "SelectTypeParameters": "CR_Core",
+    "AccountingStorageType": "accounting_storage/none",
+    "JobAcctGatherType": "jobacct_gather/none",
+    "PreemptType": "preempt/partition_prio",
+    "PreemptMode": "REQUEUE",
+}
+VARIANTS = {
+    "database": {
+        "AccountingStorageType": "accounting_storage/slurmdbd",
+        "AccountingStorageHost": "127.0.0.1",
+        "AccountingStorageEnforce": "associations",
+        "JobAcctGatherType": "jobacct_gather/linux",
+    },
+    "strict": {"EnforcePartLimits": "ALL", "AccountingStorageEnforce": "limits,qos"},
+    "qos": {"PreemptType": "preempt/qos", "PreemptMode": "REQUEUE"},
+    "gang": {"PreemptMode": "SUSPEND,GANG", "SchedulerTimeSlice": "5"},
+    "cgroup": {
+        "ProctrackType": "proctrack/cgroup",
+        "TaskPlugin": "task/cgroup",
+        "SelectTypeParameters": "CR_Core_Memory",
+        "JobAcctGatherType": "jobacct_gather/linux",
+        "DefMemPerNode": "1000",
+    },
+    "overkill": {
+        "SelectTypeParameters": "CR_Core_Memory",
+        "JobAcctGatherType": "jobacct_gather/linux",
+        "JobAcctGatherParams": "OverMemoryKill",
+        "JobAcctGatherFrequency": "task=1",
+        "DefMemPerNode": "1000",
+    },
+}
+PARTITIONS = {
+    "low": "Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 MaxTime=INFINITE",
+    "low0": "PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 MaxTime=INFINITE",
+    "lowc": "PriorityTier=1 PreemptMode=CANCEL GraceTime=0 MaxTime=INFINITE",
+    "high": "PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE",
+}
+# How the jobs of a variant are preempted, where its partitions differ.
+_PREEMPTED = {"gang": "SUSPEND", "qos": "REQUEUE"}
 
 
-def missing_programs() -> list[str]:
-    """The programs of SLURM and munge that this machine lacks."""
-    return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
+def missing_programs(like: Sequence[str] = ()) -> list[str]:
+    """The programs of SLURM, munge and what these variants need that this machine lacks."""
+    needed = PROGRAMS + (DATABASE_PROGRAMS if "database" in like else ())
+    return [name for name in needed if shutil.which(name, path=_PATH) is None]
 
 
-def up(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
+def up(
+    state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False, like: Sequence[str] = ()
+) -> None:
     """Start the cluster with its files under `state`, and return when it answers.
 
     cpus: of each node, which may be more than the machine has. max_array_size: array indices are smaller than this.
-    user_signal: preemption sends the signal of --signal too. RuntimeError, with the end of the controller's log, when
-    the cluster does not start.
+    user_signal: preemption sends the signal of --signal too. like: names of VARIANTS. RuntimeError, with the end of the
+    controller's log, when the cluster does not start.
     """
     for folder in (state, state / "controller", state / "munge", *(state / f"spool-{node}" for node in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-    write_config(state, cpus=cpus, max_array_size=max_array_size, user_signal=user_signal)
+    write_config(state, cpus=cpus, max_array_size=max_array_size, user_signal=user_signal, like=like)
     _start_munge(state)
+    if "database" in like:
+        _start_database(state)
     _daemon(state, ["slurmctld"])
     for node in NODES:
         start_node(state, node)
@@ -110,11 +180,13 @@ def down(state: Path) -> None:
     """Cancel what is queued, then stop the daemons that `up` started, by their pid files."""
     if _idle_nodes(state) or _pid(state / "slurmctld.pid"):
         _run(state, ["scancel", "--full", "--state=PENDING"]), _run(state, ["scancel", "--full", "--state=RUNNING"])
+        _run(state, ["scancel", "--state=SUSPENDED"])
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and _run(state, ["squeue", "-h", "-o", "%i"]).stdout.strip():
             time.sleep(0.5)
-    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munge/munged"):
+    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "slurmdbd", "mariadbd", "munge/munged"):
         stop_daemon(state / f"{name}.pid")
+    _remove_cgroups(state)
 
 
 def start_node(state: Path, node: str) -> None:
@@ -133,30 +205,50 @@ def stop_daemon(pid_file: Path, number: int = signal.SIGTERM) -> None:
         time.sleep(0.1)
 
 
-def write_config(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
-    """Write slurm.conf, gres.conf and cgroup.conf; keeps the ports of an earlier slurm.conf."""
+def write_config(
+    state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False, like: Sequence[str] = ()
+) -> None:
+    """Write slurm.conf and the files beside it; keeps the ports of an earlier slurm.conf. Arguments as in `up`."""
     path, host, user = state / "slurm.conf", socket.gethostname().split(".")[0], getpass.getuser()
-    ports = re.findall(r"Port=(\d+)", path.read_text()) if path.exists() else free_ports(1 + len(NODES))
-    nodes = "\n".join(NODE.format(node=node, host=host, port=port, cpus=cpus) for node, port in zip(NODES, ports[1:]))
-    parameters = "SlurmctldParameters=preempt_send_user_signal" if user_signal else ""
-    path.write_text(
-        CONFIG.format(
-            host=host,
-            controller_port=ports[0],
-            state=state,
-            user=user,
-            nodes=nodes,
-            max_array_size=max_array_size,
-            controller_parameters=parameters,
-        )
-    )
+    before = dict(re.findall(r"# port (\w+) (\d+)", path.read_text())) if path.exists() else {}
+    names = ("controller", "dbd", "mysql", *NODES)
+    ports = before or dict(zip(names, map(str, free_ports(len(names)))))
+    settings = dict(SETTINGS)
+    for name in like:
+        settings |= VARIANTS[name]
+    if user_signal:
+        settings["SlurmctldParameters"] = "preempt_send_user_signal"
+    if "database" in like:
+        settings["AccountingStoragePort"] = ports["dbd"]
+        settings["AccountingStoragePass"] = f"{state}/munge/socket"
+    modes = next((_PREEMPTED[name] for name in like if name in _PREEMPTED), None)
+    values = {"host": host, "user": user, "state": state, "max_array_size": max_array_size, "ports": ports}
+    lines = [
+        CONFIG.format(**values),
+        *(f"{name}={value}" for name, value in settings.items()),
+        *(NODE.format(node=node, host=host, port=ports[node], cpus=cpus) for node in NODES),
+        *(f"PartitionName={name} Nodes=n1,n2 {_mode(text, modes)}" for name, text in PARTITIONS.items()),
+        *(f"# port {name} {port}" for name, port in ports.items()),
+    ]
+    path.write_text("\n".join(lines) + "\n")
     devices = [state / f"gpu{number}" for number in range(2)]
     for device in devices:
         device.touch()
     (state / "gres.conf").write_text(f"Name=gpu Type=fake File={state}/gpu[0-1]\n")
-    (state / "cgroup.conf").write_text(_cgroup_config(state))
+    (state / "cgroup.conf").write_text(LIMITING_CGROUPS if "cgroup" in like else _cgroup_config(state))
     for file in (path, state / "gres.conf", state / "cgroup.conf"):
         file.chmod(0o644)
+    if "database" in like:
+        database = state / "slurmdbd.conf"
+        database.write_text(DATABASE_CONFIG.format(**values))
+        database.chmod(0o600)
+
+
+def _mode(partition: str, mode: str | None) -> str:
+    """The settings of a partition, whose jobs are preempted in this way where it is given."""
+    if mode is None or "PreemptMode=OFF" in partition:
+        return partition
+    return re.sub(r"PreemptMode=\w+", f"PreemptMode={mode}", partition) + " OverSubscribe=FORCE:1"
 
 
 def free_ports(count: int) -> list[int]:
@@ -176,6 +268,93 @@ def _cgroup_config(state: Path) -> str:
         return "CgroupPlugin=disabled\n"
     (state / "cgroup").mkdir(exist_ok=True)
     return f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={state}/cgroup\nCgroupAutomount=no\n"
+
+
+def can_limit_memory() -> bool:
+    """Whether this machine lets a process limit the memory of others with cgroups of version 1."""
+    probe = Path("/sys/fs/cgroup/memory/one_machine_probe")
+    try:
+        probe.mkdir()
+        (probe / "memory.limit_in_bytes").write_text(str(1 << 30))
+        probe.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _remove_cgroups(state: Path) -> None:
+    """Remove the cgroups that the daemons of the nodes have left."""
+    if "ConstrainRAMSpace" not in (state / "cgroup.conf").read_text():
+        return
+    for folder in Path("/sys/fs/cgroup").glob("*/slurm_n[12]"):
+        for inner in sorted(folder.rglob("*"), reverse=True):
+            if inner.is_dir():
+                inner.rmdir()
+        folder.rmdir()
+
+
+def _start_database(state: Path) -> None:
+    """Start MariaDB, on 127.0.0.1 with a folder of its own, and slurmdbd."""
+    data, user, port = state / "mysql", getpass.getuser(), _port(state, "mysql")
+    if not data.exists():
+        _daemon(
+            state,
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={data}",
+                f"--user={user}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
+        )
+    command = [
+        "mariadbd",
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--user={user}",
+        f"--socket={state}/mysql.socket",
+        f"--pid-file={state}/mariadbd.pid",
+        "--bind-address=127.0.0.1",
+        f"--port={port}",
+        "--skip-name-resolve",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-lock-wait-timeout=900",
+    ]
+    with (state / "mariadbd.log").open("a") as log:
+        subprocess.Popen(
+            command,
+            env=os.environ | {"PATH": _PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    _wait(lambda: _answers(port), f"MariaDB did not start; its log: {state}/mariadbd.log")
+    client = ["mariadb", "--no-defaults", f"--socket={state}/mysql.socket", f"--user={user}", "-e"]
+    _daemon(state, [*client, "GRANT ALL ON slurm.* TO 'slurm'@'127.0.0.1' IDENTIFIED BY 'one_machine'"])
+    _daemon(state, ["slurmdbd"])
+    _wait(lambda: _answers(_port(state, "dbd")), f"slurmdbd did not start; its log: {state}/slurmdbd.log")
+
+
+def _port(state: Path, name: str) -> int:
+    return int(re.search(rf"# port {name} (\d+)", (state / "slurm.conf").read_text())[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait(condition: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(problem)
+        time.sleep(0.2)
 
 
 def _start_munge(state: Path) -> None:
@@ -227,7 +406,7 @@ def _pid(pid_file: Path) -> int | None:
     try:
         pid = int(pid_file.read_text())
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        return pid if name in ("slurmctld", "slurmd", "munged") else None
+        return pid if name in _DAEMONS else None
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
 
@@ -244,16 +423,24 @@ def main() -> None:
         help="CPUs of each node; default: this machine's, shared between them",
     )
     parser.add_argument("--max-array-size", type=int, default=1001)
+    parser.add_argument("--like", action="append", choices=VARIANTS, default=[], help="the kind of site")
     parser.add_argument("--user-signal", action="store_true", help="preemption sends the signal of --signal too")
     arguments = parser.parse_args()
-    if missing_programs():
-        sys.exit(f"{', '.join(missing_programs())} not found; as root: apt-get install slurm-wlm munge")
+    if missing := missing_programs(arguments.like):
+        more = " slurmdbd mariadb-server" if "database" in arguments.like else ""
+        sys.exit(f"{', '.join(missing)} not found; as root: apt-get install slurm-wlm munge{more}")
     state = arguments.state.resolve()
     if arguments.action == "down":
         down(state)
         return
     try:
-        up(state, cpus=arguments.cpus, max_array_size=arguments.max_array_size, user_signal=arguments.user_signal)
+        up(
+            state,
+            cpus=arguments.cpus,
+            max_array_size=arguments.max_array_size,
+            user_signal=arguments.user_signal,
+            like=arguments.like,
+        )
     except RuntimeError as error:
         sys.exit(str(error))
     print(f"SLURM is up: two nodes, CPUs of each: {arguments.cpus}, partitions low, low0, lowc, high")

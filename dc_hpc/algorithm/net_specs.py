@@ -57,7 +57,8 @@ class NetSpec:
     @property
     def sides(self) -> dict[str, int]:
         """The side in pixels of the map of each layer that has one, in their order; those of batch norm included."""
-        sides, side = {}, self.size
+        sides: dict[str, int] = {}
+        side = self.size
         for number, conv in enumerate(self.convolutions, 1):
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
             sides |= dict.fromkeys((f"conv{number}", f"bn{number}", f"relu{number}"), side)

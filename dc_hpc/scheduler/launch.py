@@ -22,6 +22,7 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.cost import split_into_tasks
+from dc_hpc.scheduler.limits.before_sending import minutes_for
 from dc_hpc.scheduler.sbatch import make_private, submit_once
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
@@ -89,13 +90,14 @@ def submit_aggregator(
 ) -> Submission:
     """Submit the aggregator as a job that starts when all tasks of these jobs have ended, successfully or not."""
     plain = site.model_copy(update={"gpus": 0})
-    parameters = slurm_parameters(plain, Resources(minutes=_AGGREGATE_MINUTES))
+    minutes = minutes_for(plain, _AGGREGATE_MINUTES)
+    parameters = slurm_parameters(plain, Resources(minutes=minutes))
     parameters["dependency"] = "afterany:" + ":".join(str(one.job) for one in after)
     submission = Submission(
         name=submissions.unique_name(f"aggregate-{name}"),
         folder=str(_folder(outputs, name)),
         runs=((),),
-        minutes=_AGGREGATE_MINUTES,
+        minutes=minutes,
     )
     call = Aggregation(tuple(arguments), str(Path.cwd()))
     return submit_once(submission, [call], parameters, outputs=outputs, python=python_of(site))
