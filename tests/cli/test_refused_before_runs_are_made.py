@@ -88,7 +88,7 @@ def broken(tmp_path, monkeypatch):
 def test_a_kmeans_backend_whose_library_cannot_be_imported(place, digits_root, broken, stand_in, cluster, error):
     broken("faiss", f"raise {error}")
     more = SLURM if cluster == "slurm" else ()
-    out = submit_grid(place, digits_root, *more, "--engine", "faiss")
+    out = submit_grid(place, digits_root, *more, "--kmeans-backend", "faiss")
     refused(out, f"k-means backend faiss cannot be used here ({error.split('(')[0]}: ", 'pip install "dc-hpc[cpu]"')
     assert not (place / "outputs").exists()
 
@@ -96,7 +96,7 @@ def test_a_kmeans_backend_whose_library_cannot_be_imported(place, digits_root, b
 def test_the_environment_of_a_container_is_not_known_here(place, digits_root, broken, stand_in):
     broken("faiss", "raise ImportError('no faiss')")
     (place / "site.yaml").write_text("partition: low\ncontainer: apptainer exec image.sif\n")
-    assert "submitted job 77" in submit_grid(place, digits_root, *SLURM, "--engine", "faiss", check=0).stdout
+    assert "submitted job 77" in submit_grid(place, digits_root, *SLURM, "--kmeans-backend", "faiss", check=0).stdout
 
 
 def test_a_run_whose_library_is_missing_fails_once_with_one_line(place, digits_root, broken):

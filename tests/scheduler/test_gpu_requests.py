@@ -1,4 +1,4 @@
-"""A task that asks SLURM for a GPU computes on it or fails at its start; the GPU's hours count only where it was used."""
+"""A task that asks SLURM for a GPU computes on it or fails at its start; its hours count where it was used."""
 
 import re
 

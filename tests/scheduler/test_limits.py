@@ -93,8 +93,9 @@ def test_gpus_and_nodes_as_sinfo_prints_them():
         (
             None,
             wanted(minutes=240),
-            "partition debug takes at most 15 minutes and a task of grid has a limit of 240; write resources: {minutes: "
-            "15} into the grid (runs save, and their task is queued again); partitions that take these tasks: long",
+            "partition debug takes at most 15 minutes and a task of grid has a limit of 240; write resources: "
+            "{minutes: 15} into the grid (runs save, and their task is queued again); partitions that take these tasks: "
+            "long",
         ),
         ("long", wanted(minutes=2881), "partition long takes at most 2880 minutes"),
         ("debug", wanted(cpus=3), "has no node that gives a task 3 CPU cores, at most 2; lower cpus in the site"),
@@ -189,6 +190,12 @@ ASSOCIATION = "lab||normal,small|normal||{most}|\n"
 QOS = {"normal": "normal|||||||\n", "small": "small|{flags}|00:30:00|{submit}||cpu=2,mem=2G|cpu=4|{least}\n"}
 
 
+def _case(answers):
+    """A shell command that prints the answer to the question that its arguments contain."""
+    lines = [f"*'{question}'*) cat <<'E'\n{answer}E\n;;" for question, answer in answers.items()]
+    return 'case "$*" in\n' + "\n".join(lines) + "\nesac"
+
+
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A folder with a grid, and stand-ins for SLURM's commands that answer as `answers` says."""
@@ -197,18 +204,19 @@ def site(tmp_path, monkeypatch):
     (tmp_path / "grid.yaml").write_text(GRID.replace("[1, 2, 3]", "1..12") + "resources: {minutes: 20}\n")
     (tmp_path / "site.yaml").write_text("partition: long\nqos: small\n")
 
-    def answers(
-        *, enforce="associations,limits,qos", submit="", flags="", least="", most="", queued=0, time="UNLIMITED"
-    ):
-        config = CONFIG.format(enforce=enforce, accounting="accounting_storage/slurmdbd", parameters="")
-        partitions = DEBUG + PARTITION.format(name="long", default="NO", time=time)
-        small = QOS["small"].format(submit=submit, flags=flags, least=least)
+    def answers(**changes):
+        said = {"enforce": "associations,limits,qos", "time": "UNLIMITED", "queued": 0} | changes
+        config = CONFIG.format(enforce=said["enforce"], accounting="accounting_storage/slurmdbd", parameters="")
+        partitions = DEBUG + PARTITION.format(name="long", default="NO", time=said["time"])
+        association = ASSOCIATION.format(most=said.get("most", ""))
+        small = QOS["small"].format(**{name: said.get(name, "") for name in ("submit", "flags", "least")})
         scripts = {
-            "scontrol": f"case $* in *config*) cat <<'E'\n{config}E\n;; *partition*) cat <<'E'\n{partitions}E\n;; esac",
-            "sinfo": f"cat <<'E'\n{SINFO}E",
-            "sacctmgr": f"case $* in *assoc*) cat <<'E'\n{ASSOCIATION.format(most=most)}E\n;; *'qos small'*) cat <<'E'\n"
-            f"{small}E\n;; *'qos normal'*) cat <<'E'\n{QOS['normal']}E\n;; *user*) echo lab;; esac",
-            "squeue": f"case $* in *' -q '*|*' -A '*) seq {queued};; esac",
+            "scontrol": _case({"config": config, "partition": partitions}),
+            "sinfo": _case({"": SINFO}),
+            "sacctmgr": _case(
+                {"assoc": association, "qos small": small, "qos normal": QOS["normal"], "show user": "lab\n"}
+            ),
+            "squeue": f"case $* in *' -q '*|*' -A '*) seq {said['queued']};; esac",
             "srun": "",
             "sbatch": f"touch {tmp_path}/sent; echo Submitted batch job 77",
         }
