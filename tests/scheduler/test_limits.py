@@ -94,8 +94,8 @@ def test_gpus_and_nodes_as_sinfo_prints_them():
             None,
             wanted(minutes=240),
             "partition debug takes at most 15 minutes and a task of grid has a limit of 240; write resources: "
-            "{minutes: 15} into the grid (runs save, and their task is queued again); partitions that take these tasks: "
-            "long",
+            "{minutes: 15} into the grid (runs save, and their task is queued again); partitions that take these "
+            "tasks: long",
         ),
         ("long", wanted(minutes=2881), "partition long takes at most 2880 minutes"),
         ("debug", wanted(cpus=3), "has no node that gives a task 3 CPU cores, at most 2; lower cpus in the site"),
