@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from one_machine_config import NODES, PATH, VARIANTS, write_config
+from one_machine_config import NODES, PARTITIONS, PATH, VARIANTS, write_config
 
 _DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "munged")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
@@ -157,15 +157,8 @@ def _start_database(state: Path) -> None:
         "--innodb-flush-log-at-trx-commit=0",
         "--innodb-lock-wait-timeout=900",
     ]
-    with (state / "mariadbd.log").open("a") as log:
-        subprocess.Popen(
-            command,
-            env=os.environ | {"PATH": PATH},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    # it stays in the foreground, so a shell leaves it behind
+    _daemon(state, ["sh", "-c", 'setsid "$@" >>"$0" 2>&1 &', f"{state}/mariadbd.log", *command])
     _wait(lambda: _answers(port), f"MariaDB did not start; its log: {state}/mariadbd.log")
     client = ["mariadb", "--no-defaults", f"--socket={state}/mysql.socket", f"--user={user}", "-e"]
     _daemon(state, [*client, "GRANT ALL ON slurm.* TO 'slurm'@'127.0.0.1' IDENTIFIED BY 'one_machine'"])
@@ -279,7 +272,7 @@ def main() -> None:
         )
     except RuntimeError as error:
         sys.exit(str(error))
-    print(f"SLURM is up: two nodes, CPUs of each: {arguments.cpus}, partitions low, low0, lowc, high")
+    print(f"SLURM is up: two nodes, CPUs of each: {arguments.cpus}, partitions {', '.join(PARTITIONS)}")
     print(f"export SLURM_CONF={state}/slurm.conf")
 
 

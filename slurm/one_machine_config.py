@@ -40,11 +40,11 @@ SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0
 SelectType=select/cons_tres
 JobRequeue=1
-GresTypes=gpu
+GresTypes=gpu,scratch
 """
 NODE = (
-    "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 Gres=gpu:fake:2 "
-    "Feature=any,only_{node}"
+    "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 "
+    "Gres=gpu:fake:2,scratch:100 Feature=any,only_{node}"
 )
 DATABASE_CONFIG = """AuthType=auth/munge
 AuthInfo=socket={state}/munge/socket
@@ -142,7 +142,7 @@ def write_config(
     devices = [state / f"gpu{number}" for number in range(2)]
     for device in devices:
         device.touch()
-    (state / "gres.conf").write_text(f"Name=gpu Type=fake File={state}/gpu[0-1]\n")
+    (state / "gres.conf").write_text(f"Name=gpu Type=fake File={state}/gpu[0-1]\nName=scratch Count=100\n")
     (state / "cgroup.conf").write_text(LIMITING_CGROUPS if "cgroup" in like else _cgroup_config(state))
     for file in (path, state / "gres.conf", state / "cgroup.conf"):
         file.chmod(0o644)
