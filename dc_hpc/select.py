@@ -141,8 +141,10 @@ def _run_missing(
         return
     session.check_data(configs, Path(execution.data))
     if profile:
+        from dc_hpc.scheduler.limits.before_sending import check_limits
         from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
 
+        check_limits(profile, [(name, Resources(), len(missing))])
         requests = [GridRequest(name, Resources(), {run_id(one): one for one in missing})]
         send_to_slurm(requests, execution, site=profile, outputs=outputs, names=list(configs), aggregate=None)
         print("run this command again when they are done")

@@ -25,7 +25,7 @@ from dc_hpc.config.grid import Grid, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
-from dc_hpc.experiment.device import check_device
+from dc_hpc.experiment.device import check_device, check_kmeans_backend
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
 from dc_hpc.scheduler import session
 
@@ -100,12 +100,20 @@ def submit(
     execution = session.with_own_nets(execution, plan.configs, allowed=allow_own_nets, site=profile)
     plan = plan.reduced(only or _ONLY, limit)
     _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
+    if profile:
+        from dc_hpc.scheduler.limits.before_sending import check_limits
+
+        requested = [(one.name, one.resources, len(share)) for one, share in plan.shares()]
+        check_limits(profile, requested, device=device, aggregate=aggregate)
     if dry_run or not (plan.missing or (profile and aggregate and yes and plan.may_lack_aggregator())):
         return
     session.check_data(plan.configs, Path(execution.data))
     if profile:
         from dc_hpc.scheduler.submitting.grids import send_to_slurm
 
+        # a task in a container or after setup lines may have other libraries than this machine
+        if not (profile.container or profile.setup):
+            check_kmeans_backend(execution.kmeans_backend)
         _ask(yes)
         after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
         send_to_slurm(
@@ -119,6 +127,7 @@ def submit(
         )
         return
     check_device(device)
+    check_kmeans_backend(execution.kmeans_backend)
     created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing])
     if session.run_here(
         created,
@@ -260,16 +269,16 @@ def _ask(yes: bool) -> None:
 
 def _probe_site(site: Path) -> None:
     """Print a draft of a site profile and write it to a new file."""
-    from dc_hpc.scheduler import slurm
-    from dc_hpc.scheduler.site import drafted
+    from dc_hpc.scheduler.limits.cluster import ask_cluster
+    from dc_hpc.scheduler.limits.draft import ask_draft
     from dc_hpc.storage import atomic_files
 
-    found = slurm.partitions()
-    if not found:
+    cluster = ask_cluster()
+    if not cluster.partitions:
         raise InputError(
             "--probe-site needs a SLURM that answers, and `scontrol show partition` does not; log in to the cluster"
         )
-    draft = drafted(found, slurm.gpus_of_nodes(), slurm.max_array_size())
+    draft = ask_draft(cluster)
     print(draft, end="")
     target = Path("slurm/probed.yaml") if site == _DEFAULT_SITE else site
     atomic_files.make_directory(target.parent)

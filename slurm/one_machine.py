@@ -1,4 +1,4 @@
-"""Start a real SLURM on one machine for trials and tests: one controller, nodes n1 and n2, no database, no systemd.
+"""Start a real SLURM on one machine for trials and tests: one controller, nodes n1 and n2, no systemd.
 
     python slurm/one_machine.py up          # then: export SLURM_CONF=<state>/slurm.conf
     python slurm/one_machine.py down
@@ -8,6 +8,14 @@ It needs `apt-get install slurm-wlm munge`. As root it serves every user of the 
 
 Partitions: jobs of `high` preempt the others. Jobs of `low` have a grace period of 10 s, those of `low0` have none, and
 those of `lowc` are cancelled instead of requeued.
+
+`--like NAME` makes the cluster like another kind of site (VARIANTS); it may be given several times:
+    database  accounting with slurmdbd and MariaDB: sacct, sacctmgr, QOS (apt-get install slurmdbd mariadb-server)
+    strict    with `database`: what exceeds a limit of a partition, QOS or account is refused when it is submitted
+    qos       with `database`: jobs of QOS `urgent` preempt those of the other QOS
+    gang      preempted jobs are suspended, and go on later
+    cgroup    each task has its memory limited by a cgroup
+    overkill  the daemon of a node kills a task that uses more memory than it asked for
 """
 
 from __future__ import annotations
@@ -25,75 +33,38 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-NODES = ("n1", "n2")
+from one_machine_config import NODES, PARTITIONS, PATH, VARIANTS, write_config
+
+_DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "munged")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
-CONFIG = """ClusterName=one_machine
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller_port}
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-AuthType=auth/munge
-CredType=cred/munge
-AuthInfo=socket={state}/munge/socket,cred_expire=5
-SlurmUser={user}
-SlurmdUser={user}
-SlurmctldPidFile={state}/slurmctld.pid
-SlurmctldLogFile={state}/slurmctld.log
-SlurmdPidFile={state}/slurmd-%n.pid
-SlurmdLogFile={state}/slurmd-%n.log
-SlurmdSpoolDir={state}/spool-%n
-StateSaveLocation={state}/controller
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SwitchType=switch/none
-MpiDefault=none
-MailProg=/bin/true
-ReturnToService=2
-SlurmdTimeout=30
-KillWait=5
-MinJobAge=300
-MaxArraySize={max_array_size}
-MaxJobCount=20000
-SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=0
-{controller_parameters}
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-JobRequeue=1
-GresTypes=gpu
-{nodes}
-PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 MaxTime=INFINITE
-PartitionName=low0 Nodes=n1,n2 PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 MaxTime=INFINITE
-PartitionName=lowc Nodes=n1,n2 PriorityTier=1 PreemptMode=CANCEL GraceTime=0 MaxTime=INFINITE
-PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE
-"""
-NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 Gres=gpu:fake:2"
+DATABASE_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db", "mariadb")
 
 
-def missing_programs() -> list[str]:
-    """The programs of SLURM and munge that this machine lacks."""
-    return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
+def missing_programs(like: Sequence[str] = ()) -> list[str]:
+    """The programs of SLURM, munge and what these variants need that this machine lacks."""
+    needed = PROGRAMS + (DATABASE_PROGRAMS if "database" in like else ())
+    return [name for name in needed if shutil.which(name, path=PATH) is None]
 
 
-def up(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
+def up(
+    state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False, like: Sequence[str] = ()
+) -> None:
     """Start the cluster with its files under `state`, and return when it answers.
 
     cpus: of each node, which may be more than the machine has. max_array_size: array indices are smaller than this.
-    user_signal: preemption sends the signal of --signal too. RuntimeError, with the end of the controller's log, when
-    the cluster does not start.
+    user_signal: preemption sends the signal of --signal too. like: names of VARIANTS. RuntimeError, with the end of the
+    controller's log, when the cluster does not start.
     """
     for folder in (state, state / "controller", state / "munge", *(state / f"spool-{node}" for node in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-    write_config(state, cpus=cpus, max_array_size=max_array_size, user_signal=user_signal)
+    write_config(state, cpus=cpus, max_array_size=max_array_size, user_signal=user_signal, like=like)
     _start_munge(state)
+    if "database" in like:
+        _start_database(state)
     _daemon(state, ["slurmctld"])
     for node in NODES:
         start_node(state, node)
@@ -110,11 +81,13 @@ def down(state: Path) -> None:
     """Cancel what is queued, then stop the daemons that `up` started, by their pid files."""
     if _idle_nodes(state) or _pid(state / "slurmctld.pid"):
         _run(state, ["scancel", "--full", "--state=PENDING"]), _run(state, ["scancel", "--full", "--state=RUNNING"])
+        _run(state, ["scancel", "--state=SUSPENDED"])
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and _run(state, ["squeue", "-h", "-o", "%i"]).stdout.strip():
             time.sleep(0.5)
-    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munge/munged"):
+    for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "slurmdbd", "mariadbd", "munge/munged"):
         stop_daemon(state / f"{name}.pid")
+    _remove_cgroups(state)
 
 
 def start_node(state: Path, node: str) -> None:
@@ -133,49 +106,84 @@ def stop_daemon(pid_file: Path, number: int = signal.SIGTERM) -> None:
         time.sleep(0.1)
 
 
-def write_config(state: Path, *, cpus: int = 2, max_array_size: int = 1001, user_signal: bool = False) -> None:
-    """Write slurm.conf, gres.conf and cgroup.conf; keeps the ports of an earlier slurm.conf."""
-    path, host, user = state / "slurm.conf", socket.gethostname().split(".")[0], getpass.getuser()
-    ports = re.findall(r"Port=(\d+)", path.read_text()) if path.exists() else free_ports(1 + len(NODES))
-    nodes = "\n".join(NODE.format(node=node, host=host, port=port, cpus=cpus) for node, port in zip(NODES, ports[1:]))
-    parameters = "SlurmctldParameters=preempt_send_user_signal" if user_signal else ""
-    path.write_text(
-        CONFIG.format(
-            host=host,
-            controller_port=ports[0],
-            state=state,
-            user=user,
-            nodes=nodes,
-            max_array_size=max_array_size,
-            controller_parameters=parameters,
+def can_limit_memory() -> bool:
+    """Whether this machine lets a process limit the memory of others with cgroups of version 1."""
+    probe = Path("/sys/fs/cgroup/memory/one_machine_probe")
+    try:
+        probe.mkdir()
+        (probe / "memory.limit_in_bytes").write_text(str(1 << 30))
+        probe.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _remove_cgroups(state: Path) -> None:
+    """Remove the cgroups that the daemons of the nodes have left."""
+    if "ConstrainRAMSpace" not in (state / "cgroup.conf").read_text():
+        return
+    for folder in Path("/sys/fs/cgroup").glob("*/slurm_n[12]"):
+        for inner in sorted(folder.rglob("*"), reverse=True):
+            if inner.is_dir():
+                inner.rmdir()
+        folder.rmdir()
+
+
+def _start_database(state: Path) -> None:
+    """Start MariaDB, on 127.0.0.1 with a folder of its own, and slurmdbd."""
+    data, user, port = state / "mysql", getpass.getuser(), _port(state, "mysql")
+    if not data.exists():
+        _daemon(
+            state,
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={data}",
+                f"--user={user}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
         )
-    )
-    devices = [state / f"gpu{number}" for number in range(2)]
-    for device in devices:
-        device.touch()
-    (state / "gres.conf").write_text(f"Name=gpu Type=fake File={state}/gpu[0-1]\n")
-    (state / "cgroup.conf").write_text(_cgroup_config(state))
-    for file in (path, state / "gres.conf", state / "cgroup.conf"):
-        file.chmod(0o644)
+    command = [
+        "mariadbd",
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--user={user}",
+        f"--socket={state}/mysql.socket",
+        f"--pid-file={state}/mariadbd.pid",
+        "--bind-address=127.0.0.1",
+        f"--port={port}",
+        "--skip-name-resolve",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-lock-wait-timeout=900",
+    ]
+    # it stays in the foreground, so a shell leaves it behind
+    _daemon(state, ["sh", "-c", 'setsid "$@" >>"$0" 2>&1 &', f"{state}/mariadbd.log", *command])
+    _wait(lambda: _answers(port), f"MariaDB did not start; its log: {state}/mariadbd.log")
+    client = ["mariadb", "--no-defaults", f"--socket={state}/mysql.socket", f"--user={user}", "-e"]
+    _daemon(state, [*client, "GRANT ALL ON slurm.* TO 'slurm'@'127.0.0.1' IDENTIFIED BY 'one_machine'"])
+    _daemon(state, ["slurmdbd"])
+    _wait(lambda: _answers(_port(state, "dbd")), f"slurmdbd did not start; its log: {state}/slurmdbd.log")
 
 
-def free_ports(count: int) -> list[int]:
-    """Port numbers of 127.0.0.1 that are free at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def _port(state: Path, name: str) -> int:
+    return int(re.search(rf"# port {name} (\d+)", (state / "slurm.conf").read_text())[1])
 
 
-def _cgroup_config(state: Path) -> str:
-    """Do without cgroups, which a container lacks. SLURM 22.05 has no option for that; it gets an empty mount point."""
-    version = _run(state, ["slurmctld", "-V"]).stdout
-    year = int((re.search(r"(\d+)\.", version) or ["", "22"])[1])
-    if year >= 24:
-        return "CgroupPlugin=disabled\n"
-    (state / "cgroup").mkdir(exist_ok=True)
-    return f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={state}/cgroup\nCgroupAutomount=no\n"
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait(condition: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(problem)
+        time.sleep(0.2)
 
 
 def _start_munge(state: Path) -> None:
@@ -214,7 +222,7 @@ def _idle_nodes(state: Path) -> int:
 
 
 def _run(state: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"SLURM_CONF": str(state / "slurm.conf"), "PATH": _PATH}
+    environment = os.environ | {"SLURM_CONF": str(state / "slurm.conf"), "PATH": PATH}
     # A daemon would keep a pipe open for ever, so the output goes through files.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, timeout=60)
@@ -227,7 +235,7 @@ def _pid(pid_file: Path) -> int | None:
     try:
         pid = int(pid_file.read_text())
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        return pid if name in ("slurmctld", "slurmd", "munged") else None
+        return pid if name in _DAEMONS else None
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
 
@@ -244,19 +252,27 @@ def main() -> None:
         help="CPUs of each node; default: this machine's, shared between them",
     )
     parser.add_argument("--max-array-size", type=int, default=1001)
+    parser.add_argument("--like", action="append", choices=VARIANTS, default=[], help="the kind of site")
     parser.add_argument("--user-signal", action="store_true", help="preemption sends the signal of --signal too")
     arguments = parser.parse_args()
-    if missing_programs():
-        sys.exit(f"{', '.join(missing_programs())} not found; as root: apt-get install slurm-wlm munge")
+    if missing := missing_programs(arguments.like):
+        more = " slurmdbd mariadb-server" if "database" in arguments.like else ""
+        sys.exit(f"{', '.join(missing)} not found; as root: apt-get install slurm-wlm munge{more}")
     state = arguments.state.resolve()
     if arguments.action == "down":
         down(state)
         return
     try:
-        up(state, cpus=arguments.cpus, max_array_size=arguments.max_array_size, user_signal=arguments.user_signal)
+        up(
+            state,
+            cpus=arguments.cpus,
+            max_array_size=arguments.max_array_size,
+            user_signal=arguments.user_signal,
+            like=arguments.like,
+        )
     except RuntimeError as error:
         sys.exit(str(error))
-    print(f"SLURM is up: two nodes, CPUs of each: {arguments.cpus}, partitions low, low0, lowc, high")
+    print(f"SLURM is up: two nodes, CPUs of each: {arguments.cpus}, partitions {', '.join(PARTITIONS)}")
     print(f"export SLURM_CONF={state}/slurm.conf")
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 # One thread, set before any library starts its pool: the bits of a sum depend on the number of threads, and threads
@@ -15,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from support.one_cluster import running_cluster  # noqa: E402
 
 from dc_hpc.data.fetching import fetch  # noqa: E402
 
@@ -72,21 +70,5 @@ def fmnist_root() -> Path:
 @pytest.fixture(scope="session")
 def cluster():
     """The module slurm/one_machine.py, with a real SLURM of two nodes running for the whole session; see SLURM_CONF."""
-    spec = importlib.util.spec_from_file_location("one_machine", REPOSITORY / "slurm" / "one_machine.py")
-    one_machine = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(one_machine)
-    missing = one_machine.missing_programs()
-    if missing:
-        message = f"no SLURM here ({', '.join(missing)} not found): apt-get install slurm-wlm munge"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    state = Path(tempfile.mkdtemp(prefix="dc-hpc-slurm-", dir="/tmp"))  # every user must be able to enter it
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(state / "slurm.conf"))
-        patch.setenv("PYTHONPATH", os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests"))))
-        try:
-            one_machine.up(state)
-            one_machine.state = state
-            yield one_machine
-        finally:
-            one_machine.down(state)
-            shutil.rmtree(state, ignore_errors=True)
+    with running_cluster() as one_machine:
+        yield one_machine

@@ -52,12 +52,20 @@ class NetSpec:
     @property
     def flattened(self) -> int:
         """The number of values that the convolutions leave of an image."""
+        return self.convolutions[-1].filters * list(self.sides.values())[-1] ** 2
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """The side in pixels of the map of each layer that has one, in their order; those of batch norm included."""
+        sides: dict[str, int] = {}
         side = self.size
-        for conv in self.convolutions:
+        for number, conv in enumerate(self.convolutions, 1):
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
+            sides |= dict.fromkeys((f"conv{number}", f"bn{number}", f"relu{number}"), side)
             if conv.pool:
                 side = (side - conv.pool.kernel) // conv.pool.stride + 1
-        return self.convolutions[-1].filters * side**2
+                sides[f"pool{number}"] = side
+        return sides
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -65,10 +73,7 @@ class NetSpec:
         return tuple(self._layers())
 
     def _layers(self) -> Iterator[str]:
-        for number, conv in enumerate(self.convolutions, 1):
-            yield from (f"conv{number}", f"bn{number}", f"relu{number}")
-            if conv.pool:
-                yield f"pool{number}"
+        yield from self.sides
         for number in range(1, len(self.widths)):
             yield from (f"fc{number}", f"fc{number}_relu")
         yield f"fc{len(self.widths)}"

@@ -55,7 +55,8 @@ def activations(
 
     layers: names by `trunk.named_modules()`, for example "conv2" or "layer4.1.conv2"; "" is the output of the net.
     mirrored: of the mirrored images. average_pool: window of an average pooling on maps, None for none (appendix A
-    pools by 2). Raises ValueError: the trunk has no such layer, or the layer gives no row for each image.
+    pools by 2). Raises ValueError: the trunk has no such layer, the layer gives no row for each image, or its map is
+    smaller than the window.
     """
     if not isinstance(images, ImageViews):
         raise ValueError("images must be an ImageViews; pass ImageViews(images, views)")
@@ -69,11 +70,20 @@ def activations(
     found: dict[str, Tensor] = {}
     for rows, values in evaluate_in_batches(trunk, layers, batch, len(images)):
         for name, value in values.items():
-            pooled = avg_pool2d(value, average_pool) if average_pool and value.dim() == 4 else value
-            flat = pooled.flatten(1)
+            flat = _pooled(name, value, average_pool).flatten(1)
             # one large block filled in place: collecting parts would hold everything twice
             found.setdefault(name, flat.new_empty(len(images), flat.shape[1]))[rows] = flat
     return found
+
+
+def _pooled(layer: str, values: Tensor, window: int | None) -> Tensor:
+    """The average-pooled maps of a layer; values that are no maps stay as they are."""
+    if window is None or values.dim() != 4:
+        return values
+    height, width = values.shape[2:]
+    if window > min(height, width):
+        raise ValueError(f"average_pool {window} is larger than layer {layer!r}, whose maps are {height} x {width}")
+    return avg_pool2d(values, window)
 
 
 def check_layers(trunk: nn.Module, layers: Sequence[str]) -> None:

@@ -201,6 +201,12 @@ def _misfits_of_net(c: RunConfig) -> Iterator[str]:
             parts = [part.strip() for part in layer.split(",")]
             meant = f"; write [{', '.join(parts)}]" if set(parts) <= set(layers) else did_you_mean(layer, layers)
             yield f"probe layer {layer} is not in {c.net}{meant}; allowed: {', '.join(layers)}"
+        side = net.sides.get(layer)  # fully connected layers have no map, and are not pooled
+        if c.probe_average_pool is not None and side is not None and c.probe_average_pool > side:
+            yield (
+                f"probe_average_pool {c.probe_average_pool} is larger than layer {layer} of {c.net}, which has "
+                f"{side} x {side} pixels; allowed: 1 to {side}, or off"
+            )
 
 
 def canonical_json(config: RunConfig) -> str:

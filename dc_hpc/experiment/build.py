@@ -12,9 +12,9 @@ from torch import nn
 
 from dc_hpc.algorithm.backends.determinism import same_generators
 from dc_hpc.algorithm.nets import NET_BUILDERS, initialise
-from dc_hpc.algorithm.probe import check_layers
+from dc_hpc.algorithm.probe import activations, check_layers
 from dc_hpc.algorithm.randomness import key
-from dc_hpc.algorithm.views import Views
+from dc_hpc.algorithm.views import ImageViews, Views
 from dc_hpc.config.own_nets import is_own_net, read_source, source_path
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
@@ -42,13 +42,26 @@ def build_trunk(config: RunConfig, *, own_nets: str | None = None) -> nn.Module:
     with same_generators(torch.device("cpu")):
         torch.default_generator.manual_seed(key(config.seed, 0, "init"))
         trunk = getattr(module, name)()
-    if not isinstance(trunk, nn.Module):
-        raise InputError(f"net {config.net}: {name}() returns a {type(trunk).__name__}; it must return an nn.Module")
-    try:
-        check_layers(trunk, config.probe)
-    except ValueError as error:
-        raise InputError(f"net {config.net}: probe {error}") from None
+        if not isinstance(trunk, nn.Module):
+            raise InputError(
+                f"net {config.net}: {name}() returns a {type(trunk).__name__}; it must return an nn.Module"
+            )
+        try:
+            check_layers(trunk, config.probe)
+            _check_probe(getattr(module, name)(), config)
+        except ValueError as error:
+            raise InputError(f"net {config.net}: probe {error}") from None
     return trunk
+
+
+def _check_probe(trunk: nn.Module, config: RunConfig) -> None:
+    """ValueError before the training: a probed layer has no row for each image, or is smaller than the average pool.
+
+    trunk: another instance of the net, because its own forward pass may change it.
+    """
+    black = torch.zeros(2, len(config.mean), config.crop, config.crop, dtype=torch.uint8)
+    views = Views(config.crop, config.crop, config.mean, config.std, "none")
+    activations(trunk, ImageViews(black, views), config.probe, average_pool=config.probe_average_pool)
 
 
 def finished_trunk(directory: Path, config: RunConfig, *, own_nets: str | None = None) -> nn.Module:

@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,6 +45,12 @@ class Execution:
         """Unpickle, also what version 0.1.0 has pickled into the tasks of a queue, with its name of the backend."""
         for name, value in state.items():
             object.__setattr__(self, "kmeans_backend" if name == "engine" else name, value)
+
+    def on(self, gpus: int) -> Execution:
+        """The same for a task that is given this many GPUs, where "auto" means "cuda": a GPU is paid for, so a run that
+        cannot use it fails instead of computing on the CPU.
+        """
+        return replace(self, device="cuda") if gpus and self.device == "auto" else self
 
     def to_record(self) -> dict[str, Any]:
         """The settings as attempts and submissions record them. There the k-means backend is called `engine`."""

@@ -32,7 +32,7 @@ from dc_hpc.algorithm.state import State, next_cycle, state_tensors
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
-from dc_hpc.experiment.device import device_of
+from dc_hpc.experiment.device import check_kmeans_backend, device_of
 from dc_hpc.experiment.donors import arrays_of, clustering_of_ia_run, copy_to_halted_runs
 from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
@@ -104,6 +104,7 @@ class _Attempt:
         """Resume, cycle, probe, finish; returns "done" or "stopped"."""
         started = time.perf_counter()
         device = torch.device(device_of(self.execution.device))
+        check_kmeans_backend(self.execution.kmeans_backend)
         dataset, images = self.cache.images(self.config, self.execution, device)
         resumed = resume(self.directory, self.config, device, own_nets=self.execution.own_nets)
         state, self.history = resumed.state, resumed.history

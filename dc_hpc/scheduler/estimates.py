@@ -73,8 +73,9 @@ class RunTotals:
     """What all attempts of a run took together.
 
     attempts, failed: how many there were, and how many of them failed. seconds: of wall time. cpu_seconds: of all
-    cores; None where an attempt did not record it. gpu_seconds: the share of a GPU that its submission had. stages:
-    stage -> seconds. finished: when the last attempt was renewed, seconds since 1970.
+    cores; None where an attempt did not record it. gpu_seconds: the share of a GPU that its submission had, without the
+    attempts that did not compute on one. stages: stage -> seconds. finished: when the last attempt was renewed,
+    seconds since 1970.
     """
 
     attempts: int = 0
@@ -89,7 +90,8 @@ class RunTotals:
 def totals_of(records: Sequence[dict[str, Any]], gpus: float = 0.0) -> RunTotals:
     """The totals of a run's attempt records. gpus: the GPUs, or the share of one, that its submission asked for."""
     ends = [one.get("finished") or one["renewed"] for one in records]
-    seconds = sum(max(0.0, end - one["started"]) for one, end in zip(records, ends))
+    seconds = [max(0.0, end - one["started"]) for one, end in zip(records, ends)]
+    on_gpu = sum(time for one, time in zip(records, seconds) if _used_gpu(one))
     cpu = [one.get("cpu_seconds") for one in records]
     stages: dict[str, float] = defaultdict(float)
     for row in (row for one in records for row in one["seconds"] if "stage" in row):
@@ -97,12 +99,18 @@ def totals_of(records: Sequence[dict[str, Any]], gpus: float = 0.0) -> RunTotals
     return RunTotals(
         attempts=len(records),
         failed=sum(one["ended"] == "failed" for one in records),
-        seconds=seconds,
+        seconds=sum(seconds),
         cpu_seconds=None if None in cpu else sum(value for value in cpu if value is not None),
-        gpu_seconds=seconds * gpus,
+        gpu_seconds=on_gpu * gpus,
         stages=dict(stages),
         finished=max(ends, default=0.0),
     )
+
+
+def _used_gpu(record: Mapping[str, Any]) -> bool:
+    """Whether an attempt with a GPU at hand computed on it; one that failed before it knew its device did not."""
+    gpu = record.get("gpu")
+    return record["ended"] != "failed" if gpu is None else bool(gpu)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.scheduler import run_status, slurm, submissions
 from dc_hpc.scheduler.cost import split_into_tasks
+from dc_hpc.scheduler.limits.before_sending import minutes_for
 from dc_hpc.scheduler.site import Site, check_name, python_of, sbatch_parameters
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.submitting.sbatch import make_private, script_text, submit_once
@@ -64,7 +65,7 @@ def submit_slurm(
     arrived: is called with each array that has arrived. before_sending: raises InputError where nothing may be sent.
     InputError when SLURM refuses an array or does not answer; those before it have arrived.
     """
-    cluster = cluster_of(site)
+    cluster, execution = cluster_of(site), execution.on(site.gpus)
     if site.max_memory_gb is not None:
         names = [directory.name for directory in directories]
         site = memory_retry.raised(site, names, run_status.collect(outputs, names))
@@ -109,14 +110,15 @@ def submit_aggregator(
 ) -> Submission:
     """Submit the aggregator as a job that starts when all tasks of these jobs have ended, successfully or not."""
     plain = site.model_copy(update={"gpus": 0})
-    parameters = slurm_parameters(plain, Resources(minutes=_AGGREGATE_MINUTES))
+    minutes = minutes_for(plain, _AGGREGATE_MINUTES)
+    parameters = slurm_parameters(plain, Resources(minutes=minutes))
     if after:
         parameters["dependency"] = "afterany:" + ":".join(str(one.job) for one in after)
     submission = Submission(
         name=submissions.unique_name(aggregator_name(name)),
         folder=str(_folder(outputs, name)),
         runs=((),),
-        minutes=_AGGREGATE_MINUTES,
+        minutes=minutes,
         cluster=cluster_of(site),
         after=tuple(one.name for one in after),
     )

@@ -60,6 +60,11 @@ def check_data(configs: Mapping[str, RunConfig], data_root: Path) -> None:
             )
         if config.k > images:
             raise InputError(f"{name}: k {config.k} is larger than the {images} training images of {config.dataset}")
+        if config.pca is not None and config.pca > images:
+            raise InputError(
+                f"{name}: pca {config.pca} is larger than the {images} training images of {config.dataset}; "
+                f"allowed: 1 to {images}, or off"
+            )
 
 
 def cluster_profile(cluster: str, path: Path, *, dry_run: bool = False) -> Site | None:

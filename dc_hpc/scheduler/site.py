@@ -15,6 +15,7 @@ from dc_hpc.config.explain import explain
 from dc_hpc.config.key_names import unknown_key
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
+from dc_hpc.scheduler.limits.options import check_extra, joined_gres
 from dc_hpc.scheduler.tasks import mps
 from dc_hpc.storage import atomic_files
 
@@ -85,9 +86,12 @@ def read_site(path: Path) -> Site:
             raise InputError(f"{document.name}:{document.line((key,))}: {named}")
     try:
         site = Site.model_validate({key: _meant(key, value) for key, value in document.data.items()})
+        check_extra(site.extra)
     except ValidationError as error:
         problem = explain(error, Site)
         raise InputError(f"{document.name}:{document.line((problem.key,) if problem.key else ())}: {problem}") from None
+    except InputError as error:
+        raise InputError(f"{document.name}:{document.line((error.key,) if error.key else ())}: {error}") from None
     if site.max_memory_gb is not None and site.memory_gb is not None and site.max_memory_gb < site.memory_gb:
         raise InputError(
             f"{document.name}:{document.line(('max_memory_gb',))}: max_memory_gb {site.max_memory_gb} is less than "
@@ -127,9 +131,10 @@ def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[s
     """The profile as parameters of submitit's SlurmExecutor."""
     cpus = site.cores(parallel_runs)
     gpus = f"{site.gpu_type}:{site.gpus}" if site.gpu_type else str(site.gpus)
+    by_gres = f"gpu:{gpus}" if site.gpus and site.gpu_flag == "gres" else None
     extra: dict[str, Any] = {"requeue": True} if site.requeue else {"no-requeue": True}
-    if site.gpus:
-        extra |= {"gres": f"gpu:{gpus}"} if site.gpu_flag == "gres" else {"gpus-per-node": gpus}
+    if site.gpus and not by_gres:
+        extra["gpus-per-node"] = gpus
     return {
         "time": minutes,
         "cpus_per_task": cpus,
@@ -142,7 +147,11 @@ def sbatch_parameters(site: Site, *, minutes: int, parallel_runs: int) -> dict[s
         "wckey": site.wckey,  # None removes submitit's own
         # since SLURM 22.05 srun does not inherit --cpus-per-task
         "setup": [*_modes(site), *site.setup, f"export SRUN_CPUS_PER_TASK={cpus}"],
-        "additional_parameters": {**extra, **{key: value for key, value in site.extra.items() if value is not False}},
+        "additional_parameters": {
+            **extra,
+            **{key: value for key, value in site.extra.items() if value is not False},
+            **joined_gres(by_gres, site.extra),
+        },
     }
 
 
@@ -162,30 +171,3 @@ def _variables(site: Site) -> dict[str, str]:
     if site.max_memory_gb is not None:
         variables[MEMORY_VARIABLE] = str(site.max_memory_gb)
     return variables
-
-
-def drafted(partitions: list[dict[str, str]], gpus: str, max_array_size: int) -> str:
-    """The text of a draft profile, made from the answers of a running cluster."""
-    usable = [one for one in partitions if one.get("State", "UP") == "UP"]
-    default = next((one for one in usable if one.get("Default") == "YES"), usable[0] if usable else {})
-    lines = [
-        "# Drafted by `submit --probe-site` from the answers of this cluster. Check it, then use it with --site.",
-        f"# MaxArraySize {max_array_size}: a longer grid is submitted as several arrays.",
-    ]
-    for one in usable:
-        lines.append(
-            f"# partition {one.get('PartitionName')}: MaxTime {one.get('MaxTime')}, {one.get('TotalNodes')} "
-            f"nodes, PreemptMode {one.get('PreemptMode')}, GraceTime {one.get('GraceTime')}"
-        )
-    lines += [
-        f"partition: {default.get('PartitionName', 'main')}",
-        "# account: my_account",
-        "# qos: normal",
-        f"# GPUs here: {gpus}" if gpus else "# this cluster names no GPU",
-        "gpus: 0",
-        "cpus: 2",
-        "array_throttle: 50",
-        "signal_delay: 90",
-        "requeue: true",
-    ]
-    return "\n".join(lines) + "\n"

@@ -219,13 +219,8 @@ def max_array_size(cluster: str = "") -> int:
     """The number of tasks that one array may have; SLURM's default of 1001 where scontrol does not say."""
     said = _ask(["scontrol", *_named(cluster), "show", "config"]) or ""
     match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", said, re.M)
-    return max(1, int(match[1])) if match else 1001
-
-
-def partitions() -> list[dict[str, str]]:
-    """The fields that `scontrol show partition` prints of each partition."""
-    answer = _ask(["scontrol", "show", "partition", "-o"]) or ""
-    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in answer.splitlines() if line.strip()]
+    fewer = re.search(r"^SchedulerParameters\s*=.*\bmax_array_tasks=([0-9]{1,7})\b", said, re.M)
+    return max(1, min(int(one[1]) if one else 1001 for one in (match, fewer or match)))
 
 
 def gpus_of_nodes() -> str:

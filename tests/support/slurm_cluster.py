@@ -130,6 +130,13 @@ class DiesAtOnce(TaskPayload):
         return _die
 
 
+class EatsMemory(TaskPayload):
+    """Runs that take more than a GiB of memory, until the file `enough` is beside their folder."""
+
+    def run_function(self):
+        return _eat
+
+
 class SignalledWhileSaving(TaskPayload):
     """Runs in which SLURM's signal reaches every process of the task in the middle of the third save."""
 
@@ -207,15 +214,25 @@ def _finish(directory, execution, stop):
     return "done"
 
 
+def _eat(directory, execution, stop):
+    from dc_hpc.experiment.run import run
+
+    if (Path(directory).parents[1] / "enough").exists():
+        return run(directory, execution, stop=stop)
+    run_directory.start_attempt(directory, _job_numbers())
+    held = []
+    for _ in range(200):  # 4 GB, more than any task of these tests may have
+        held.append(b"1" * 20_000_000)
+        time.sleep(0.1)  # the daemon of a node looks once a second
+    return "failed"
+
+
 def _die(directory, execution, stop):
-    run_directory.start_attempt(
-        directory,
-        {
-            "slurm": {
-                name.lower(): os.environ[name]
-                for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
-                if name in os.environ
-            }
-        },
-    )
+    run_directory.start_attempt(directory, _job_numbers())
     os.kill(os.getpid(), 9)
+
+
+def _job_numbers():
+    """The entries of an attempt record that name its task."""
+    names = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
+    return {"slurm": {name.lower(): os.environ[name] for name in names if name in os.environ}}

@@ -42,7 +42,7 @@ def assign_by_faiss(points: Tensor) -> Assign:
     """An exact search in faiss.IndexFlatL2, not faiss's k-means, which would draw 256 points per centroid."""
     try:
         import faiss
-    except ImportError as error:
+    except Exception as error:  # a broken library raises anything
         message = 'k-means backend faiss is not installed: pip install "dc-hpc[cpu]", or use the backend torch'
         raise ValueError(message) from error
     queries = points.cpu().numpy()
