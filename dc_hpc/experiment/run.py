@@ -8,6 +8,7 @@ Only this module joins a config, the algorithm and a directory.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -26,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
 from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster
+from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.randomness import key
 from dc_hpc.algorithm.schedule import Schedule
 from dc_hpc.algorithm.state import State, next_cycle, state_tensors
@@ -119,8 +121,15 @@ class _Attempt:
         )
         return "done"
 
+    def _refuse_a_diverged_history(self) -> None:
+        """Version 0.1 went on with a loss of NaN and saved it."""
+        for row in self.history:
+            if row.get("loss") is not None and not math.isfinite(row["loss"]):
+                raise DivergenceError(f"training diverged in cycle {row['cycle']} (loss {row['loss']}); lower lr")
+
     def _cycle(self, state: State, images: ImageViews, dataset: Dataset) -> str:
         """Run the cycles that are left; save when it is time and when asked to stop. Returns "trained" or "stopped"."""
+        self._refuse_a_diverged_history()
         labels = dataset.train_labels.numpy()
         saved_at = time.monotonic()
         for cycle in self._phases(state, images, dataset.train_labels.to(images.device)):
@@ -217,7 +226,7 @@ class _Attempt:
             self.history[-1]["loss"] = cycle.loss
         self._report_progress()
 
-    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, float]:
+    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, Any]:
         started = time.perf_counter()
         accuracies = probe_layers(state.trunk, self.config, images, dataset, self.progress)
         if accuracies:

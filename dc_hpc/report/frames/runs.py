@@ -181,7 +181,7 @@ def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
         types = {"text": (str,), "unknown": (int, float, str)}.get(kind_of(name), (int, float))
         if value is not None and not isinstance(value, types):
             raise ValueError(f"result.json: {name} is {value!r}")
-    return result
+    return {name: value for name, value in result.items() if name != run_directory.PROBE_DIVERGED}  # in its state
 
 
 def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, float]]:
