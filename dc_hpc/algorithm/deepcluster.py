@@ -206,9 +206,10 @@ def _epoch(
 ) -> float:
     """A step on each batch of indices; the mean loss over their images."""
     total = torch.zeros((), dtype=torch.float64, device=images.device)
-    for number, indices in enumerate(batches):
-        on_batch(number)
-        total += step(images.training(indices, augmentation), labels[indices]) * len(indices)
+    with np.errstate(all="ignore"):  # the loss says it when numbers are not finite
+        for number, indices in enumerate(batches):
+            on_batch(number)
+            total += step(images.training(indices, augmentation), labels[indices]) * len(indices)
     return total.item() / sum(map(len, batches))
 
 
