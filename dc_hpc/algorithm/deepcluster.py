@@ -180,20 +180,19 @@ def _train(
 
             losses.append(_epoch(step, images, labels, batches, augmentation, on_batch))
             if not math.isfinite(losses[-1]):
-                raise DivergenceError(f"training diverged in cycle {cycle} (loss {losses[-1]}); {_way_out(state.trunk, batches)}")
+                raise _divergence(cycle, f"loss {losses[-1]}", state.trunk, batches)
     if not all(bool(tensor.isfinite().all()) for tensor in state.trunk.state_dict().values()):
-        raise DivergenceError(
-            f"training diverged in cycle {cycle} (loss {losses[-1]:g}, weights NaN or infinite); {_way_out(state.trunk, batches)}"
-        )
+        raise _divergence(cycle, f"loss {losses[-1]:g}, weights NaN or infinite", state.trunk, batches)
     state.cycle, state.phase = cycle, "trained"
     return Cycle(cycle, "trained", labels, loss=float(np.mean(losses)))
 
 
-def _way_out(trunk: nn.Module, batches: Sequence[Tensor]) -> str:
+def _divergence(cycle: int, what: str, trunk: nn.Module, batches: Sequence[Tensor]) -> DivergenceError:
     normalized = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trunk.modules())
+    way_out = "lower lr"
     if normalized and min(map(len, batches)) == 1:
-        return "a batch has one image, of which batch norm may make NaN: change batch_size, or lower lr"
-    return "lower lr"
+        way_out = "a batch has one image, of which batch norm may make NaN: change batch_size, or lower lr"
+    return DivergenceError(f"training diverged in cycle {cycle} ({what}); {way_out}")
 
 
 def _epoch(
