@@ -43,6 +43,7 @@ from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage.processes import open_standard_streams
 
 
 def run(
@@ -304,6 +305,7 @@ def main() -> None:
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--own-nets", metavar="DIR", help="folder of the file of a net of your own, which is executed")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
+    open_standard_streams()
     given = parser.parse_args()
     atomic_files.set_umask()
     try:
