@@ -34,6 +34,7 @@ OverridesOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a setting, e.g. cycles=2 or k=[5,20]. May be given several times."
     ),
 ]
+PATHS = ("DIR", "FILE")  # what help calls the value of every option that is a path
 GRID_FLAGS = ("--grid", "-g")
 
 
@@ -110,8 +111,22 @@ def _complete(command: Any) -> None:
     for param in command.params:
         if param.param_type_name == "argument":  # the name of an argument says enough; typer adds its python type
             param.display_type_rich = lambda ctx: None
+        if param.metavar in PATHS:
+            _expand_home(param)
     for sub in getattr(command, "commands", {}).values():
         _complete(sub)
+
+
+def _expand_home(param: Any) -> None:
+    """Let paths begin with ~: a shell expands it only at the start of a word, so not in `--outputs=~/scratch`."""
+    process = param.process_value
+
+    def expanded(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(map(expanded, value))
+        return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
+
+    param.process_value = lambda context, value: expanded(process(context, value))
 
 
 def _version_option() -> Any:

@@ -307,6 +307,8 @@ def main() -> None:
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
     open_standard_streams()
     given = parser.parse_args()
+    given.directory, given.data = given.directory.expanduser(), os.path.expanduser(given.data)
+    given.own_nets = given.own_nets and os.path.expanduser(given.own_nets)
     atomic_files.set_umask()
     try:
         execution = Execution(

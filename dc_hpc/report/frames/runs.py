@@ -72,7 +72,7 @@ def load_cycles(outputs: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 
 def load(outputs: str | Path | Iterable[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frames of load_runs and load_cycles in one pass over the directories."""
-    folders = [Path(outputs)] if isinstance(outputs, str | Path) else [Path(folder) for folder in outputs]
+    folders = [Path(folder).expanduser() for folder in ([outputs] if isinstance(outputs, str | Path) else outputs)]
     if not folders:
         raise InputError("no folder of runs is given; give the one that `python -m dc_hpc.submit` wrote to")
     found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
