@@ -57,7 +57,7 @@ def bench(
     ] = cores(),
     data: Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help=_DATA)] = Path("data"),
     growth: Annotated[bool, typer.Option("--growth", hidden=True)] = False,
-    peer: Annotated[Path | None, typer.Option("--peer", hidden=True)] = None,
+    peer: Annotated[Path | None, typer.Option("--peer", metavar="DIR", hidden=True)] = None,
     start: Annotated[bool, typer.Option("--start", hidden=True)] = False,
 ) -> None:
     """Time every stage of a run on this machine.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -14,6 +15,7 @@ import typer
 
 from dc_hpc.errors import InputError
 from dc_hpc.storage.atomic_files import DamagedFile
+from dc_hpc.storage.processes import open_standard_streams, silence_output
 
 # Options that mean the same in several commands have one declaration, so that they have the same words everywhere.
 OutputsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs, tables and logs.")]
@@ -32,6 +34,7 @@ OverridesOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a setting, e.g. cycles=2 or k=[5,20]. May be given several times."
     ),
 ]
+PATHS = ("DIR", "FILE")  # what help calls the value of every option that is a path
 GRID_FLAGS = ("--grid", "-g")
 
 
@@ -50,22 +53,31 @@ def run_cli(app: typer.Typer, program: str | None = None) -> None:
 
     program: the name of the command in its help and in the shell's completion; by default, as it was called.
     """
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be text and is printed all the same
     command = command_of(app)
     try:
         code = command.main(standalone_mode=False, prog_name=program)
+        sys.stdout.flush()  # a full disk, or a reader that has gone, is noticed here at the latest
     except (InputError, DamagedFile) as error:
         _refuse(str(error))
     except BrokenPipeError:  # the reader of the output has gone, `| head` for example
         os._exit(141)  # as a shell reports it; the interpreter's own end would flush into the pipe again
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer has made it a failure
+            os._exit(141)
+        raise
     except OSError as error:
         what = error.filename or "the system"
         _refuse(f"{what}: {error.strerror or error}; correct this and run the same command again")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if type(error).__name__ == "Abort":  # the input ended at a question
+            print("nothing was done", file=sys.stderr)
+            sys.exit(1)
         # typer's own usage errors, whichever version of click they come from, have a message and are one line too
         if not hasattr(error, "format_message"):
             raise
@@ -74,7 +86,16 @@ def run_cli(app: typer.Typer, program: str | None = None) -> None:
             if getattr(error, "ctx", None)
             else f"{error.format_message().rstrip('.')} (see --help)"
         )
-    sys.exit(code if isinstance(code, int) else 0)
+    _end(code if isinstance(code, int) else 0)
+
+
+def _end(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        silence_output()  # or the interpreter's end would try it again, with a traceback
+    sys.exit(code)
 
 
 def command_of(app: typer.Typer) -> Any:
@@ -90,8 +111,22 @@ def _complete(command: Any) -> None:
     for param in command.params:
         if param.param_type_name == "argument":  # the name of an argument says enough; typer adds its python type
             param.display_type_rich = lambda ctx: None
+        if param.metavar in PATHS:
+            _expand_home(param)
     for sub in getattr(command, "commands", {}).values():
         _complete(sub)
+
+
+def _expand_home(param: Any) -> None:
+    """Let paths begin with ~: a shell expands it only at the start of a word, so not in `--outputs=~/scratch`."""
+    process = param.process_value
+
+    def expanded(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(map(expanded, value))
+        return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
+
+    param.process_value = lambda context, value: expanded(process(context, value))
 
 
 def _version_option() -> Any:
@@ -167,5 +202,6 @@ def _flags(command: Any) -> list[str]:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"dc_hpc: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    with contextlib.suppress(OSError):
+        print(f"dc_hpc: {' '.join(message.split())}", file=sys.stderr)
+    _end(2)

@@ -98,7 +98,7 @@ def submit(
     _check_options(cluster, execution, outputs, only or [])
     profile, plan = _plan(grid, overrides, outputs, execution, cluster=cluster, site=site, dry_run=dry_run)
     execution = session.with_own_nets(execution, plan.configs, allowed=allow_own_nets, site=profile)
-    plan = plan.reduced(only or _ONLY, limit)
+    plan = plan.reduced(only or (), limit)
     _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
     if profile:
         from dc_hpc.scheduler.limits.before_sending import check_limits
@@ -158,8 +158,15 @@ class _Plan:
         return "+".join(one.name for one in self.grids)[:64]
 
     def reduced(self, states: Collection[str], limit: int | None) -> _Plan:
-        """The plan to submit only runs in these states, and at most so many."""
-        chosen = [name for name in self.missing if self.status.runs[name].state in states]
+        """The plan to submit only runs in these states, all where there are none, and at most so many.
+
+        Runs that diverged are left out unless a person asks for failed runs.
+        """
+        runs, chosen = self.status.runs, list(self.missing)
+        if states:
+            chosen = [name for name in chosen if runs[name].state in states]
+        if "failed" not in states:
+            chosen = [name for name in chosen if not runs[name].has_diverged]
         return replace(self, missing=chosen[:limit])
 
     def shares(self) -> list[tuple[Grid, list[str]]]:

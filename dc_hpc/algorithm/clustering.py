@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dc_hpc.algorithm.arrays import Array
+from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.kmeans.lloyd import kmeans
 from dc_hpc.algorithm.matrices import ROWS, as_matrix, column_means
 
@@ -149,7 +150,7 @@ def _covariance(features: Tensor, mean: Tensor) -> Tensor:
             total[left : left + TILE, left:] += rows[:, left : left + TILE].T @ rows[:, left:]
     covariance = (total.triu() + total.triu(1).T) / max(n - 1, 1)
     if not bool(covariance.isfinite().all()):
-        raise ValueError("features are too large: their squares overflow float32; did the training diverge?")
+        raise DivergenceError("features are too large: their squares overflow float32; did the training diverge?")
     return covariance
 
 
@@ -161,5 +162,5 @@ def _unit_rows(values: Tensor, out: Tensor) -> Tensor:
         sum_of_norms += norms.sum(dtype=torch.float64)
         torch.div(rows, norms.masked_fill_(norms == 0, 1), out=own)
     if not bool(sum_of_norms.isfinite()):
-        raise ValueError("features hold NaN, infinite or overflowing values; did the training diverge?")
+        raise DivergenceError("features hold NaN, infinite or overflowing values; did the training diverge?")
     return out

@@ -8,7 +8,8 @@ The algorithm takes images. It has no parameter for ground truth, so the ground 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from dc_hpc.algorithm.arrays import Array, as_labels
 from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.training import Step, dropout_seed, training_step
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans
+from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.nets import OUTPUT, feature_dimension, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
 from dc_hpc.algorithm.schedule import Schedule
@@ -86,7 +88,8 @@ def deep_cluster(
     "clustering", and "training" and a number of batches.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
-    stopped. Raises ValueError at the first step when an argument does not fit the images or the net.
+    stopped. Raises ValueError at the first step when an argument does not fit the images or the net. Raises
+    DivergenceError, a ValueError, after the first epoch with a loss that is NaN or infinite; `state` is spoilt then.
     """
     if not isinstance(images, ImageViews):
         if views is None:
@@ -131,7 +134,13 @@ def _cluster(
     if known is None:
         features = extract_features(state.trunk, images, on_progress)
         on_progress("clustering", 0, 0)
-        known = cluster(features, k=k, seed=key(seed, cycle, "kmeans"))
+        try:
+            known = cluster(features, k=k, seed=key(seed, cycle, "kmeans"))
+        except DivergenceError as error:
+            if cycle == 0:
+                raise
+            why = str(error).partition(";")[0]
+            raise DivergenceError(f"training diverged before clustering in cycle {cycle} ({why}); lower lr") from None
     labels = as_labels(known.labels, len(images), "Clustering.labels").to(images.device)
     previous, state.pseudo_labels = state.pseudo_labels, labels
     state.cycle, state.phase = cycle, "clustered"
@@ -170,8 +179,20 @@ def _train(
                 on_progress("training", done + number, total)
 
             losses.append(_epoch(step, images, labels, batches, augmentation, on_batch))
+            if not math.isfinite(losses[-1]):
+                raise _divergence(cycle, f"loss {losses[-1]}", state.trunk, batches)
+    if not all(bool(tensor.isfinite().all()) for tensor in state.trunk.state_dict().values()):
+        raise _divergence(cycle, f"loss {losses[-1]:g}, weights NaN or infinite", state.trunk, batches)
     state.cycle, state.phase = cycle, "trained"
     return Cycle(cycle, "trained", labels, loss=float(np.mean(losses)))
+
+
+def _divergence(cycle: int, what: str, trunk: nn.Module, batches: Sequence[Tensor]) -> DivergenceError:
+    normalized = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trunk.modules())
+    way_out = "lower lr"
+    if normalized and min(map(len, batches)) == 1:
+        way_out = "a batch has one image, of which batch norm may make NaN: change batch_size, or lower lr"
+    return DivergenceError(f"training diverged in cycle {cycle} ({what}); {way_out}")
 
 
 def _epoch(
@@ -184,9 +205,10 @@ def _epoch(
 ) -> float:
     """A step on each batch of indices; the mean loss over their images."""
     total = torch.zeros((), dtype=torch.float64, device=images.device)
-    for number, indices in enumerate(batches):
-        on_batch(number)
-        total += step(images.training(indices, augmentation), labels[indices]) * len(indices)
+    with np.errstate(all="ignore"):  # the loss says it when numbers are not finite
+        for number, indices in enumerate(batches):
+            on_batch(number)
+            total += step(images.training(indices, augmentation), labels[indices]) * len(indices)
     return total.item() / sum(map(len, batches))
 
 

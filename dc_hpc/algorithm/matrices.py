@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dc_hpc.algorithm.arrays import Array, as_floats
+from dc_hpc.algorithm.divergence import DivergenceError
 
 ROWS = 1024  # rows of a block: long enough for a GEMM at full speed, short enough to stay in a core's cache
 
@@ -24,5 +25,5 @@ def column_means(values: Tensor, name: str) -> Tensor:
     for rows in torch.split(values, ROWS):  # in one piece torch would first copy everything to float64
         total += rows.sum(0, dtype=torch.float64)
     if not bool(total.isfinite().all()):
-        raise ValueError(f"{name} hold NaN or infinite values; did the training diverge?")
+        raise DivergenceError(f"{name} hold NaN or infinite values; did the training diverge?")
     return (total / len(values)).float()

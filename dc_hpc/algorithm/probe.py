@@ -19,6 +19,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, linear
 from dc_hpc.algorithm.arrays import Array, as_labels
 from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.sgd import SGD
+from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.matrices import as_matrix
 from dc_hpc.algorithm.nets import undrawn_linear
 from dc_hpc.algorithm.randomness import numpy_generator, torch_generator
@@ -121,7 +122,8 @@ def linear_probe(
     then mirrored with probability 1/2 in each epoch. The learning rate of step t is
     lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
     on_epoch: called at the start of each epoch with its number from 0.
-    Raises ValueError: arrays that do not fit each other, a label that is no class.
+    Raises ValueError: arrays that do not fit each other, a label that is no class. Raises DivergenceError, a
+    ValueError: the loss of an epoch is NaN or infinite.
     """
     train, train_labels = _pair(train, train_labels, "train", classes)
     test, test_labels = _pair(test, test_labels, "test", classes)
@@ -150,6 +152,8 @@ def linear_probe(
             total += _step(classifier, optimizer, batch, train_labels[indices]) * len(indices)
             step += 1
         loss = total / len(train)
+        if not math.isfinite(loss):
+            raise DivergenceError(f"the probe diverged in epoch {epoch} (loss {loss}); lower its lr")
         correct = _correct(classifier, test, test_labels)
         accuracies.append(100 * correct.mean())
     batches = [correct[i : i + _TEST_BATCH].mean() for i in range(0, len(correct), _TEST_BATCH)]
@@ -194,6 +198,9 @@ def _some_mirrored(indices: Tensor, images: int, rng: np.random.Generator) -> Te
 @torch.no_grad()
 def _correct(classifier: nn.Linear, test: Tensor, labels: Tensor) -> npt.NDArray[np.float64]:
     """float64 (n,): 1 where the classifier is right."""
-    predicted = linear(test, classifier.weight, classifier.bias).argmax(1)
+    outputs = linear(test, classifier.weight, classifier.bias)
+    if not bool(outputs.isfinite().all()):
+        raise DivergenceError("the probe diverged (outputs NaN or infinite); lower its lr")
+    predicted = outputs.argmax(1)
     correct: npt.NDArray[np.float64] = (predicted == labels).double().cpu().numpy()
     return correct

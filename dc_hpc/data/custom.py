@@ -11,48 +11,29 @@ no pickle is read.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import stat
-import struct
-import warnings
+import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from dc_hpc.data.image_files import DAMAGE, is_turned, pixels, size_and_channels, undecodable
+from dc_hpc.data.zip_files import PARTS, folders_of, image_members, is_litter
 from dc_hpc.errors import InputError
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 SUFFIXES = (".png", ".jpg", ".jpeg")
-PARTS = (("train",), ("test",))
 ZIP_LIMIT = 4 * 2**30
 NPZ_RATIO = 20  # images pack ten to one at best; a bomb a thousand to one
 LAYOUT = "train/CLASS/*.png|jpg|jpeg and test/CLASS/*.png|jpg|jpeg"
 FORMS = f"NAME.npz with {', '.join(ARRAYS)}, or NAME/ or NAME.zip with {LAYOUT}"
 
-GREY_MODES = ("L", "1")
-COLOUR_MODES = ("RGB", "P")
-# What zipfile, numpy and PIL raise on damaged bytes; PIL reports a broken PNG as a SyntaxError.
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    SyntaxError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # the first one that a zip can hold
 
 
 @dataclass(frozen=True)
@@ -86,25 +67,65 @@ def find_custom_data(name: str, root: str | Path) -> Path | None:
 
 
 def data_digest(path: str | Path) -> str:
-    """Return the SHA-256 (64 hex digits) of the content, which no time stamp or file order changes.
+    """Return the SHA-256 (64 hex digits) of names and contents, which no time stamp, order or compression changes.
 
-    Of an npz or zip: of the file's bytes. Of a folder: of the names (relative, sorted) and bytes of its images.
+    Of a folder or zip: of the names PART/CLASS/FILE and the bytes of its images, so both have the same one. Of an npz:
+    of the file as numpy.savez writes it. Raises InputError: the data cannot be read.
     """
     path = Path(path)
-    whole = hashlib.sha256()
     try:
-        if path.is_dir():
-            for name in _folder_names(path):
-                # The name's length and a digest of fixed size: no two folders give the same stream.
-                whole.update(f"{len(name.encode())}:{name}".encode())
-                whole.update(hashlib.sha256((path / name).read_bytes()).digest())
-        else:
-            with path.open("rb") as file:
-                while chunk := file.read(2**20):
-                    whole.update(chunk)
+        return _npz_digest(path) if path.suffix == ".npz" and not path.is_dir() else _images_digest(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}); allowed: {FORMS}") from error
+
+
+def is_digest_of(path: str | Path, digest: str) -> bool:
+    """Whether a digest is that of the data, or the one that version 0.1 gave a file: the SHA-256 of its bytes."""
+    path = Path(path)
+    if digest == data_digest(path):
+        return True
+    return path.is_file() and digest == _sha256(path) and not (path.suffix == ".zip" and _holds_turned(path))
+
+
+def _holds_turned(path: Path) -> bool:
+    with _image_files(path) as (names, read):
+        return any(is_turned(f"{path}: {name}", _content(path, name, read)) for name in names)
+
+
+def _images_digest(path: Path) -> str:
+    whole = hashlib.sha256()
+    with _image_files(path) as (names, read):
+        for name in names:
+            content = _content(path, name, read)
+            # The name's length and a digest of fixed size: no two folders give the same stream.
+            whole.update(f"{len(name.encode())}:{name}".encode())
+            whole.update(hashlib.sha256(content).digest())
+            if is_turned(f"{path}: {name}", content):
+                whole.update(b"turned")  # version 0.1 read the file as it is stored
     return whole.hexdigest()
+
+
+def _npz_digest(path: Path) -> str:
+    if all(one.compress_type == zipfile.ZIP_STORED and one.date_time == _NO_TIME for one in _members(path)):
+        return _sha256(path)  # numpy.savez has written it, or it is no npz
+    arrays: Any = _npz_arrays(path)
+    with tempfile.TemporaryFile() as file:
+        np.savez(file, **arrays)
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except zipfile.BadZipFile:
+        return []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_custom_data(path: str | Path) -> Arrays:
@@ -197,17 +218,19 @@ def _image_files(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]
         return
     try:
         archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error}); allowed: {FORMS}") from error
     except DAMAGE as error:
         raise InputError(f"{path}: is no zip or is damaged ({error}); zip {LAYOUT} again") from error
     with archive:
-        members = _zip_members(path, archive)
-        yield sorted(members), lambda name: archive.read(members[name])
+        members = image_members(path, archive, ZIP_LIMIT)
+        yield _checked_names(path, list(members), folders_of(archive)), lambda name: archive.read(members[name])
 
 
 def _folder_names(path: Path) -> list[str]:
     names = []
     try:
-        for kind in [kind for part in ("train", "test") for kind in _visible(path / part)]:
+        for kind in [kind for part in PARTS for kind in _visible(path / part)]:
             files = _visible(kind) if kind.is_dir() else [kind]
             if not files:
                 raise InputError(f"{kind}: holds no image; a class needs one or more; add one or remove the folder")
@@ -218,63 +241,30 @@ def _folder_names(path: Path) -> list[str]:
             names += [file.relative_to(path).as_posix() + "/" * file.is_dir() for file in files]
     except OSError as error:
         raise InputError(f"{path}: cannot be listed ({error}); it must hold {LAYOUT}") from error
-    return _checked_names(path, names)
+    folders = [one for one in _visible(path) if one.is_dir()]
+    inner = [each for one in folders for each in _visible(one) if each.is_dir()]
+    return _checked_names(path, names, [f"{each.relative_to(path)}/" for each in inner or folders])
 
 
 def _visible(folder: Path) -> list[Path]:
-    """The entries of a folder (none if it is not there) without the dot files that systems leave about."""
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    """The entries of a folder (none if it is not there) without the files that systems leave about."""
+    return [entry for entry in folder.iterdir() if not is_litter(entry.name)] if folder.is_dir() else []
 
 
-def _zip_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return {PART/CLASS/FILE: member}, refusing every kind of member that a zip of images does not need."""
-    members: dict[str, zipfile.ZipInfo] = {}
-    empty: dict[str, None] = {}
-    for member in archive.infolist():
-        _refuse_hostile(path, member)
-        parts = PurePosixPath(member.filename).parts
-        if any(part.startswith(".") for part in parts):
-            continue
-        # A zip of the folder itself has the set's name in front of every member.
-        if parts[:1] == (path.stem,) and parts[1:2] in PARTS:
-            parts = parts[1:]
-        if parts[:1] not in PARTS:
-            continue
-        name = "/".join(parts)
-        if name in members:
-            raise InputError(f"{path}: holds {name} twice; zip it again")
-        if member.is_dir():
-            empty[name] = None
-        else:
-            members[name] = member
-    if sum(member.file_size for member in members.values()) > ZIP_LIMIT:
-        raise InputError(
-            f"{path}: unpacks to more than {ZIP_LIMIT / 2**30:g} GiB; a zip may not; unpack it into {path.stem}/"
-        )
-    for name in empty:
-        if name.count("/") == 1 and not any(other.startswith(f"{name}/") for other in members):
-            raise InputError(f"{path}: {name} holds no image; a class needs at least one; zip it again")
-    _checked_names(path, list(members))
-    return members
+def _checked_names(path: Path, names: list[str], there: Iterable[str]) -> list[str]:
+    """Sorted, if all are PART/CLASS/FILE.png|jpg|jpeg and train and test hold the same classes.
 
-
-def _refuse_hostile(path: Path, member: zipfile.ZipInfo) -> None:
-    name = member.filename
-    if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
-        raise InputError(f"{path}: member {name!r} points outside; allowed are names like train/CLASS/FILE.png")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise InputError(f"{path}: member {name!r} is a symbolic link; allowed are plain files; zip it without")
-
-
-def _checked_names(path: Path, names: list[str]) -> list[str]:
-    """Sorted, if all are PART/CLASS/FILE.png|jpg|jpeg and train and test hold the same classes."""
+    there: the folders that are there, to name them where train/ or test/ is not.
+    """
     for name in sorted(names):
         if len(name.split("/")) != 3 or not name.lower().endswith(SUFFIXES):
             raise InputError(f"{path}: {name} is not expected; allowed are {LAYOUT}; move it away or convert it")
     classes = {part: {name.split("/")[1] for name in names if name.startswith(part)} for part in ("train", "test")}
     for part in classes:
         if not classes[part]:
-            raise InputError(f"{path}: holds no image in {part}/; it must hold {LAYOUT}")
+            others = sorted({name for name in there if not name.startswith(PARTS)})[:3]
+            found = f" (but {', '.join(others)})" if others else ""
+            raise InputError(f"{path}: holds no image in {part}/{found}; it must hold {LAYOUT}")
     for part, other in (("train", "test"), ("test", "train")):
         odd = sorted(classes[part] - classes[other])
         if odd:
@@ -298,7 +288,7 @@ def _read_images(path: Path, names: list[str], read: Callable[[str], bytes]) -> 
         files = [name for name in names if name.startswith(f"{part}/")]
         images[part] = np.empty((len(files), channels, size[1], size[0]), np.uint8)
         for i, name in enumerate(files):
-            images[part][i] = _pixels(path, name, read, channels)
+            images[part][i] = pixels(f"{path}: {name}", _content(path, name, read), channels)
         labels[part] = np.array([number[name.split("/")[1]] for name in files], np.int64)
     return Arrays(images["train"], labels["train"], images["test"], labels["test"], tuple(classes))
 
@@ -308,46 +298,21 @@ def _survey(path: Path, names: list[str], read: Callable[[str], bytes]) -> tuple
     first: tuple[int, int] | None = None
     channels = 1
     for name in names:
-        with _opened(path, name, read) as image:
-            if image.mode not in GREY_MODES + COLOUR_MODES or "transparency" in image.info:
-                raise InputError(
-                    f"{path}: {name} has mode {image.mode} or transparency; allowed are 8-bit grey and RGB; "
-                    "convert it (for example: mogrify -alpha off -depth 8 -colorspace sRGB FILE)"
-                )
-            first = first or image.size
-            if image.size != first:
-                raise InputError(
-                    f"{path}: {name} is {image.width}x{image.height} and {names[0]} {first[0]}x{first[1]}; all "
-                    "images must have one size; resize them "
-                    f"(for example: mogrify -resize '{first[0]}x{first[1]}!' FILE)"
-                )
-            channels = 3 if image.mode in COLOUR_MODES else channels
+        size, has = size_and_channels(f"{path}: {name}", _content(path, name, read))
+        first = first or size
+        if size != first:
+            raise InputError(
+                f"{path}: {name} is {size[0]}x{size[1]} and {names[0]} {first[0]}x{first[1]}; all "
+                "images must have one size; resize them "
+                f"(for example: mogrify -auto-orient -resize '{first[0]}x{first[1]}!' FILE)"
+            )
+        channels = max(channels, has)
     assert first is not None, "a data set has at least one image"
     return first, channels
 
 
-@contextmanager
-def _opened(path: Path, name: str, read: Callable[[str], bytes]) -> Iterator[Image.Image]:
+def _content(path: Path, name: str, read: Callable[[str], bytes]) -> bytes:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # 89 million pixels are no data point
-            image = Image.open(io.BytesIO(read(name)), formats=("PNG", "JPEG"))
+        return read(name)
     except DAMAGE as error:
-        raise InputError(_damaged(path, name, error)) from error
-    with image:
-        yield image
-
-
-def _pixels(path: Path, name: str, read: Callable[[str], bytes], channels: int) -> np.ndarray:
-    """Decode one file to uint8 (c, h, w)."""
-    with _opened(path, name, read) as image:
-        try:
-            array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-        except DAMAGE as error:
-            raise InputError(_damaged(path, name, error)) from error
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
-
-
-def _damaged(path: Path, name: str, error: Exception) -> str:
-    reason = "not a PNG or JPEG" if isinstance(error, UnidentifiedImageError) else error
-    return f"{path}: {name} cannot be decoded ({reason}); allowed are PNG and JPEG images; replace it"
+        raise undecodable(f"{path}: {name}", error) from error

@@ -13,7 +13,7 @@ from dc_hpc.algorithm.clustering import principal_components, reduce_features
 from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ignore_progress
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.data.custom import data_digest, find_custom_data
+from dc_hpc.data.custom import find_custom_data, is_digest_of
 from dc_hpc.data.official import Dataset, load
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.build import views_of
@@ -78,7 +78,7 @@ def _load(config: RunConfig, execution: Execution) -> Dataset:
     """The data set, which must be the one that the run's identity names."""
     if config.data_digest:
         path = find_custom_data(config.dataset, Path(execution.data))
-        if path is None or data_digest(path) != config.data_digest:
+        if path is None or not is_digest_of(path, config.data_digest):
             raise InputError(
                 f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
                 "made for; put the old one back, or submit the grid again to make new runs"

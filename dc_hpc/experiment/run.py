@@ -8,6 +8,7 @@ Only this module joins a config, the algorithm and a directory.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -26,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
 from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster
+from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.randomness import key
 from dc_hpc.algorithm.schedule import Schedule
 from dc_hpc.algorithm.state import State, next_cycle, state_tensors
@@ -41,6 +43,7 @@ from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage.processes import open_standard_streams
 
 
 def run(
@@ -120,8 +123,15 @@ class _Attempt:
         )
         return "done"
 
+    def _refuse_a_diverged_history(self) -> None:
+        """Version 0.1 went on with a loss of NaN and saved it."""
+        for row in self.history:
+            if row.get("loss") is not None and not math.isfinite(row["loss"]):
+                raise DivergenceError(f"training diverged in cycle {row['cycle']} (loss {row['loss']}); lower lr")
+
     def _cycle(self, state: State, images: ImageViews, dataset: Dataset) -> str:
         """Run the cycles that are left; save when it is time and when asked to stop. Returns "trained" or "stopped"."""
+        self._refuse_a_diverged_history()
         labels = dataset.train_labels.numpy()
         saved_at = time.monotonic()
         for cycle in self._phases(state, images, dataset.train_labels.to(images.device)):
@@ -218,7 +228,7 @@ class _Attempt:
             self.history[-1]["loss"] = cycle.loss
         self._report_progress()
 
-    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, float]:
+    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, Any]:
         started = time.perf_counter()
         accuracies = probe_layers(state.trunk, self.config, images, dataset, self.progress)
         if accuracies:
@@ -296,7 +306,10 @@ def main() -> None:
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--own-nets", metavar="DIR", help="folder of the file of a net of your own, which is executed")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
+    open_standard_streams()
     given = parser.parse_args()
+    given.directory, given.data = given.directory.expanduser(), os.path.expanduser(given.data)
+    given.own_nets = given.own_nets and os.path.expanduser(given.own_nets)
     atomic_files.set_umask()
     try:
         execution = Execution(

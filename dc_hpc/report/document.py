@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
 from dc_hpc.errors import InputError
 from dc_hpc.storage import atomic_files
 
-_PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->(\r?\n))(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def check(document: Path) -> None:
@@ -17,11 +19,13 @@ def check(document: Path) -> None:
 
 
 def renew(document: Path, tables: Path) -> None:
-    """Put each table of the folder `tables` that the document names between its marks; the rest stays as it is.
+    """Put each table of the folder `tables` that the document names between its marks; the rest stays to the byte.
 
         <!-- fig_b1 -->
         what tables/fig_b1.md holds
         <!-- end -->
+
+    A table has the line ends of the line before it. A link to a document is followed, and its mode stays.
 
     InputError: no such document, no place in it, a name that is no table, a mark without its end.
     """
@@ -29,18 +33,30 @@ def renew(document: Path, tables: Path) -> None:
     missing = [name for name in names if not (tables / f"{name}.md").is_file()]
     if missing:
         raise InputError(f"--document {document} names {missing[0]}, and {tables} has no table of that name")
-    renewed = _PLACE.sub(lambda found: found[1] + (tables / f"{found[2]}.md").read_text("utf-8") + found[4], text)
-    atomic_files.replace_bytes(document, renewed.encode("utf-8"))
+
+    def place(found: re.Match[str]) -> str:
+        table = (tables / f"{found[2]}.md").read_text("utf-8")
+        return found[1] + table.replace("\n", found[3]) + found[5]
+
+    renewed = _PLACE.sub(place, text)
+    if renewed != text:
+        atomic_files.replace_content(document, renewed.encode("utf-8"))
 
 
 def _places(document: Path) -> tuple[str, list[str]]:
     """The text, and the tables that it names."""
     try:
-        text = document.read_text("utf-8")
+        if document.exists() and not document.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")  # reading a pipe would wait for ever
+        text = document.read_bytes().decode("utf-8")  # with its line ends
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"--document {document} cannot be read ({why}); give a Markdown file") from None
-    names = [name for _, name, _, _ in _PLACE.findall(text)]
+    if not os.access(document, os.W_OK):
+        raise InputError(f"--document {document} is not writable by you; give a file of your own")
+    if document.stat().st_nlink > 1:
+        raise InputError(f"--document {document} has a second hard link, which would keep the old text; give a copy")
+    names = [name for _, name, *_ in _PLACE.findall(text)]
     if not names or len(names) != text.count("<!-- end -->"):
         raise InputError(f"--document {document}: each table needs the lines <!-- NAME --> and <!-- end -->")
     return text, names

@@ -12,7 +12,7 @@ from dc_hpc.config.grid import read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.schema import SETTINGS, setting_cell
-from dc_hpc.report.panels.grouping import Row, order, shown
+from dc_hpc.report.panels.grouping import Row, is_diverged, order, shown
 from dc_hpc.report.tables.cell_items import seeds_text
 
 _SETTINGS_NAMED = 3
@@ -35,8 +35,11 @@ class GridState:
 
 
 def grid_states(names: Iterable[str], jobs: Path, data: Path, rows: Iterable[Row]) -> dict[str, GridState]:
-    """The state of each named grid of the folder `jobs`; those that are not there are left out."""
-    done = {row["run_id"] for row in rows if row["state"] == "done"}
+    """The state of each named grid of the folder `jobs`; those that are not there are left out.
+
+    A run that diverged is not missing: submit does not start it again.
+    """
+    done = {row["run_id"] for row in rows if row["state"] == "done" or is_diverged(row)}
     states = {}
     for name in dict.fromkeys(names):
         path = jobs / f"{name}.yaml"

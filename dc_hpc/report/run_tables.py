@@ -16,7 +16,7 @@ from dc_hpc.report.panels.grouping import (
     varying_settings,
 )
 from dc_hpc.report.statistics import describe
-from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, setting_items
+from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, diverged_text, setting_items
 from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
 
 STATES = ("done", "running", "resumable", "failed", "new", "damaged")
@@ -112,7 +112,7 @@ def counts_of(rows: Iterable[Row], states: Sequence[str]) -> dict[str, int]:
 def _summary_items(cell: Cell, value: str, head: str, digits: int) -> list[Item]:
     found = describe(list(cell.values(value).values()))
     return [
-        Item(f"{value}_median", found["median"], head, number(found["median"], digits)),
+        Item(f"{value}_median", found["median"], head, number(found["median"], digits) or diverged_text(cell, value)),
         *(Item(f"{value}_{name}", found[name]) for name in ("n", "low", "high", "min", "max")),
     ]
 

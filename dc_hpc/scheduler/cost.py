@@ -31,6 +31,7 @@ def describe_runs(grids: Sequence[Grid], table: RunStatusTable, missing: Sequenc
         for run in table.runs.values()
         if run.state == "failed"
     ]
+    lines += [f"  {line}" for line in table.describe_diverged()]
     return "\n".join([*lines, f"to submit: {len(missing)}", *_untrained(grids, missing)])
 
 

@@ -160,7 +160,13 @@ def _print_results(done: Sequence[Path]) -> None:
     print(f"  {'run':<{width}}  {'IA':>6}  accuracy")
     for directory in listed:
         result = _result(directory)
-        accuracy = f"{_accuracy(result)} %" if _accuracy(result) else "-"
+        accuracy = (
+            f"{_accuracy(result)} %"
+            if _accuracy(result)
+            else "diverged"
+            if result.get(run_directory.PROBE_DIVERGED)
+            else "-"
+        )
         print(f"  {directory.name:<{width}}  {_ia(result) or '-':>6}  {accuracy:>8}")
     if len(done) > len(listed):
         print(f"  and {len(done) - len(listed)} more that are done")

@@ -44,6 +44,11 @@ class RunStatus:
         return self.state in ("running", "queued") or (self.task is not None and self.task.is_active)
 
     @property
+    def has_diverged(self) -> bool:
+        """Whether its training diverged. Submit starts it again only when a person asks for failed runs."""
+        return self.state == "failed" and run_directory.is_diverged(self.state, self.reason) and not self.is_active
+
+    @property
     def is_missing(self) -> bool:
         """Whether submit has to start it."""
         return self.state not in ("done", "unanswered") and not self.is_active
@@ -101,6 +106,16 @@ class RunStatusTable:
                 "submit command again, which says why if it happens again"
             )
         return lines + task_ends.describe_aggregators(self.failed_aggregators)
+
+    def describe_diverged(self) -> list[str]:
+        """A line for the runs that diverged, if there are any: why nothing starts them, and what does."""
+        count = sum(run.has_diverged for run in self.runs.values())
+        if not count:
+            return []
+        verb, them = ("has", "it") if count == 1 else ("have", "them")
+        return [
+            f"{count} of the failed {verb} diverged and would again; submit --only failed starts {them} all the same"
+        ]
 
     def named(self, names: Collection[str]) -> list[RunStatus]:
         """The status of those of these runs that the table has."""

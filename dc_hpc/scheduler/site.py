@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -101,9 +102,14 @@ def read_site(path: Path) -> Site:
 
 
 def _meant(key: str, value: Any) -> Any:
-    """The value as the strict model takes it: a tuple for a list, and `on` and `off` as in grids."""
+    """The value as the strict model takes it: a tuple for a list, and `on` and `off` as in grids.
+
+    A shell expands ~ at the start of a word only, so the command of a container is given its paths written out.
+    """
     if isinstance(value, list):
         return tuple(value)
+    if key == "container" and isinstance(value, str):
+        return re.sub(r"(?<![^\s=:,])~(?=/)", lambda _: os.path.expanduser("~"), value)
     is_flag = Site.model_fields[key].annotation is bool
     return value == "on" if is_flag and value in ("on", "off") else value
 

@@ -19,6 +19,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.experiment.loader import import_run
@@ -31,6 +32,7 @@ from dc_hpc.storage import atomic_files, run_directory
 
 # A task gives a run up after so many failures without a further finished cycle. A preemption is not a failure.
 ATTEMPTS = 5
+_FINAL = ("InputError", run_directory.DIVERGED)  # errors that every attempt would meet again
 _LOOK_SECONDS = 0.2
 
 
@@ -178,9 +180,12 @@ class WorkerPool:
     def _has_failed_too_often(self, directory: str) -> bool:
         """Whether a run failed too often in this task since its last finished cycle, or by what stays as it is here.
 
-        That is bad input, and too little memory where the site profile lets another task have more.
+        That is bad input, divergence, and too little memory where the site profile lets another task have more.
         """
-        mine = run_directory.attempts(Path(directory))[self.attempts_before[directory] :]
+        attempts = run_directory.attempts(Path(directory))
+        mine = attempts[self.attempts_before[directory] :]
+        if not mine and attempts and _diverged_in_this_job(attempts[-1]):
+            return True  # before SLURM queued this task again
         if not mine or mine[-1].get("ended") != "failed":
             return False
         best = max(one.get("cycles_done", 0) for one in mine)
@@ -188,7 +193,13 @@ class WorkerPool:
         failures = sum(one.get("ended") == "failed" for one in mine[first:])
         error = str(mine[-1].get("error", ""))
         more_elsewhere = MEMORY_VARIABLE in os.environ and OUT_OF_MEMORY in error
-        return failures >= self.payload.attempts or more_elsewhere or error.startswith("InputError")
+        return failures >= self.payload.attempts or more_elsewhere or error.startswith(_FINAL)
+
+
+def _diverged_in_this_job(attempt: dict[str, Any]) -> bool:
+    numbers = _job_numbers()
+    diverged = run_directory.is_diverged(str(attempt.get("ended")), str(attempt.get("error", "")))
+    return diverged and bool(numbers) and numbers.items() <= dict(attempt.get("slurm") or {}).items()
 
 
 def _record_crash(directory: Path, child: BaseProcess) -> None:

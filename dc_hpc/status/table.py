@@ -121,6 +121,7 @@ def _lines(view: StatusView, outputs: Path, states: Sequence[str], *, show_all: 
         return lines
     for state in _SHOWN_UNASKED:
         lines += _run_lines(view, state, most)
+    lines += [f"  {line}" for line in view.table.describe_diverged()]
     lines += _queued_lines(view, most)
     return lines + _done_lines(view, most if show_all else _DONE_LISTED)
 
@@ -208,7 +209,7 @@ def _done_lines(view: StatusView, most: int) -> list[str]:
         result = run.result or {}
         lines.append(
             f"  {run.name:<{width}}  {_cycles(view, run):>7}  {_number(result.get('ia'), 4):>6}  "
-            f"{_number(result.get('accuracy'), 2):>10}  {_duration(view.totals(run.name).seconds):>9}"
+            f"{_accuracy(run):>10}  {_duration(view.totals(run.name).seconds):>9}"
         )
     return lines + ([f"  and {len(done) - most} more done (--state done)"] if len(done) > most else [])
 
@@ -217,6 +218,11 @@ def _cycles(view: StatusView, run: RunStatus) -> str:
     """`3/5`; `IA only` for a run that trains nothing."""
     done, cycles = view.cycles_of(run)
     return "IA only" if cycles == 0 else f"{done}/{'?' if cycles is None else cycles}"
+
+
+def _accuracy(run: RunStatus) -> str:
+    found = _number((run.result or {}).get("accuracy"), 2)
+    return "diverged" if found == "-" and run.reason.startswith("diverged") else found
 
 
 def _number(value: object, digits: int) -> str:

@@ -73,6 +73,18 @@ def replace_bytes(path: AnyPath, data: bytes) -> None:
     _write_whole(path, data, _rename)
 
 
+def replace_content(path: AnyPath, data: bytes) -> None:
+    """`replace_bytes` of a person's own file: a symbolic link to it is followed, and its mode stays."""
+    file = Path(os.path.realpath(path))
+    mode = stat.S_IMODE(file.stat().st_mode)
+
+    def rename_with_mode(directory: int, temporary: str, name: str, data: bytes) -> bool:
+        os.chmod(temporary, mode, dir_fd=directory)
+        return _rename(directory, temporary, name, data)
+
+    _write_whole(file, data, rename_with_mode)
+
+
 def replace_unsynced(path: AnyPath, data: bytes) -> None:
     """`replace_bytes` without waiting for the disk: for a file that nobody needs after a crash of the machine."""
     _write_whole(path, data, _rename, durable=False)

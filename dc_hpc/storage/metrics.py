@@ -67,6 +67,7 @@ RESULT_RECORD = (
     Metric("run_id", "text", "", "name of the run"),
     Metric("metrics_sha256", "text", "", "SHA-256 of metrics.csv"),
     Metric("trunk_sha256", "text", "", "SHA-256 of the trained weights; null where the run trains nothing"),
+    Metric("probe_diverged", "text", "", "layers whose probe diverged and has no accuracy, where there is one"),
     Metric("sha256", "text", "", "SHA-256 of the other keys"),
 )
 

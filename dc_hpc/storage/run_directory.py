@@ -43,6 +43,10 @@ KEPT_CHECKPOINTS = 3
 # A run on another host cannot be asked whether it lives; its attempt file is renewed after every phase.
 _SILENT_SECONDS = 900
 
+# How the error of a run begins whose training diverged. It is tried again only when a person asks for it.
+DIVERGED = "DivergenceError"
+PROBE_DIVERGED = "probe_diverged"  # in result.json: the layers whose probe diverged, with a space between them
+
 
 @dataclass(frozen=True)
 class RunState:
@@ -97,7 +101,8 @@ def state_of(directory: Path) -> RunState:
     A damaged result is a run that is not done, and the reason: the same submit command computes it again.
     """
     try:
-        return RunState("done", result=read_result(directory))
+        result = read_result(directory)
+        return RunState("done", reason=_diverged_probes(result), result=result)
     except FileNotFoundError:
         number = _last_attempt(directory)
     except (DamagedFile, OSError) as error:
@@ -114,6 +119,16 @@ def state_of(directory: Path) -> RunState:
     if attempt["ended"] is None and _lives(attempt, _attempt_path(directory, number)):
         return RunState("running", cycles_done, f"{attempt['host']} pid {attempt['pid']}")
     return RunState("resumable", cycles_done)
+
+
+def is_diverged(state: str, reason: str) -> bool:
+    """Whether the state of a run, with its reason, says that its training or a probe of it diverged."""
+    return (state == "failed" and reason.startswith(DIVERGED)) or (state == "done" and reason.startswith("diverged"))
+
+
+def _diverged_probes(result: dict[str, Any]) -> str:
+    layers = str(result.get(PROBE_DIVERGED) or "").split()
+    return f"diverged: the probe of {', '.join(layers)} has no accuracy; lower probe_lr" if layers else ""
 
 
 def start_attempt(directory: Path, entries: dict[str, Any]) -> int:

@@ -264,7 +264,7 @@ def test_empty_class(tmp_path: Path) -> None:
         read_custom_data(tmp_path / "zipped.zip")
 
 
-@pytest.mark.parametrize("name", ["/train/a/1.png", "../train/a/1.png", "train/../a.png", "C:/a.png", "train\\a.png"])
+@pytest.mark.parametrize("name", ["/train/a/1.png", "../train/a/1.png", "train/../a.png", "C:/a.png", "..\\a.png"])
 def test_zip_that_points_outside(tmp_path: Path, name: str) -> None:
     true.write_zip(tmp_path / "own.zip", {"train/a/1.png": PNG, "test/a/1.png": PNG, name: PNG})
     with pytest.raises(InputError, match="points outside"):
@@ -292,7 +292,9 @@ def test_zip_with_a_link_a_name_twice_a_password_or_too_much(tmp_path: Path, mon
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag "encrypted" of the first central record
     path.write_bytes(content)
-    with pytest.raises(InputError, match="train/a/1.png cannot be decoded .*is encrypted"):
+    with pytest.raises(
+        InputError, match="own.zip: train/a/1.png is encrypted; zip the images again without a password"
+    ):
         read_custom_data(path)
 
     true.write_zip(path, good)

@@ -109,7 +109,8 @@ def _children(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _blocks(trunk: nn.Module) -> list[Block | SobelBlock]:
-    return blocks_of(_children(trunk)) if kernels.available() and _is_chain(trunk) else []
+    found = blocks_of(_children(trunk)) if _is_chain(trunk) else []
+    return found if found and kernels.available() else []
 
 
 def _after(blocks: list[Block | SobelBlock], trunk: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -52,7 +52,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _root() -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dc_hpc"
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dc_hpc"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _only_ours(root):
         raise OSError(f"{root} can be written by others")

@@ -7,6 +7,7 @@ machine (2.5 seconds); later processes load them (kernel_cache.py).
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -20,22 +21,44 @@ import numpy.typing as npt
 from dc_hpc.algorithm.backends import kernel_cache
 
 numba: Any = None
+_problem = ""  # why numba is there and cannot be used
 try:
     import llvmlite.binding
     import numba as installed_numba
 
     numba = installed_numba  # its types lack what is used here, so it is Any
-except ImportError:  # not installed, or not for this numpy
-    pass
+except Exception as error:  # an installation that does not fit fails in its own way: numpy, LLVM, a lost library
+    if not (isinstance(error, ModuleNotFoundError) and importlib.util.find_spec("numba") is None):
+        _problem = f"{type(error).__name__}: {error}"
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 
+@cache
 def available() -> bool:
-    """Whether numba is installed and compiles."""
-    return numba is not None and not numba.config.DISABLE_JIT
+    """Whether numba is installed and compiles. One that fails is named on stderr, in one line, and does without."""
+    problem = _problem
+    if numba is not None:
+        try:
+            if numba.config.DISABLE_JIT:
+                return False
+            _try_a_kernel()
+            return True
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+    if problem:
+        why = " ".join(problem.split())[:300]
+        print(f"dc_hpc: numba cannot be used ({why}); torch computes without it, more slowly", file=sys.stderr)
+    return False
+
+
+def _try_a_kernel() -> None:
+    found = np.zeros((1, 2))
+    compiled(moments)(np.array([[[1, 3]]], np.float32), found)
+    if found.tolist() != [[2, 1]]:
+        raise RuntimeError(f"a compiled kernel is wrong: {found.tolist()}")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     for path, (found, _) in zip(paths, tables):
         if any(row["run_id"] is None for row in found):
             raise InputError(f"--runs {path}: a run has no run_id; write the file again")
+    if not any(found for found, _ in tables):
+        raise InputError(
+            f"--runs {paths[0]} holds no run; give the table of a folder with runs, or submit runs first: "
+            "python -m dc_hpc.submit --grid jobs/fmnist_demo.yaml"
+        )
     rows = [(row["state"] != "done", place, row) for place, (found, _) in enumerate(tables) for row in found]
     chosen: dict[str, tuple[int, dict[str, Any]]] = {}
     for _, place, row in sorted(rows, key=lambda one: one[:2]):
@@ -78,20 +84,41 @@ def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -
     try:
         if not path.is_file() and path.exists():
             raise OSError("not a regular file")  # reading a pipe would wait for ever
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # Excel writes a byte order mark
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--runs {path} cannot be read ({error}); give a table that aggregate has written") from None
+    _refuse_separators(path, header)
+    header, lines = _without_blanks(header, lines)
     lost = [name for name in needed if name not in header]
     if lost or len(set(header)) < len(header):
         wrong = f"has no column {lost[0]}" if lost else "names a column twice"
         raise InputError(f"--runs {path} {wrong}; give a table that aggregate has written")
     rows = []
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         if len(line) != len(header):
             raise InputError(f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again")
         rows.append(dict(zip(header, line)))
     return {name: _parsed(path, name, [row[name] for row in rows], kind_of(name)) for name in header}
+
+
+def _refuse_separators(path: Path, header: list[str]) -> None:
+    """Programs write other separators where people write numbers with a comma."""
+    first = header[0] if header else ""
+    found = [name for name, mark in ((";", ";"), ("tabs", "\t"), ("|", "|")) if mark in first]
+    if len(header) == 1 and (found or first.startswith("sep=")):
+        raise InputError(
+            f"--runs {path} is separated by {found[0] if found else first[4:]}, not ,; save it with commas and decimal "
+            "points, or give the table that aggregate has written"
+        )
+
+
+def _without_blanks(header: list[str], lines: list[list[str]]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header and the numbered lines without the empty columns at the right and the empty lines of a spreadsheet."""
+    numbered = [(number, line) for number, line in enumerate(lines, start=2) if any(line)]
+    while header and header[-1] == "" and all(len(line) == len(header) and line[-1] == "" for _, line in numbered):
+        header, numbered = header[:-1], [(number, line[:-1]) for number, line in numbered]
+    return header, numbered
 
 
 def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
@@ -103,8 +130,9 @@ def _parsed(path: Path, name: str, texts: list[str], kind: str) -> list[Any]:
         return [None if text in missing else _READERS[kind](text) for text in texts]
     except (ValueError, KeyError) as error:
         named, cell = short(name, 60), short(str(error), 100)
+        comma = " (decimals have a point)" if kind == "float" and re.search(r"\d,\d", cell) else ""
         raise InputError(
-            f"--runs {path}: column {named} holds {cell}, which is no {kind}; write the file again"
+            f"--runs {path}: column {named} holds {cell}, which is no {kind}{comma}; write the file again"
         ) from None
 
 
@@ -121,9 +149,16 @@ def _float(text: str) -> float | None:
         return None
 
 
+def _flag(text: str) -> bool:
+    found = {"true": True, "false": False}.get(text.lower())  # spreadsheets write TRUE
+    if found is None:
+        raise ValueError(repr(text))
+    return found
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "int": _int,
     "float": float,
     "text": str,
-    "flag": {"True": True, "False": False}.__getitem__,
+    "flag": _flag,
 }

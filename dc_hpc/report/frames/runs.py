@@ -72,7 +72,7 @@ def load_cycles(outputs: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 
 def load(outputs: str | Path | Iterable[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frames of load_runs and load_cycles in one pass over the directories."""
-    folders = [Path(outputs)] if isinstance(outputs, str | Path) else [Path(folder) for folder in outputs]
+    folders = [Path(folder).expanduser() for folder in ([outputs] if isinstance(outputs, str | Path) else outputs)]
     if not folders:
         raise InputError("no folder of runs is given; give the one that `python -m dc_hpc.submit` wrote to")
     found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
@@ -181,7 +181,7 @@ def _result_cells(result: dict[str, Any]) -> dict[str, Any]:
         types = {"text": (str,), "unknown": (int, float, str)}.get(kind_of(name), (int, float))
         if value is not None and not isinstance(value, types):
             raise ValueError(f"result.json: {name} is {value!r}")
-    return result
+    return {name: value for name, value in result.items() if name != run_directory.PROBE_DIVERGED}  # in its state
 
 
 def _stages(attempts: list[dict[str, Any]]) -> Iterable[tuple[str, int | None, float]]:

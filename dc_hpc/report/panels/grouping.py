@@ -19,6 +19,7 @@ from dc_hpc.data.catalog import DATASETS
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.frames.schema import none_word
 from dc_hpc.report.statistics import describe
+from dc_hpc.storage import run_directory
 
 Row = dict[str, Any]
 
@@ -57,10 +58,25 @@ class Cell:
         """The seeds that were asked for and have no such number, for whatever reason."""
         return sorted({row["seed"] for row in self.rows} - set(self.values(name)))
 
+    def diverged(self, name: str) -> list[int]:
+        """The seeds of `missing` whose training or probe diverged: nothing that is computed again brings a number."""
+        layer = name.removeprefix("accuracy_")
+        rows = [row for row in self.rows if is_diverged(row) and (layer == name or layer in _probed(row))]
+        return sorted({row["seed"] for row in rows} & set(self.missing(name)))
+
     def pairs(self) -> list[tuple[int, float, float]]:
         """(seed, IA, accuracy) of the runs that have both, by seed."""
         alignments, accuracies = self.values("ia"), self.values("accuracy")
         return [(seed, alignments[seed], accuracies[seed]) for seed in alignments if seed in accuracies]
+
+
+def _probed(row: Row) -> list[str]:
+    return str(row.get("probe") or "").split()
+
+
+def is_diverged(row: Row) -> bool:
+    """Whether the training of a run diverged, so that it failed, or its probe, so that it has no accuracy."""
+    return run_directory.is_diverged(row["state"], row.get("state_reason") or "")
 
 
 def fields_of(value: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from dc_hpc.report.panels.grouping import (
     Cell,
     Row,
     group_columns,
+    is_diverged,
     split,
     training_of,
 )
@@ -50,7 +51,7 @@ class LayersPanel(Panel):
         for cell in cells:
             training, cycles = cell.settings["training"], cell.settings["cycles"]
             for layer in _layers_of(cells):
-                if cell.values(f"accuracy_{layer}"):
+                if cell.values(f"accuracy_{layer}") or cell.diverged(f"accuracy_{layer}"):
                     lines.append(
                         [
                             *setting_items(cell, columns, visible),
@@ -98,6 +99,13 @@ def _layers_of(cells: Sequence[Cell]) -> list[str]:
         for row in cell.rows
         for name, value in row.items()
         if name.startswith("accuracy_") and value is not None
+    }
+    probed |= {
+        layer
+        for cell in cells
+        for row in cell.rows
+        if is_diverged(row)
+        for layer in str(row.get("probe") or "").split()
     }
     spec = NET_SPECS.get(cells[0].settings["net"]) if cells else None
     return [layer for layer in spec.layers if layer in probed] if spec else sorted(probed)

@@ -28,6 +28,7 @@ from dc_hpc.report.panels.grouping import (
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
 from dc_hpc.report.statistics import mean_interval
 from dc_hpc.report.tables.cell_items import (
+    diverged_text,
     missing_items,
     setting_items,
     statistics_items,
@@ -184,6 +185,7 @@ def _mean_items(point: Point, one: Quantity, points: Sequence[Point], main: str)
     mean, interval = sum(found) / len(found) if found else None, mean_interval(found)
     low, high = interval or (None, None)
     text = number(mean, one.digits) + (f" ({span(low, high, one.digits)})" if interval else "")
+    text = text or (diverged_text(point.cells[one.name], one.name) if one.name in point.cells else "")
     # A second count is shown only where it is another number than the first.
     differs = one.name != main and any(len(p.values(one.name)) not in (0, len(p.values(main))) for p in points)
     n = str(len(found)) if one.name == main or differs else ""

@@ -55,7 +55,9 @@ def statistics_items(cell: Cell, value: str, *, quantity: str = "", few: bool = 
 
     return [
         Item(f"{quantity}_n", found["n"], n_head, str(found["n"])),
-        Item(f"{quantity}_median", found["median"], head, number(found["median"], digits)),
+        Item(
+            f"{quantity}_median", found["median"], head, number(found["median"], digits) or diverged_text(cell, value)
+        ),
         *([] if few else [ends("95 % interval", "low", "high"), ends("quartiles", "q25", "q75")]),
         ends(range_head, "min", "max"),
         *(Item(f"{quantity}_{column}", found[name]) for name, column in _EXACT.items()),
@@ -70,10 +72,21 @@ def median_items(cell: Cell, heads: Mapping[str, str]) -> list[Item]:
     ]
 
 
+def diverged_text(cell: Cell, value: str) -> str:
+    """`diverged` where a number would stand if its runs had not diverged, all that have ended."""
+    return "diverged" if cell.diverged(value) and not cell.values(value) else ""
+
+
 def missing_items(cell: Cell, value: str) -> list[Item]:
-    """The seeds that were asked for and have no such number, for people; programs find them in missing.csv."""
-    seeds = cell.missing(value)
-    return [Item(None, head="missing", text=seeds_text(seeds, 3) if seeds else "", role="note")]
+    """The seeds that were asked for and have no such number, for people; programs find them in missing.csv.
+
+    Those that diverged are named as such.
+    """
+    diverged = cell.diverged(value)
+    waiting = [seed for seed in cell.missing(value) if seed not in diverged]
+    parts = [seeds_text(waiting, 3)] if waiting else []
+    parts += [f"{seeds_text(diverged, 3)} diverged"] if diverged else []
+    return [Item(None, head="missing", text=", ".join(parts), role="note")]
 
 
 def seeds_text(seeds: Iterable[int], most: int = 8) -> str:
