@@ -139,6 +139,8 @@ def _run_missing(
     if not missing:
         return
     session.check_data(configs, Path(execution.data))
+    if profile is None:
+        session.check_faiss(configs)
     directories, name = session.create_runs(outputs, missing, profile), f"{read.name}_by_ia"[:64]
     if profile:
         requests = [(name, Resources(), directories)]

@@ -106,6 +106,7 @@ def submit(
         _ask(yes)
     else:
         check_device(device)
+        session.check_faiss(plan.configs)
     created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], profile)
     directories = dict(zip(plan.missing, created))
     if profile:
