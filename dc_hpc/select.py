@@ -140,6 +140,8 @@ def _run_missing(
     if not missing:
         return
     session.check_data(configs, Path(execution.data))
+    if profile is None:
+        session.check_faiss(configs)
     if profile:
         from dc_hpc.scheduler.limits.before_sending import check_limits
         from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm

@@ -128,6 +128,7 @@ def submit(
         return
     check_device(device)
     check_kmeans_backend(execution.kmeans_backend)
+    session.check_faiss(plan.configs)
     created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing])
     if session.run_here(
         created,

@@ -22,6 +22,7 @@ from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.algorithm.randomness import torch_generator
 
 SOBEL = ("off", "fixed", "random")
+DRAWS = ("ours", "authors")
 OUTPUT = ""  # the name that torch gives a net among its own modules; here: what the whole net returns
 
 
@@ -109,14 +110,22 @@ class Sobel(nn.Sequential):
         self.requires_grad_(False)
 
 
-def initialise(trunk: nn.Module, *, seed: int) -> None:
-    """Draw the random filters theta of a fresh trunk, in place, as the authors' code does.
+def initialise(trunk: nn.Module, *, seed: int, draws: str = "ours") -> None:
+    """Draw the random filters theta of a fresh trunk, in place, from the distributions of the authors' code.
 
     conv N(0, sqrt(2 / (kh kw out))), bias 0; batch norm 1 and 0, running mean 0 and variance 1; Linear N(0, 0.01),
     bias 0. The Sobel filter has a key of its own, so `fixed` and `random` share all the other filters of a seed.
     Layers of other kinds are drawn by their `reset_parameters`. Frozen layers (`requires_grad` is off) and parameters
     outside such layers keep their values.
+
+    draws: one of DRAWS. With "authors" the numbers are those that the authors' code draws for the seed, see
+    `_draw_as_authors`. Raises ValueError for another word.
     """
+    if draws not in DRAWS:
+        raise ValueError(f"draws {draws!r} is not one of {', '.join(DRAWS)}")
+    if draws == "authors":
+        _draw_as_authors(trunk, seed)
+        return
     frozen: set[nn.Module] = set()
     for sobel in (layer for layer in trunk.modules() if isinstance(layer, Sobel)):
         frozen.update(sobel.modules())
@@ -191,6 +200,40 @@ def _draw(layers: Iterable[nn.Module], generator: torch.Generator) -> None:
             _reset(layer, generator)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             layer.bias.zero_()
+
+
+@torch.no_grad()
+def _draw_as_authors(trunk: nn.Module, seed: int) -> None:
+    """Draw the filters of a net of the paper as `torch.manual_seed(seed)` and the authors' code do, in place.
+
+    Their code builds the convolutions and the Linear layers, then the Sobel filter, all of which torch initialises;
+    that initialisation is overwritten at once, but its draws count. Then it draws the weights, those of the Sobel
+    filter first, and those of a convolution filter by filter. A fixed Sobel filter keeps its kernels and costs the same
+    draws, so `fixed` and `random` share all the other filters of a seed here, too.
+    """
+    drawn = copy.deepcopy(trunk).cpu()  # torch's generators on other devices draw other numbers
+    sobels = [layer for layer in drawn.modules() if isinstance(layer, Sobel)]
+    kept = [(one, copy.deepcopy(one.state_dict())) for one in sobels if one.frozen_kernels]
+    inside = {layer for one in sobels for layer in one.modules()}
+    weighted = [layer for layer in drawn.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for layer in sorted(weighted, key=inside.__contains__):
+            layer.reset_parameters()
+        for layer in weighted:
+            if isinstance(layer, nn.Conv2d):
+                height, width = layer.kernel_size
+                for kernel in layer.weight:  # torch draws 16 numbers or more in another way than fewer
+                    kernel.normal_(0, math.sqrt(2 / (height * width * layer.out_channels)))
+            else:
+                layer.weight.normal_(0, 0.01)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    for norm in (layer for layer in drawn.modules() if isinstance(layer, nn.BatchNorm2d)):
+        norm.reset_parameters()
+    for sobel, kernels in kept:
+        sobel.load_state_dict(kernels)
+    trunk.load_state_dict(drawn.state_dict())
 
 
 def _reset(layer: nn.Module, generator: torch.Generator) -> None:

@@ -26,16 +26,19 @@ class State:
     pseudo_labels: Tensor | None = None
 
 
-def init_state(trunk: nn.Module, *, seed: int, lr: float, momentum: float, weight_decay: float) -> State:
+def init_state(
+    trunk: nn.Module, *, seed: int, lr: float, momentum: float, weight_decay: float, draws: str = "ours"
+) -> State:
     """A run before its first cycle: the trunk gets the random filters of `seed`, SGD gets its constants.
 
     trunk: one of `nets`, or any nn.Module from images (n, c, h, w) to features (n, D) or maps of them.
-    `nets.initialise` says which of its parameters are drawn. To go on from weights that a net already has, make
+    `nets.initialise` says which of its parameters are drawn. draws: "authors" for the filters that the authors' code
+    draws for the seed, of a net of `nets`. To go on from weights that a net already has, make
     `State(trunk, SGD(trunk.parameters(), ...))` instead.
 
     The learning rate is constant and weight decay reaches every parameter, as in the authors' code.
     """
-    initialise(trunk, seed=seed)
+    initialise(trunk, seed=seed, draws=draws)
     return State(trunk, SGD(trunk.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay))
 
 

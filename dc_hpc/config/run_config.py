@@ -94,6 +94,15 @@ class RunConfig(DeclaredSettings):
     reassign: Annotated[Count, Setting("training", "a clustering in every so many cycles")] = 1
     epochs_per_cycle: Annotated[Count, Setting("training", "training epochs in a cycle, N_e")] = 1
     kmeans_iterations: Annotated[Count, Setting("first_clustering", "iterations of k-means at most")] = 20
+    draws: Annotated[
+        Literal["ours", "authors"],
+        Setting(
+            "first_pass",
+            "whose random numbers the filters and the first clustering have: this program's, or those of the authors' "
+            "code for the seed",
+            free_in_panels=True,
+        ),
+    ] = "ours"
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
     labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False
     resume_leak: Annotated[
@@ -156,6 +165,11 @@ def _misfits(c: RunConfig) -> Iterator[str]:
             f"resume_leak {c.resume_leak} needs a halt_cycle of at most {c.resume_leak}: a run that still clusters "
             "replaces its labels"
         )
+    if c.draws == "authors" and c.kmeans_init == "random" and c.seed < 1:
+        yield (
+            f"seed {c.seed} has no draws of the authors where faiss clusters: their code draws its seed below the seed "
+            "of the run; give a seed of 1 or more, or draws ours"
+        )
     if len(set(c.probe)) < len(c.probe):
         yield f"probe names a layer twice: {', '.join(c.probe)}"
 
@@ -169,6 +183,8 @@ def _misfits_of_own_net(c: RunConfig) -> Iterator[str]:
         yield f"mean needs {official.channels} numbers for {c.dataset}, not {len(c.mean)}"
     if c.sobel != "off":
         yield f"sobel {c.sobel} belongs to the nets of the paper; with net {c.net} it must be off"
+    if c.draws != "ours":
+        yield f"draws {c.draws} belongs to the nets of the paper; with net {c.net} it must be ours"
     if not c.batch_norm:
         yield f"batch_norm off belongs to the nets of the paper; net {c.net} decides by itself, so leave it out"
     for layer in c.probe:

@@ -71,7 +71,7 @@ def finished_trunk(directory: Path, config: RunConfig, *, own_nets: str | None =
     """
     trunk = build_trunk(config, own_nets=own_nets)
     if config.cycles == 0:
-        initialise(trunk, seed=config.seed)
+        initialise(trunk, seed=config.seed, draws=config.draws)
     else:
         weights = feature_dumps.read_trunk(directory)
         trunk.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
+from dc_hpc.algorithm.authors_clustering import reduce_as_authors
 from dc_hpc.algorithm.clustering import principal_components, reduce_features
 from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ignore_progress
 from dc_hpc.algorithm.views import ImageViews
@@ -49,13 +50,18 @@ class ProcessCache:
         images: ImageViews,
         on_progress: ProgressFunction = ignore_progress,
     ) -> torch.Tensor:
-        """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
+        """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q).
+
+        With the authors' draws they are float64, as their k-means takes them.
+        """
         name = (first_pass(config), str(images.device))
 
         def reduced() -> torch.Tensor:
             features: torch.Tensor = self._remember(
                 "features", name, lambda: extract_features(trunk, images, on_progress)
             )
+            if config.draws == "authors":
+                return reduce_as_authors(features, pca=config.pca, seed=config.seed)
             if config.pca is None:
                 return reduce_features(features, pca=None)
             components = self._remember("components", name, lambda: principal_components(features))

@@ -38,7 +38,12 @@ def resume(directory: Path, config: RunConfig, device: torch.device, *, own_nets
     """
     trunk = build_trunk(config, own_nets=own_nets).to(device)
     state = init_state(
-        trunk, seed=config.seed, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        trunk,
+        seed=config.seed,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        draws=config.draws,
     )
     checkpoint, warnings = _checkpoint(directory, config)
     history: list[dict[str, Any]] = []

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from dc_hpc.algorithm.authors_clustering import cluster_as_authors
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
 from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster
@@ -188,8 +189,10 @@ class _Attempt:
                 return clustering
         features = self.cache.first_features(c, state.trunk, images, self.progress)
         if copied:
-            return clustering._replace(features=features)
+            return clustering._replace(features=features.float())
         self.progress("clustering")
+        if c.draws == "authors":
+            return cluster_as_authors(features, k=c.k, seed=c.seed, init=c.kmeans_init, iterations=c.kmeans_iterations)
         return cluster_reduced(features, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
 
     def _kmeans_options(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -64,6 +65,16 @@ def check_data(configs: Mapping[str, RunConfig], data_root: Path) -> None:
             raise InputError(
                 f"{name}: pca {config.pca} is larger than the {images} training images of {config.dataset}; "
                 f"allowed: 1 to {images}, or off"
+            )
+
+
+def check_faiss(configs: Mapping[str, RunConfig]) -> None:
+    """Refuse runs that this machine cannot compute because it has no faiss, before anything is written."""
+    for name, config in configs.items():
+        if config.draws == "authors" and config.kmeans_init == "random" and importlib.util.find_spec("faiss") is None:
+            raise InputError(
+                f"{name}: draws authors with kmeans_init random calls faiss, which is not installed here: pip install "
+                '"dc-hpc[cpu]", or use draws ours'
             )
 
 

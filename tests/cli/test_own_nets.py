@@ -153,6 +153,7 @@ def test_a_killed_run_of_a_net_of_ones_own_ends_with_the_same_bytes(place, digit
         (("net: \"mine:build\"", "net: \"mine:build, sobel: fixed"), "sobel fixed belongs to the nets of the paper"),
         (("probe: [body.0, norm]", "probe: ['a b']"), "grid.yaml:3: probe layer 'a b' is no name of a layer"),
         (("net: \"mine:build\"", "net: \"mine:build\", batch_norm: off"), "batch_norm off belongs to the nets"),
+        (("net: \"mine:build\"", "net: \"mine:build\", draws: authors"), "draws authors belongs to the nets"),
     ],
 )  # fmt: skip
 def test_bad_values_are_named(place, digits_root, change, message):

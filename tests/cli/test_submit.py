@@ -1,5 +1,6 @@
 """`submit` as a person uses it on this machine, and with wrong input."""
 
+import importlib.util
 import json
 import os
 import re
@@ -12,10 +13,14 @@ from pathlib import Path
 
 import pytest
 from support.commands import GRID, REPOSITORY, run_command, submit_grid
-from support.small_runs import results
+from support.small_runs import results, small_config
+from typer.testing import CliRunner
 
+from dc_hpc import submit
+from dc_hpc.config.run_config import run_id
+from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.scheduler import launch
+from dc_hpc.scheduler import launch, session
 from dc_hpc.storage import run_directory
 
 
@@ -287,3 +292,23 @@ def test_a_dry_run_names_random_floors_and_runs_for_the_alignment(place, digits_
         (place / "grid.yaml").write_text(grid.replace("seed: [1, 2, 3]", f"seed: [1, 2, 3], {sweep}"))
         shown = submit_grid(place, digits_root, "--dry-run", check=0).stdout
         assert [line.strip() for line in shown.splitlines() if "of them" in line] == lines
+
+
+def test_without_faiss_the_authors_draws_that_need_it_are_refused_before_anything_is_written(
+    digits_root, tmp_path, monkeypatch
+):
+    """faiss is an optional package; find_spec finds none where a path hook hides it."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "faiss" else real(name, *rest))
+    needs = small_config(digits_root, draws="authors", kmeans_init="random")
+    with pytest.raises(
+        InputError, match=r"draws authors .* calls faiss, .*: pip install \"dc-hpc\[cpu\]\", or use draws"
+    ):
+        session.check_faiss({run_id(needs): needs})
+    for other in (small_config(digits_root, draws="authors"), small_config(digits_root, kmeans_init="random")):
+        session.check_faiss({run_id(other): other})
+    (tmp_path / "grid.yaml").write_text(GRID.replace("fixed: {", "fixed: {draws: authors, kmeans_init: random, "))
+    words = ["--grid", str(tmp_path / "grid.yaml"), "--data", str(digits_root), "--outputs", str(tmp_path / "outputs")]
+    refused = CliRunner().invoke(submit.app, words)
+    assert isinstance(refused.exception, InputError) and "calls faiss" in str(refused.exception)
+    assert not (tmp_path / "outputs").exists()

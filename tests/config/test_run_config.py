@@ -70,6 +70,7 @@ def test_every_other_field_is_in_the_name():
         "reassign": 2,
         "epochs_per_cycle": 2,
         "kmeans_iterations": 3,
+        "draws": "authors",
         "probe": (),
         "probe_flip": False,
         "probe_average_pool": 2,
@@ -85,6 +86,14 @@ def test_every_other_field_is_in_the_name():
     assert set(other) | untested == set(RunConfig.model_fields)
     names = {run_id(config(**{name: value})) for name, value in other.items()}
     assert len(names | {run_id(config())}) == len(other) + 1
+
+
+def test_draws_of_the_authors_need_what_their_code_needs():
+    with pytest.raises(InputError, match="^seed 0 has no draws of the authors where faiss clusters"):
+        config(draws="authors", kmeans_init="random", seed=0)
+    assert config(draws="authors", kmeans_init="random", seed=1) and config(draws="authors", seed=0)
+    with pytest.raises(InputError, match="^draws 'theirs' is not allowed.*; allowed: ours, authors"):
+        config(draws="theirs")
 
 
 def test_a_neutral_value_is_left_out_so_that_new_fields_rename_nothing():

@@ -97,7 +97,8 @@ def _first_pass_inputs(config: RunConfig) -> tuple[Any, ...]:
     from dc_hpc.algorithm.state import init_state
 
     trunk = build_trunk(config)
-    init_state(trunk, seed=config.seed, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    constants = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    init_state(trunk, seed=config.seed, draws=config.draws, **constants)
     drawn = hashlib.sha256()
     for name, value in trunk.state_dict().items():
         drawn.update(name.encode() + value.numpy().tobytes())

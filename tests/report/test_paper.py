@@ -20,6 +20,7 @@ from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows, probed_rows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.panels.relation import RelationPanel
+from dc_hpc.report.panels.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
 from dc_hpc.report.tables.text_tables import csv_of, markdown_of
@@ -42,7 +43,7 @@ COUNTED = {
 
 def runs_of(panel, rows):
     """The runs that match a panel: by their IA, by any probe, or by their accuracy."""
-    if isinstance(panel, AlignmentPanel | FeaturesPanel):
+    if isinstance(panel, AlignmentPanel | FeaturesPanel | SeedBySeedPanel):
         return alignment_rows(panel, rows)
     if isinstance(panel, LayersPanel):
         return probed_rows(panel, rows, free=("k", "labels"))

@@ -1,0 +1,55 @@
+"""The first clustering of a run with `draws: authors`: the authors' reduction of features, then their k-means.
+
+The steps are those of `clustering.py`. Here every random draw is the authors', and so is the precision: float64 from
+the division by the L2 norm on. scikit-learn finds the principal components from a random start, which is their draw.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from dc_hpc.algorithm.clustering import Clustering
+from dc_hpc.algorithm.kmeans.authors import kmeans_as_authors
+from dc_hpc.algorithm.matrices import as_matrix, column_means
+
+_EXACT_UP_TO = 500  # scikit-learn 0.2x decomposes matrices of at most so many rows and columns exactly
+_RANDOM_BELOW = 0.8  # and larger ones where more than this share of the components is asked for
+
+
+def reduce_as_authors(features: Tensor, *, pca: int | None, seed: int) -> Tensor:
+    """PCA with whitening as scikit-learn 0.2x does it for random_state=seed, then rows divided by their L2 norm.
+
+    features: float32 (n, d) on any device. pca: as of `reduce_features`. Returns float64 (n, pca) or (n, d) on the same
+    device. A row of zeros stays zero, where the authors' code divides by zero. Raises ValueError as `reduce_features`.
+    """
+    features = as_matrix(features, "features")
+    column_means(features, "features")  # finds NaN and infinity
+    matrix = features.cpu().numpy()
+    if pca is not None:
+        matrix = _whitened(matrix, pca, seed)
+    rows = matrix.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(norms == 0, 1, norms)
+    return torch.from_numpy(rows).to(features.device)
+
+
+def cluster_as_authors(reduced: Tensor, *, k: int, seed: int, init: str, iterations: int = 20) -> Clustering:
+    """`kmeans_as_authors` of what `reduce_as_authors` returns, as the Clustering of a run."""
+    found = kmeans_as_authors(reduced, k=k, seed=seed, init=init, iterations=iterations)
+    return Clustering(found.labels, reduced.float(), found.inertia)
+
+
+def _whitened(matrix: np.ndarray, pca: int, seed: int) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    n, d = matrix.shape
+    if not 1 <= pca <= min(n, d):
+        raise ValueError(f"pca {pca} is not between 1 and {min(n, d)}: the features are {n} x {d}")
+    exact = max(n, d) <= _EXACT_UP_TO or pca >= _RANDOM_BELOW * min(n, d)
+    with threadpool_limits(torch.get_num_threads()):
+        solver = PCA(pca, whiten=True, svd_solver="full" if exact else "randomized", random_state=seed)
+        found: np.ndarray = solver.fit_transform(matrix)
+    return found
