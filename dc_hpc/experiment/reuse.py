@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.config.run_config import RunConfig, run_id
 
 
@@ -73,7 +74,7 @@ def copied_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
 
 def _last_clustering(config: RunConfig) -> int:
     """The number of cycles until a run clusters no more."""
-    return config.cycles if config.halt_cycle is None else config.halt_cycle
+    return last_phase(config.cycles, config.last_cycle) if config.halt_cycle is None else config.halt_cycle
 
 
 def _unhalted(config: RunConfig) -> str:

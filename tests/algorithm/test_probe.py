@@ -106,9 +106,12 @@ def test_the_three_accuracies_are_what_they_say(digits, trunk, monkeypatch):
     """297 test images: batches of 128, 128 and 41, of which the last weighs too much in the authors' mean."""
     images, labels = digits
     values = activations(trunk, images, ["conv2"])["conv2"]
-    answers = iter([np.r_[np.ones(256), np.zeros(41)], np.r_[np.zeros(256), np.ones(41)]])
-    monkeypatch.setattr("dc_hpc.algorithm.probe._correct", lambda *_: next(answers))
+    right = [np.r_[np.ones(256), np.zeros(41)], np.r_[np.zeros(256), np.ones(41)]]
+    answers = iter([torch.where(torch.from_numpy(one) == 1, labels[:297], (labels[:297] + 1) % 10) for one in right])
+    monkeypatch.setattr("dc_hpc.algorithm.probe._predicted", lambda *_: next(answers))
     probe = linear_probe(values, labels, values[:297], labels[:297], classes=10, seed=0, epochs=2)
+    for found, expected in ((probe.predicted, right[1]), (probe.predicted_best, right[0])):
+        assert np.array_equal(found == labels[:297].numpy(), expected == 1)
     assert probe.accuracy == pytest.approx(100 * 41 / 297)
     assert probe.accuracy_best == pytest.approx(100 * 256 / 297)
     assert probe.accuracy_batch_mean == pytest.approx(100 / 3)
