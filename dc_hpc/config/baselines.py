@@ -67,8 +67,8 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         "code_2021": _COLOUR_CODE_2021 | {name: _SVHN[name] for name in ("mean", "std")},
     },
     "cifar10_alexnet": {
-        "text": _COLOUR_TEXT,
-        "code": _COLOUR_CODE | dict(training_view="box_per_image_flip"),
+        "text": _COLOUR_TEXT | dict(probe_crop=False, probe_flip=False),
+        "code": _COLOUR_CODE | dict(training_view="box_per_image_flip", probe_crop=False, probe_flip=False),
         # The jobs of appendix A are of 2020; their probe cuts and mirrors its training images at random.
         "code_2021": _COLOUR_CODE_2021 | dict(training_view="box_per_image_flip", probe_crop=True, probe_flip=True),
     },
@@ -85,7 +85,7 @@ def protocol_of(base: str, settings: dict[str, Any]) -> str:
     """The protocol with all of whose fields the settings agree, else `mixed`."""
     for protocol, fields in PROTOCOLS[base].items():
         also = _ALSO.get(protocol, {})
-        if all(settings.get(name, False) in (value, *also.get(name, ())) for name, value in fields.items()):
+        if all(settings.get(name) in (value, *also.get(name, ())) for name, value in fields.items()):
             return protocol
     return "mixed"
 

@@ -117,7 +117,7 @@ def read_custom_data(path: str | Path) -> Arrays:
     path = Path(path)
     if path.suffix == ".npz" and not path.is_dir():
         return _read_npz(path)
-    with _image_files(path) as (names, read):
+    with image_files(path) as (names, read):
         return _read_images(path, names, read)
 
 
@@ -125,7 +125,7 @@ def read_custom_data(path: str | Path) -> Arrays:
 
 
 def _read_npz(path: Path) -> Arrays:
-    arrays = _npz_arrays(path)
+    arrays = npz_arrays(path)
     images = {}
     for part in ("train", "test"):
         pixels, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
@@ -144,7 +144,8 @@ def _read_npz(path: Path) -> Arrays:
     return Arrays(images["train"], numbers["train"], images["test"], numbers["test"], tuple(map(str, values)))
 
 
-def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz, by the names of ARRAYS; InputError where they are not there or damaged."""
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("not a zip archive, or cut short")
@@ -190,7 +191,7 @@ def _check_labels(path: Path, name: str, labels: np.ndarray, images: int) -> Non
 
 
 @contextmanager
-def _image_files(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+def image_files(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """Return the sorted names PART/CLASS/FILE of a folder or zip and a function that reads one."""
     if path.is_dir():
         yield _folder_names(path), lambda name: (path / name).read_bytes()

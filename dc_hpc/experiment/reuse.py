@@ -35,7 +35,7 @@ def ia_donor(config: RunConfig) -> str | None:
     """The run that only measures the IA of this one; None for a run that is one itself or never clusters."""
     if config.cycles == 0 or config.labels:
         return None
-    return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=()))
+    return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=(), test_digest=None))
 
 
 def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:

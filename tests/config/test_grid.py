@@ -93,7 +93,7 @@ def test_words_mean_what_a_scientist_means(tmp_path):
 
 def test_protocols_may_be_swept_and_mixed(tmp_path):
     swept = expand(tmp_path, HEAD + "sweep: {seed: [1], protocol: [text, code]}\n")
-    mixed = expand(tmp_path, HEAD + "fixed: {last_cycle: train}\nsweep: {seed: [1]}\n")
+    mixed = expand(tmp_path, HEAD + "fixed: {training_view: none}\nsweep: {seed: [1]}\n")
     assert mixed.points[0].protocol == "mixed"
     assert [p.protocol for p in swept.points] == ["text", "code"]
 
@@ -141,7 +141,7 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
             test_labels=np.arange(4),
         )
         grid = expand(tmp_path, HEAD + "fixed: {dataset: mine, k: 2}\nsweep: {seed: [1]}\n")
-        assert grid.points[0].data_digest
+        assert grid.points[0].train_digest and grid.points[0].test_digest
         return run_id(grid.points[0])
 
     names = [name_with(pixel) for pixel in (3, 3, 4)]

@@ -138,4 +138,11 @@ class Panel(ABC):
         n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
         n += f" {runs or ('run' if max(counts) == 1 else 'runs')} a line"
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
-        return f"{self.title}: {what}. {where}; {n}."
+        return f"{self.title}: {what}. {where}; {n}{_tested(cells) if value.startswith('accuracy') else ''}."
+
+
+def _tested(cells: Sequence[Cell]) -> str:
+    """`; tested on 10,000 images`: the sizes of the test sets of the cells, where they are known."""
+    runs = [row for cell in cells for row in cell.runs("accuracy").values()]
+    sizes = {int(row["test_images"]) for row in runs if row.get("test_images")}
+    return f"; tested on {' or '.join(f'{size:,}' for size in sorted(sizes))} images" if sizes else ""
