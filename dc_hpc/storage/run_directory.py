@@ -44,6 +44,7 @@ STATES = ("done", "running", "resumable", "failed", "new")
 KEPT_CHECKPOINTS = 3
 # A run on another host cannot be asked whether it lives; its attempt file is renewed after every phase.
 _SILENT_SECONDS = 900
+
 # The settings that are younger than this format of config.json.
 _YOUNGER = ("net_digest", "train_digest", "test_digest", "kmeans_n_init", "probe_crop")
 

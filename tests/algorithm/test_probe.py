@@ -125,6 +125,32 @@ def test_the_probe_of_a_layer_does_not_depend_on_the_others(digits, trunk):
     assert probes[0] == probes[1]
 
 
+def test_training_values_may_be_drawn_anew_in_each_epoch(digits, trunk):
+    """A function that always gives the same is the same probe; one that changes trains on each epoch's own values."""
+    images, labels = digits
+    values = activations(trunk, images, ["pool2"])["pool2"]
+    settings = dict(classes=10, seed=2, epochs=3)
+    asked = []
+
+    def drawn(epoch):
+        asked.append(epoch)
+        return values + 0.5 * (epoch == 2)
+
+    fixed = linear_probe(values, labels, values, labels, **settings)
+    assert linear_probe(lambda epoch: values, labels, values, labels, **settings) == fixed
+    changing = linear_probe(drawn, labels, values, labels, **settings)
+    assert asked == [0, 1, 2] and changing.loss != fixed.loss
+    with pytest.raises(ValueError, match="train_mirrored needs a fixed train"):
+        linear_probe(drawn, labels, values, labels, train_mirrored=values, **settings)
+
+
+def test_values_of_a_view_of_ones_own(digits, trunk):
+    images, _ = digits
+    plain = activations(trunk, images, ["pool2"], mirrored=True)["pool2"]
+    found = activations(trunk, images, ["pool2"], view=lambda rows: images.clustering(rows).flip(-1))["pool2"]
+    assert torch.equal(found, plain)
+
+
 def test_an_unknown_layer_is_named(digits, trunk):
     with pytest.raises(ValueError, match="layer 'conv3' is not in the net; its layers are conv1, bn1"):
         activations(trunk, digits[0], ["conv3"])

@@ -73,7 +73,8 @@ class FigureSources:
 class Panel(ABC):
     """One data set's part of a table or figure.
 
-    base: the baseline that its runs follow; fixed: the settings that differ from it. says: what the paper says. axis:
+    base: the baseline that its runs follow; fixed: the settings that differ from it. free: settings in which runs may
+    differ, beside those that are free in every panel; they form groups of their own. says: what the paper says. axis:
     the settings that vary. values: the values of the first axis that the paper shows; runs with other values are left
     out where any of these was run; empty means all values. grids: the files of jobs/ that make the runs. title:
     `paper.entry` sets it.
@@ -89,6 +90,7 @@ class Panel(ABC):
     axis: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
     grids: tuple[str, ...] = ()
     paper: Mapping[Any, float] = field(default_factory=dict)
     ia_range: Band | None = None
