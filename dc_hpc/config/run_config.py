@@ -118,7 +118,7 @@ class RunConfig(DeclaredSettings):
     epochs_per_cycle: Annotated[Count, Setting("training", "training epochs in a cycle, N_e")] = 1
     kmeans_iterations: Annotated[Count, Setting("first_clustering", "iterations of k-means at most")] = 20
     kmeans_n_init: Annotated[
-        Count, Setting("first_clustering", "runs of k-means from other first centroids; that of least inertia counts")
+        Count, Setting("first_clustering", "starts of k-means from other centroids; that of the least inertia counts")
     ] = 1
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
     labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False

@@ -37,10 +37,10 @@ def _readers(directory: Path) -> Iterator[Callable[[], object]]:
     yield partial(run_directory.read_config, directory)
     if (directory / "result.json").exists():
         yield partial(run_directory.read_result, directory)
-        sealed = _sealed(directory)
-        if "trunk_sha256" in sealed:
+        keys = _result_keys(directory)
+        if "trunk_sha256" in keys:
             yield partial(feature_dumps.read_trunk, directory)
-        if "predictions_sha256" in sealed:
+        if "predictions_sha256" in keys:
             yield partial(predictions.read_predictions, directory)
     yield partial(metrics_csv.read_metrics, directory)
     for path in sorted((directory / "attempts").glob("*.json")):
@@ -52,7 +52,7 @@ def _readers(directory: Path) -> Iterator[Callable[[], object]]:
         yield partial(atomic_files.read_digested, path)
 
 
-def _sealed(directory: Path) -> Container[str]:
+def _result_keys(directory: Path) -> Container[str]:
     """The keys of result.json, among them the digests of other files; none where it is damaged."""
     try:
         return run_directory.whole_result(directory)

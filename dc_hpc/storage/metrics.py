@@ -73,6 +73,14 @@ RESULT_RECORD = (
 )
 
 
+# The data sets of predictions.h5, whole numbers (n,) in the order of the test images.
+PREDICTIONS = (
+    Metric("LAYER.last", "int", "", "class that the probe of a layer gives each test image after its last epoch"),
+    Metric("LAYER.best", "int", "", "class that it gives each test image after its best epoch, the first of equals"),
+    Metric("labels", "int", "", "true class of each test image"),
+)
+
+
 def names(metrics: tuple[Metric, ...]) -> tuple[str, ...]:
     """Their names, in order."""
     return tuple(one.name for one in metrics)

@@ -1,4 +1,4 @@
-"""predictions.h5, the class that the probe of a run gave each test image, and the true ones; result.json seals it."""
+"""predictions.h5: the class that the probe gave each test image, and the true one. result.json holds its SHA-256."""
 
 from __future__ import annotations
 

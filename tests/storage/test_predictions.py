@@ -1,4 +1,4 @@
-"""predictions.h5: what the probe says of each test image, from which the accuracies follow; sealed by result.json."""
+"""predictions.h5: what the probe says of each test image, from which the accuracies follow."""
 
 import json
 
