@@ -25,7 +25,7 @@ from dc_hpc.report.claims.catalog import COLUMNS as CLAIM_COLUMNS
 from dc_hpc.report.columns import STATISTICS, TABLES, describe_column
 from dc_hpc.report.frames.runs import frame_of, no_cycles
 from dc_hpc.scheduler.site import Site
-from dc_hpc.storage.metrics import CYCLE_METRICS, RESULT_RECORD, RESULTS, Metric
+from dc_hpc.storage.metrics import CYCLE_METRICS, PREDICTIONS, RESULT_RECORD, RESULTS, Metric
 
 PATH = Path(__file__).with_name("REFERENCE.md")
 _STAGES = {
@@ -77,7 +77,8 @@ def text() -> str:
         f"Official data sets are {', '.join(DATASETS)}. The layers that can be probed are, by net:",
         _table(("net", "layers"), ((f"`{name}`", ", ".join(net.layers)) for name, net in NET_SPECS.items())),
         "### Defaults by base",
-        "Where the protocols differ, the value of `text` comes first and that of `code` second.",
+        "Where the protocols differ, the values are those of " + ", ".join(f"`{one}`" for one in _protocols()) + ", in "
+        "this order.",
         _defaults(),
         "### Resources",
         "They stand under `resources` and change no result.",
@@ -94,6 +95,11 @@ def text() -> str:
         "It is written last, and a run with it is done. `accuracy_LAYER` is the test accuracy in percent of the "
         "probe's last epoch, one for each probed layer. A number that a run does not have is null.",
         _metrics((*RESULTS, *RESULT_RECORD)),
+        "### predictions.h5",
+        "A probed run keeps what its probe says of each test image. `accuracy_LAYER` is the share of `LAYER.last` that "
+        "equals `labels`, `accuracy_best` that of `LAYER.best` for the first layer. "
+        "`dc_hpc.load_run(DIRECTORY).predictions[LAYER]` has `last`, `best` and `labels` as NumPy arrays.",
+        _metrics(PREDICTIONS, head="data set"),
         "## Tables of aggregate",
         "They are in `outputs/tables`. In CSV files all digits are kept.",
         "### runs.csv",
@@ -121,8 +127,10 @@ def text() -> str:
 
 def _grid() -> Iterator[str]:
     yield f"`base` is the baseline of the paper that the runs follow: {', '.join(BASELINES)}."
-    protocols = dict.fromkeys(name for one in PROTOCOLS.values() for name in one)
-    yield f"`protocol` is {' or '.join(protocols)}: what the paper says, or what its authors ran."
+    yield (
+        f"`protocol` is {', '.join(_protocols())}: what the paper says, or what its authors ran, in 2022 and before. "
+        "docs/FIDELITY.md says which figure belongs to which."
+    )
     yield (
         "`fixed` maps settings to values, the same in every run. `sweep` maps settings to lists, and the runs are "
         "their product; a list of such blocks is their union, and `zip` in a block walks lists side by side."
@@ -150,18 +158,21 @@ def _is_constant(name: str) -> bool:
     return len({value for base in BASELINES for value in _default(base, name)}) == 1
 
 
-def _default(base: str, name: str) -> tuple[Any, Any]:
-    """The value of a base by the protocols text and code; "" where a grid has to give it."""
+def _protocols() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for one in PROTOCOLS.values() for name in one))
+
+
+def _default(base: str, name: str) -> tuple[Any, ...]:
+    """The value of a base by each protocol; "" where a grid has to give it."""
     field = RunConfig.model_fields[name]
     neutral = {} if field.is_required() else {name: field.default}
-    first, second = ((neutral | BASELINES[base] | PROTOCOLS[base][one]).get(name, "") for one in ("text", "code"))
-    return first, second
+    return tuple((neutral | BASELINES[base] | PROTOCOLS[base][one]).get(name, "") for one in _protocols())
 
 
 def _defaults() -> str:
     def cell(base: str, name: str) -> str:
-        values = dict.fromkeys(_word(name, value) for value in _default(base, name))
-        return " / ".join(values)
+        values = [_word(name, value) for value in _default(base, name)]
+        return values[0] if len(set(values)) == 1 else " / ".join(values)
 
     ordered = [name for name in SETTINGS if name != "protocol" and not _is_constant(name)]
     rows = ((f"`{name}`", *(cell(base, name) for base in BASELINES)) for name in ordered)

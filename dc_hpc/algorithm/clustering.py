@@ -16,6 +16,7 @@ from dc_hpc.algorithm.arrays import Array
 from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.kmeans.lloyd import kmeans
 from dc_hpc.algorithm.matrices import ROWS, as_matrix, column_means
+from dc_hpc.algorithm.randomness import key
 
 TILE = 128  # columns per GEMM of the covariance
 
@@ -56,27 +57,47 @@ def cluster_by_kmeans(
     pca: int | None = None,
     init: str = "k-means++",
     iterations: int = 20,
+    n_init: int = 1,
     backend: str = "torch",
 ) -> Clustering:
     """The clustering of the paper: `reduce_features` to `pca` components, then `kmeans` with the other arguments.
 
-    features: float32 (n, D), a tensor or a NumPy array. Raises ValueError where one of the two does.
+    features: float32 (n, D), a tensor or a NumPy array. n_init: how often k-means begins, each time from other first
+    centroids; the clustering with the least inertia is taken. Raises ValueError where one of the two does.
     """
     features = as_matrix(features, "features")
     dimension = features.shape[1]
     if pca is not None and not 1 <= pca <= dimension:
         raise ValueError(f"pca {pca} must be between 1 and the {dimension} features")
     return cluster_reduced(
-        reduce_features(features, pca=pca), k=k, seed=seed, init=init, iterations=iterations, backend=backend
+        reduce_features(features, pca=pca),
+        k=k,
+        seed=seed,
+        init=init,
+        iterations=iterations,
+        n_init=n_init,
+        backend=backend,
     )
 
 
 def cluster_reduced(
-    reduced: Array, *, k: int, seed: int, init: str = "k-means++", iterations: int = 20, backend: str = "torch"
+    reduced: Array,
+    *,
+    k: int,
+    seed: int,
+    init: str = "k-means++",
+    iterations: int = 20,
+    n_init: int = 1,
+    backend: str = "torch",
 ) -> Clustering:
     """`cluster_by_kmeans` for features that `reduce_features` has reduced already; float32 (n, q)."""
     reduced = as_matrix(reduced, "features")
-    found = kmeans(reduced, k=k, seed=seed, init=init, iterations=iterations, backend=backend)
+    if n_init < 1:
+        raise ValueError(f"n_init {n_init} must be 1 or more")
+    # The first draws are those of a single start; min takes the earlier one of equals.
+    seeds = [seed, *(key(seed, start, "kmeans") for start in range(1, n_init))]
+    tries = (kmeans(reduced, k=k, seed=one, init=init, iterations=iterations, backend=backend) for one in seeds)
+    found = min(tries, key=lambda one: one.inertia)
     return Clustering(found.labels, reduced, found.inertia)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +34,16 @@ class Probe:
 
     accuracy: of the last epoch. accuracy_best: of the best epoch (it peeks at the test set). accuracy_batch_mean: mean
     over batches of 128 of the last epoch, where the last, smaller batch weighs as much as the others: the authors'
-    way. loss: mean training cross-entropy of the last epoch, in nats.
+    way. loss: mean training cross-entropy of the last epoch, in nats. predicted, predicted_best: int64 (n,), the class
+    that the last and the best epoch gave each test image; of equally good epochs the first is the best.
     """
 
     accuracy: float
     accuracy_best: float
     accuracy_batch_mean: float
     loss: float
+    predicted: npt.NDArray[np.int64] = field(repr=False, compare=False)
+    predicted_best: npt.NDArray[np.int64] = field(repr=False, compare=False)
 
 
 @torch.no_grad()
@@ -51,13 +54,15 @@ def activations(
     *,
     mirrored: bool = False,
     average_pool: int | None = None,
+    view: Callable[[slice], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The values of the named layers for every image, in eval mode and one pass: float32 (n, values) each.
 
     layers: names by `trunk.named_modules()`, for example "conv2" or "layer4.1.conv2"; "" is the output of the net.
     mirrored: of the mirrored images. average_pool: window of an average pooling on maps, None for none (appendix A
-    pools by 2). Raises ValueError: the trunk has no such layer, the layer gives no row for each image, or its map is
-    smaller than the window.
+    pools by 2). view: from rows to the inputs of the net, (rows, c, h, w); by default the clustering view. Raises
+    ValueError: the trunk has no such layer, the layer gives no row for each image, or its map is smaller than the
+    window.
     """
     if not isinstance(images, ImageViews):
         raise ValueError("images must be an ImageViews; pass ImageViews(images, views)")
@@ -65,8 +70,10 @@ def activations(
     if not layers:
         return {}
 
+    shown = view or images.clustering
+
     def batch(rows: slice) -> Tensor:
-        return images.clustering(rows).flip(-1) if mirrored else images.clustering(rows)
+        return shown(rows).flip(-1) if mirrored else shown(rows)
 
     found: dict[str, Tensor] = {}
     for rows, values in evaluate_in_batches(trunk, layers, batch, len(images)):
@@ -100,7 +107,7 @@ def check_layers(trunk: nn.Module, layers: Sequence[str]) -> None:
 
 
 def linear_probe(
-    train: Array,
+    train: Array | Callable[[int], Array],
     train_labels: Array,
     test: Array,
     test_labels: Array,
@@ -118,18 +125,22 @@ def linear_probe(
     """Train a Linear(values, classes) with cross-entropy and SGD; measure it on the test set after each epoch.
 
     train, test: float32 (n, values). Labels: int64 (n,), 0 to classes - 1. All of them tensors on one device, or NumPy
-    arrays. train_mirrored: the same images mirrored; each image is
+    arrays. train may be a function from the epoch to the values, for a view that is drawn anew in each epoch.
+    train_mirrored: the same images mirrored; each image is
     then mirrored with probability 1/2 in each epoch. The learning rate of step t is
     lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
     on_epoch: called at the start of each epoch with its number from 0.
     Raises ValueError: arrays that do not fit each other, a label that is no class. Raises DivergenceError, a
     ValueError: the loss of an epoch is NaN or infinite.
     """
-    train, train_labels = _pair(train, train_labels, "train", classes)
+    drawn = train if callable(train) else None
+    train, train_labels = _pair(train(0) if callable(train) else train, train_labels, "train", classes)
     test, test_labels = _pair(test, test_labels, "test", classes)
     if test.shape[1] != train.shape[1]:
         raise ValueError(f"train has {train.shape[1]} values an image and test {test.shape[1]}; take the same layer")
     if train_mirrored is not None:
+        if drawn:
+            raise ValueError("train_mirrored needs a fixed train; let the function mirror the images")
         train_mirrored = as_matrix(train_mirrored, "train_mirrored")
         if train_mirrored.shape != train.shape:
             raise ValueError(f"train_mirrored must be {tuple(train.shape)} as train, not {tuple(train_mirrored.shape)}")
@@ -142,6 +153,9 @@ def linear_probe(
     accuracies, step, loss = [], 0, math.nan
     for epoch in range(epochs):
         on_epoch(epoch)
+        if drawn and epoch:
+            del values, train  # before the next one is made: two of them may not fit
+            values = train = _pair(drawn(epoch), train_labels, "train", classes)[0]
         order = torch.from_numpy(rng.permutation(len(train))).to(train.device)
         total = 0.0
         for indices in torch.split(order, batch_size):
@@ -154,10 +168,20 @@ def linear_probe(
         loss = total / len(train)
         if not math.isfinite(loss):
             raise DivergenceError(f"the probe diverged in epoch {epoch} (loss {loss}); lower its lr")
-        correct = _correct(classifier, test, test_labels)
-        accuracies.append(100 * correct.mean())
+        predicted = _predicted(classifier, test)
+        correct: npt.NDArray[np.float64] = (predicted == test_labels).double().cpu().numpy()
+        accuracies.append(float(100 * correct.mean()))
+        if accuracies.index(max(accuracies)) == epoch:
+            predicted_best = predicted
     batches = [correct[i : i + _TEST_BATCH].mean() for i in range(0, len(correct), _TEST_BATCH)]
-    return Probe(float(accuracies[-1]), float(max(accuracies)), float(100 * np.mean(batches)), loss)
+    return Probe(
+        accuracies[-1],
+        max(accuracies),
+        float(100 * np.mean(batches)),
+        loss,
+        predicted.cpu().numpy(),
+        predicted_best.cpu().numpy(),
+    )
 
 
 def _pair(values: Array, labels: Array, name: str, classes: int) -> tuple[Tensor, Tensor]:
@@ -196,11 +220,9 @@ def _some_mirrored(indices: Tensor, images: int, rng: np.random.Generator) -> Te
 
 
 @torch.no_grad()
-def _correct(classifier: nn.Linear, test: Tensor, labels: Tensor) -> npt.NDArray[np.float64]:
-    """float64 (n,): 1 where the classifier is right."""
+def _predicted(classifier: nn.Linear, test: Tensor) -> Tensor:
+    """int64 (n,): the class that the classifier gives each image."""
     outputs = linear(test, classifier.weight, classifier.bias)
     if not bool(outputs.isfinite().all()):
         raise DivergenceError("the probe diverged (outputs NaN or infinite); lower its lr")
-    predicted = outputs.argmax(1)
-    correct: npt.NDArray[np.float64] = (predicted == labels).double().cpu().numpy()
-    return correct
+    return outputs.argmax(1)

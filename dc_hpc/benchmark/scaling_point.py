@@ -31,7 +31,7 @@ from dc_hpc.benchmark.suite import computing
 from dc_hpc.benchmark.timing import Stage
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
-from dc_hpc.data.custom import data_digest
+from dc_hpc.data.digests import part_digests
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.storage import atomic_files, run_directory
 
@@ -92,7 +92,8 @@ def _runs(count: int, device: str, folder: Path) -> Stage:
     atomic_files.make_directory(folder)
     atomic_files.replace_bytes(folder / "noise.npz", memory.getvalue())
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"]["code"]
-    settings |= {"dataset": "noise", "data_digest": data_digest(folder / "noise.npz"), "cycles": 5, "probe_epochs": 5}
+    settings |= {"dataset": "noise", "cycles": 5, "probe_epochs": 5}
+    settings |= part_digests(folder / "noise.npz").settings(probed=True)
     directories = [run_directory.create(folder, make_config(settings | {"seed": seed})) for seed in range(count)]
     execution = Execution(str(folder), device)
 

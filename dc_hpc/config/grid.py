@@ -31,7 +31,8 @@ from dc_hpc.config.own_nets import is_own_net, net_digest
 from dc_hpc.config.run_config import RunConfig, make_config, run_id
 from dc_hpc.config.yaml_reader import Document, parse_scalar, read_yaml, short
 from dc_hpc.data.catalog import DATASETS
-from dc_hpc.data.custom import data_digest, find_custom_data
+from dc_hpc.data.custom import find_custom_data
+from dc_hpc.data.digests import PartDigests, part_digests
 from dc_hpc.errors import InputError
 
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
@@ -287,20 +288,22 @@ class _OwnDigests:
 
     def __init__(self, data_root: Path, net_folder: Path):
         self.data_root, self.net_folder = data_root, net_folder
-        self.known: dict[str, str | None] = dict.fromkeys(DATASETS)
+        self.nets: dict[str, str] = {}
+        self.images: dict[str, PartDigests | None] = dict.fromkeys(DATASETS)
 
     def __call__(self, config: RunConfig) -> dict[str, str]:
-        """`data_digest` and `net_digest` of a run, those that it has; InputError where the files are missing."""
-        found = {"data_digest": self._of_images(config.dataset), "net_digest": self._of_net(config.net)}
-        return {name: digest for name, digest in found.items() if digest}
+        """`train_digest`, `test_digest`, `net_digest`, those that a run has; InputError where files are missing."""
+        images = self._of_images(config.dataset)
+        found = images.settings(probed=bool(config.probe)) if images else {}
+        return found | ({"net_digest": self._of_net(config.net)} if is_own_net(config.net) else {})
 
-    def _of_net(self, net: str) -> str | None:
-        if is_own_net(net) and net not in self.known:
-            self.known[net] = net_digest(net, self.net_folder)  # the name of no data set has a colon
-        return self.known.get(net)
+    def _of_net(self, net: str) -> str:
+        if net not in self.nets:
+            self.nets[net] = net_digest(net, self.net_folder)
+        return self.nets[net]
 
-    def _of_images(self, name: str) -> str | None:
-        if name not in self.known:
+    def _of_images(self, name: str) -> PartDigests | None:
+        if name not in self.images:
             path = find_custom_data(name, self.data_root)
             if path is None:
                 raise InputError(
@@ -308,8 +311,8 @@ class _OwnDigests:
                     f"{name}.npz, {name}.zip or folder {name}{self._meant(name)}; put it there or give --data",
                     key="dataset",
                 )
-            self.known[name] = data_digest(path)
-        return self.known[name]
+            self.images[name] = part_digests(path)
+        return self.images[name]
 
     def _meant(self, name: str) -> str:
         """`; write tiny` for tiny.npz where that file is, or the official data set with such a name."""

@@ -91,7 +91,11 @@ OPTIONS: Names = {
     "--site": ("profile", "site_profile", "cluster_config", "partition_file"),
     "--set": ("override", "overrides", "s", "param"),
 }
-PROTOCOLS: Names = {"text": ("paper", "article"), "code": ("authors", "original", "official", "github", "repo")}
+PROTOCOLS: Names = {
+    "text": ("paper", "article"),
+    "code": ("authors", "original", "official", "github", "repo", "code2022"),
+    "code_2021": ("authors2021", "old", "oldcode", "code2020", "2021"),
+}
 
 
 def _all(names: Names) -> Names:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
+from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.config.allowed import Name
 from dc_hpc.config.explain import explain
 from dc_hpc.config.own_nets import PATTERN as OWN_NET
@@ -52,8 +53,8 @@ class RunConfig(DeclaredSettings):
         Setting("training", "cycles of one epoch each, N_c; 0 clusters the untrained net once", free_in_panels=True),
     ]
     last_cycle: Annotated[
-        Literal["train", "skip"],
-        Setting("training", "whether the last cycle trains, or ends after its clustering", follows=True),
+        Literal["train", "skip", "stop"],
+        Setting("training", "whether the last cycle trains, ends after its clustering, or is left out", follows=True),
     ]
     batch_norm: Annotated[bool, Setting("first_pass", "batch norm after every convolution")]
     sobel: Annotated[
@@ -73,13 +74,35 @@ class RunConfig(DeclaredSettings):
     mean: Annotated[Channels, Setting("first_pass", "mean of each channel, pixels being 0 to 1", follows=True)]
     std: Annotated[Deviations, Setting("first_pass", "standard deviation of each channel", follows=True)]
     training_view: Annotated[
-        Literal["none", "flip", "box_per_batch", "box_per_image_flip"],
+        Literal["none", "flip", "box_per_batch", "box_per_image", "box_per_image_flip"],
         Setting("training", "how training images are changed at random", follows=True),
     ]
 
     data_digest: Annotated[
         str | None,
-        Setting("first_pass", "SHA-256 of images of one's own", "none", in_grids=False, follows=True),
+        Setting(
+            "first_pass",
+            "SHA-256 of the whole file of own images; of earlier versions",
+            "none",
+            in_grids=False,
+            follows=True,
+        ),
+    ] = None
+    train_digest: Annotated[
+        str | None,
+        Setting(
+            "first_pass", "SHA-256 of the training part of images of one's own", "none", in_grids=False, follows=True
+        ),
+    ] = None
+    test_digest: Annotated[
+        str | None,
+        Setting(
+            "probe",
+            "SHA-256 of the test part of images of one's own, where the run is probed",
+            "none",
+            in_grids=False,
+            follows=True,
+        ),
     ] = None
     net_digest: Annotated[
         str | None,
@@ -103,6 +126,9 @@ class RunConfig(DeclaredSettings):
             free_in_panels=True,
         ),
     ] = "ours"
+    kmeans_n_init: Annotated[
+        Count, Setting("first_clustering", "starts of k-means from other centroids; that of the least inertia counts")
+    ] = 1
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
     labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False
     resume_leak: Annotated[
@@ -114,6 +140,9 @@ class RunConfig(DeclaredSettings):
         Setting("probe", "layers that are probed; `accuracy` is that of the first", "none"),
     ] = ()
     probe_flip: Annotated[bool, Setting("probe", "mirror the probe's training images at random", follows=True)] = False
+    probe_crop: Annotated[
+        bool, Setting("probe", "cut the probe's training images out of the resized ones at random", follows=True)
+    ] = False
     probe_average_pool: Annotated[
         Count | None,
         Setting("probe", "average pool before the probe, by this factor", "off", follows=True),
@@ -125,7 +154,7 @@ class RunConfig(DeclaredSettings):
     probe_batch_size: Annotated[Count, Setting("probe", "images in a step of the probe")] = 256
 
     protocol: Annotated[
-        Literal["text", "code", "mixed"],
+        Literal["text", "code", "code_2021", "mixed"],
         Setting("none", "whose protocol the other settings are: a reading of them", identity=False),
     ] = "mixed"
     features: Annotated[
@@ -136,10 +165,10 @@ class RunConfig(DeclaredSettings):
     @model_validator(mode="before")
     @classmethod
     def _never_halted(cls, values: Any) -> Any:
-        """Halting at or after the last cycle becomes None, never: the result is the same, so the name is the same."""
+        """Halting at or after the last clustering becomes None, never: the same result has the same name."""
         if isinstance(values, dict):
-            halt, cycles = values.get("halt_cycle"), values.get("cycles")
-            if type(halt) is int and type(cycles) is int and 1 <= max(cycles, 1) <= halt:
+            halt, cycles, last_cycle = (values.get(name) for name in ("halt_cycle", "cycles", "last_cycle"))
+            if type(halt) is int and type(cycles) is int and last_phase(cycles, str(last_cycle)) <= halt:
                 return values | {"halt_cycle": None}
         return values
 
@@ -158,6 +187,8 @@ def _misfits(c: RunConfig) -> Iterator[str]:
         yield f"resize {c.resize} is smaller than crop {c.crop}"
     if official and c.k > official.train_images:
         yield f"k {c.k} is larger than the {official.train_images} images of {c.dataset}"
+    if c.last_cycle == "stop" and c.cycles == 1:
+        yield "last_cycle stop leaves nothing of 1 cycle: give cycles of 2 or more, or 0 for the Initial Alignment"
     if c.labels and (c.halt_cycle is not None or c.cycles == 0):
         yield "labels on trains on the truth and never clusters: leave halt_cycle out and give cycles of 1 or more"
     if c.resume_leak is not None and (c.halt_cycle is None or c.halt_cycle > c.resume_leak):

@@ -32,9 +32,9 @@ class Form:
 class OfficialDataset:
     """A data set that the package fetches, verifies and loads.
 
-    title: its name in tables and figures. channels: of an image, 1 or 3. train_images: their number. forms: the first
-    is the one that torchvision downloads. torchvision: its class there. by_hand: what a person can do where nothing
-    can be downloaded; {root} is the data root. package: a folder where a package of the system puts the
+    title: its name in tables and figures. channels: of an image, 1 or 3. train_images, test_images: their number.
+    forms: the first is the one that torchvision downloads. torchvision: its class there. by_hand: what a person can do
+    where nothing can be downloaded; {root} is the data root. package: a folder where a package of the system puts the
     compressed files.
     """
 
@@ -46,6 +46,7 @@ class OfficialDataset:
     by_hand: str
     package: Path | None = None
     classes: int = 10
+    test_images: int | None = None
 
 
 DATASETS = {
@@ -53,6 +54,7 @@ DATASETS = {
         title="Fashion-MNIST",
         channels=1,
         train_images=60_000,
+        test_images=10_000,
         torchvision="FashionMNIST",
         package=Path("/usr/share/datasets/fashion-mnist"),
         by_hand="install Debian's package (apt-get install dataset-fashion-mnist), put the four *-ubyte.gz files into "
@@ -73,6 +75,7 @@ DATASETS = {
         title="MNIST",
         channels=1,
         train_images=60_000,
+        test_images=10_000,
         torchvision="MNIST",
         by_hand="put the four *-ubyte.gz files into {root}/MNIST/raw",
         forms=(
@@ -91,6 +94,7 @@ DATASETS = {
         title="SVHN",
         channels=3,
         train_images=73_257,
+        test_images=26_032,
         torchvision="SVHN",
         by_hand="put train_32x32.mat and test_32x32.mat into {root}/SVHN",
         forms=(
@@ -107,6 +111,7 @@ DATASETS = {
         title="CIFAR10",
         channels=3,
         train_images=50_000,
+        test_images=10_000,
         torchvision="CIFAR10",
         by_hand="put cifar-10-python.tar.gz or cifar-10-binary.tar.gz into {root}",
         forms=(

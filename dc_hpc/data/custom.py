@@ -88,13 +88,13 @@ def is_digest_of(path: str | Path, digest: str) -> bool:
 
 
 def _holds_turned(path: Path) -> bool:
-    with _image_files(path) as (names, read):
+    with image_files(path) as (names, read):
         return any(is_turned(f"{path}: {name}", _content(path, name, read)) for name in names)
 
 
 def _images_digest(path: Path) -> str:
     whole = hashlib.sha256()
-    with _image_files(path) as (names, read):
+    with image_files(path) as (names, read):
         for name in names:
             content = _content(path, name, read)
             # The name's length and a digest of fixed size: no two folders give the same stream.
@@ -108,7 +108,7 @@ def _images_digest(path: Path) -> str:
 def _npz_digest(path: Path) -> str:
     if all(one.compress_type == zipfile.ZIP_STORED and one.date_time == _NO_TIME for one in _members(path)):
         return _sha256(path)  # numpy.savez has written it, or it is no npz
-    arrays: Any = _npz_arrays(path)
+    arrays: Any = npz_arrays(path)
     with tempfile.TemporaryFile() as file:
         np.savez(file, **arrays)
         file.seek(0)
@@ -138,7 +138,7 @@ def read_custom_data(path: str | Path) -> Arrays:
     path = Path(path)
     if path.suffix == ".npz" and not path.is_dir():
         return _read_npz(path)
-    with _image_files(path) as (names, read):
+    with image_files(path) as (names, read):
         return _read_images(path, names, read)
 
 
@@ -146,7 +146,7 @@ def read_custom_data(path: str | Path) -> Arrays:
 
 
 def _read_npz(path: Path) -> Arrays:
-    arrays = _npz_arrays(path)
+    arrays = npz_arrays(path)
     images = {}
     for part in ("train", "test"):
         pixels, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
@@ -165,7 +165,8 @@ def _read_npz(path: Path) -> Arrays:
     return Arrays(images["train"], numbers["train"], images["test"], numbers["test"], tuple(map(str, values)))
 
 
-def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz, by the names of ARRAYS; InputError where they are not there or damaged."""
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("not a zip archive, or cut short")
@@ -211,7 +212,7 @@ def _check_labels(path: Path, name: str, labels: np.ndarray, images: int) -> Non
 
 
 @contextmanager
-def _image_files(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+def image_files(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """Return the sorted names PART/CLASS/FILE of a folder or zip and a function that reads one."""
     if path.is_dir():
         yield _folder_names(path), lambda name: (path / name).read_bytes()

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from dc_hpc.algorithm.deepcluster import ProgressFunction, ignore_progress
 from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.probe import Probe, activations, linear_probe
+from dc_hpc.algorithm.randomness import numpy_generator
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
 from dc_hpc.experiment.build import views_of
 from dc_hpc.storage import run_directory
+from dc_hpc.storage.predictions import LayerPredictions
+
+
+@dataclass
+class ProbedLayers:
+    """What the probe of a run found.
+
+    numbers: the accuracies of every probed layer, in percent; those of the first, which the paper probes, as `accuracy`
+    too; the number of test images. A probe that diverges gives no accuracy: its numbers are None, and `probe_diverged`
+    names its layer, and others with a space between them. predictions: layer -> the classes of the test images.
+    """
+
+    numbers: dict[str, Any] = field(default_factory=dict)
+    predictions: dict[str, LayerPredictions] = field(default_factory=dict)
 
 
 def probe_layers(
@@ -22,25 +40,22 @@ def probe_layers(
     images: ImageViews,
     dataset: Dataset,
     on_progress: ProgressFunction = ignore_progress,
-) -> dict[str, Any]:
-    """The accuracies of every probed layer, in percent; those of the first, which the paper probes, as `accuracy` too.
+) -> ProbedLayers:
+    """Probe the layers that the run asks for; empty where it asks for none.
 
     images: the training images, on the device of the trunk. on_progress: called with "probe" and the number of epochs,
-    over all layers. Empty where the run probes nothing. A probe that diverges gives no accuracy: its numbers are
-    None, and `probe_diverged` names its layer, and others with a space between them.
+    over all layers.
     """
+    found = ProbedLayers()
     if not config.probe:
-        return {}
+        return found
     on_progress("probe", 0, 0)
     device, pool = images.device, config.probe_average_pool
     test_images = ImageViews(dataset.test_images.to(device), views_of(config))
-    train = activations(trunk, images, config.probe, average_pool=pool)
-    mirrored = {}
-    if config.probe_flip:
-        mirrored = activations(trunk, images, config.probe, mirrored=True, average_pool=pool)
+    train, mirrored = _fixed_values(trunk, config, images)
     test = activations(trunk, test_images, config.probe, average_pool=pool)
     train_labels, test_labels = dataset.train_labels.to(device), dataset.test_labels.to(device)
-    accuracies: dict[str, Any] = {}
+    found.numbers["test_images"] = len(test_labels)
     diverged: list[str] = []
     for place, layer in enumerate(config.probe):
 
@@ -50,7 +65,7 @@ def probe_layers(
         probe: Probe | None = None
         try:
             probe = linear_probe(
-                train[layer],
+                train[layer] if layer in train else _drawn_values(trunk, config, images, layer),
                 train_labels,
                 test[layer],
                 test_labels,
@@ -64,14 +79,53 @@ def probe_layers(
                 batch_size=config.probe_batch_size,
                 on_epoch=on_epoch,
             )
+            found.predictions[layer] = LayerPredictions(
+                probe.predicted, probe.predicted_best, dataset.test_labels.numpy()
+            )
         except DivergenceError:
             diverged.append(layer)
         if layer == config.probe[0]:
-            accuracies |= {
+            found.numbers |= {
                 "accuracy": probe and probe.accuracy,
                 "accuracy_best": probe and probe.accuracy_best,
                 "accuracy_batch_mean": probe and probe.accuracy_batch_mean,
                 "probe_loss": probe and probe.loss,
             }
-        accuracies[f"accuracy_{layer}"] = probe and probe.accuracy
-    return accuracies | ({run_directory.PROBE_DIVERGED: " ".join(diverged)} if diverged else {})
+        found.numbers[f"accuracy_{layer}"] = probe and probe.accuracy
+    if diverged:
+        found.numbers[run_directory.PROBE_DIVERGED] = " ".join(diverged)
+    return found
+
+
+def _fixed_values(
+    trunk: nn.Module, config: RunConfig, images: ImageViews
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The values of every probed layer for the training images and for their mirror images, where the run has them."""
+    if config.probe_crop:
+        return {}, {}
+    pool = config.probe_average_pool
+    train = activations(trunk, images, config.probe, average_pool=pool)
+    flipped = config.probe if config.probe_flip else ()
+    return train, activations(trunk, images, flipped, mirrored=True, average_pool=pool)
+
+
+def _drawn_values(trunk: nn.Module, config: RunConfig, images: ImageViews, layer: str) -> Callable[[int], Tensor]:
+    """From the epoch to the values of a layer, where every image is cut at random anew (appendix A).
+
+    The draws depend on the seed and the epoch, not on the layer.
+    """
+
+    def values(epoch: int) -> Tensor:
+        rng = numpy_generator(config.seed, epoch + 1, "probe")  # 0 belongs to the classifier and the order
+        corners = rng.integers(0, config.resize - config.crop + 1, (len(images), 2))
+        mirrored = (rng.random(len(images)) < 0.5) & config.probe_flip
+
+        def view(rows: slice) -> Tensor:
+            plain = images.cut_at(rows, corners[rows])
+            flip = np.flatnonzero(mirrored[rows])
+            plain[flip] = plain[flip].flip(-1)
+            return plain
+
+        return activations(trunk, images, [layer], average_pool=config.probe_average_pool, view=view)[layer]
+
+    return values

@@ -15,6 +15,7 @@ from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ign
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.custom import find_custom_data, is_digest_of
+from dc_hpc.data.digests import PartDigests, part_digests
 from dc_hpc.data.official import Dataset, load
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.build import views_of
@@ -36,8 +37,10 @@ class ProcessCache:
 
     def images(self, config: RunConfig, execution: Execution, device: torch.device) -> tuple[Dataset, ImageViews]:
         """The data set of a run, and its training images with their views on the device."""
-        name = (config.dataset, config.data_digest, execution.data, len(config.mean))
-        dataset = self._remember("data set", name, lambda: _load(config, execution))
+        name = (config.dataset, config.data_digest, config.train_digest, execution.data, len(config.mean))
+        dataset, digests = self._remember("data set", name, lambda: _load(config, execution))
+        if config.test_digest and digests.test != config.test_digest:
+            raise _other_images(config, execution)
         views = views_of(config)
         viewed = (name, views, str(device))
         images = self._remember("views", viewed, lambda: ImageViews(dataset.train_images.to(device), views))
@@ -80,17 +83,28 @@ class ProcessCache:
         return made
 
 
-def _load(config: RunConfig, execution: Execution) -> Dataset:
-    """The data set, which must be the one that the run's identity names."""
-    if config.data_digest:
+def _load(config: RunConfig, execution: Execution) -> tuple[Dataset, PartDigests]:
+    """The data set, whose training part must be the one that the run's identity names, and the digests of its parts.
+
+    The digests of an official data set, and those of a run that names the digest of the whole file, are empty.
+    """
+    digests = PartDigests("", "")
+    if config.data_digest or config.train_digest:
         path = find_custom_data(config.dataset, Path(execution.data))
-        if path is None or not is_digest_of(path, config.data_digest):
-            raise InputError(
-                f"dataset {config.dataset} in {execution.data} is missing or not the one this run was "
-                "made for; put the old one back, or submit the grid again to make new runs"
-            )
+        if path is None or (config.data_digest and not is_digest_of(path, config.data_digest)):
+            raise _other_images(config, execution)
+        digests = part_digests(path) if config.train_digest else digests
+        if config.train_digest and digests.train != config.train_digest:
+            raise _other_images(config, execution)
     dataset = load(config.dataset, Path(execution.data))
     channels = dataset.train_images.shape[1]
     if channels != len(config.mean):
         raise InputError(f"dataset {config.dataset} has {channels} channels, net {config.net} reads {len(config.mean)}")
-    return dataset
+    return dataset, digests
+
+
+def _other_images(config: RunConfig, execution: Execution) -> InputError:
+    return InputError(
+        f"dataset {config.dataset} in {execution.data} is missing or not the one this run was made for; put the old "
+        "one back, or submit the grid again to make new runs"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dc_hpc.algorithm.backends.cpu import kernels_of
+from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.algorithm.state import State, init_state, load_state
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.experiment.build import build_trunk
@@ -63,7 +64,8 @@ def resume(directory: Path, config: RunConfig, device: torch.device, *, own_nets
 
 def dumped_cycles(config: RunConfig) -> set[int]:
     """The cycles of a run whose features are written."""
-    end = 0 if config.labels else min(max(config.cycles, 1), config.halt_cycle or math.inf)
+    clusterings = last_phase(config.cycles, config.last_cycle)
+    end = 0 if config.labels else min(clusterings, config.halt_cycle or math.inf)
     clustered = [cycle for cycle in range(int(end)) if cycle % config.reassign == 0]
     if isinstance(config.features, int):
         return {cycle for cycle in clustered if cycle % config.features == 0}

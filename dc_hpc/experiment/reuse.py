@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.config.run_config import RunConfig, run_id
 
 
@@ -34,7 +35,7 @@ def ia_donor(config: RunConfig) -> str | None:
     """The run that only measures the IA of this one; None for a run that is one itself or never clusters."""
     if config.cycles == 0 or config.labels:
         return None
-    return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=()))
+    return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=(), test_digest=None))
 
 
 def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
@@ -73,7 +74,7 @@ def copied_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
 
 def _last_clustering(config: RunConfig) -> int:
     """The number of cycles until a run clusters no more."""
-    return config.cycles if config.halt_cycle is None else config.halt_cycle
+    return last_phase(config.cycles, config.last_cycle) if config.halt_cycle is None else config.halt_cycle
 
 
 def _unhalted(config: RunConfig) -> str:

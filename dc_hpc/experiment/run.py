@@ -39,11 +39,11 @@ from dc_hpc.experiment.device import check_kmeans_backend, device_of
 from dc_hpc.experiment.donors import arrays_of, clustering_of_ia_run, copy_to_halted_runs
 from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, environment
 from dc_hpc.experiment.measure import clustering_row, halted_row, summary
-from dc_hpc.experiment.probing import probe_layers
+from dc_hpc.experiment.probing import ProbedLayers, probe_layers
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
-from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, predictions, run_directory
 from dc_hpc.storage.processes import open_standard_streams
 
 
@@ -117,10 +117,10 @@ class _Attempt:
         if self._cycle(state, images, dataset) == "stopped":
             return "stopped"
         self._save(state)
-        accuracies = self._probe(state, images, dataset)
+        probed = self._probe(state, images, dataset)
         digest = {"metrics_sha256": self._report_progress()}
         run_directory.finish(
-            self.directory, summary(self.history) | accuracies | self._write_final_files(state) | digest
+            self.directory, summary(self.history) | probed.numbers | self._write_final_files(state, probed) | digest
         )
         return "done"
 
@@ -197,7 +197,12 @@ class _Attempt:
 
     def _kmeans_options(self) -> dict[str, Any]:
         c = self.config
-        return {"init": c.kmeans_init, "iterations": c.kmeans_iterations, "backend": self.execution.kmeans_backend}
+        return {
+            "init": c.kmeans_init,
+            "iterations": c.kmeans_iterations,
+            "n_init": c.kmeans_n_init,
+            "backend": self.execution.kmeans_backend,
+        }
 
     def _let_truth_in(self, state: State, truth: torch.Tensor) -> None:
         """Put the true labels into the state, for the two experiments that train on them; deep_cluster never gets them.
@@ -231,16 +236,19 @@ class _Attempt:
             self.history[-1]["loss"] = cycle.loss
         self._report_progress()
 
-    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> dict[str, Any]:
+    def _probe(self, state: State, images: ImageViews, dataset: Dataset) -> ProbedLayers:
         started = time.perf_counter()
-        accuracies = probe_layers(state.trunk, self.config, images, dataset, self.progress)
-        if accuracies:
+        probed = probe_layers(state.trunk, self.config, images, dataset, self.progress)
+        if probed.numbers:
             self._time("probe", None, started)
             self._record({"seconds": self.seconds})
-        return accuracies
+        return probed
 
-    def _write_final_files(self, state: State) -> dict[str, str]:
-        """Write the trained trunk, or the first clustering of a run that trained nothing."""
+    def _write_final_files(self, state: State, probed: ProbedLayers) -> dict[str, str]:
+        """Write the predictions, and the trained trunk or the first clustering of a run that trained nothing."""
+        digests = {}
+        if probed.predictions:
+            digests["predictions_sha256"] = predictions.write_predictions(self.directory, probed.predictions)
         if self.config.cycles == 0:
             assert state.pseudo_labels is not None, "an IA run ends with its clustering"
             feature_dumps.write_first_clustering(
@@ -249,8 +257,9 @@ class _Attempt:
                 k=self.config.k,
                 inertia=self.history[0]["inertia"],
             )
-            return {}
-        return {"trunk_sha256": feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))}
+            return digests
+        trunk = feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))
+        return digests | {"trunk_sha256": trunk}
 
     def _watch_history(self, cycle: int) -> None:
         """Show the cycle that begins, the NMI of the last clustering and the loss of the last trained cycle."""

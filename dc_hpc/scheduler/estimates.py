@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.scheduler.run_status import RunStatusTable
 from dc_hpc.storage import atomic_files, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
@@ -50,8 +51,10 @@ class Length:
 def length_of(settings: Mapping[str, Any]) -> Length:
     """The length of a run with these settings; KeyError, TypeError or ValueError for anything else."""
     cycles, halt = int(settings["cycles"]), settings.get("halt_cycle")
-    until = 0 if settings.get("labels") else max(cycles if halt is None else min(int(halt), cycles), 1)
-    trainings = cycles - 1 if settings.get("last_cycle") == "skip" and cycles else cycles
+    last_cycle = str(settings.get("last_cycle"))
+    clusterings = last_phase(cycles, last_cycle)
+    until = 0 if settings.get("labels") else clusterings if halt is None else min(int(halt), clusterings)
+    trainings = cycles - 1 if last_cycle in ("skip", "stop") and cycles else cycles
     reassign = int(settings.get("reassign") or 1)
     kind = (str(settings["dataset"]), str(settings["net"]), int(settings["k"]))
     if min(kind[2], reassign) < 1 or cycles < 0:

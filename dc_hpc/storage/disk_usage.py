@@ -17,11 +17,12 @@ _KINDS = {
     "attempts": "attempts",
     "quarantine": "quarantine",
     "trunk.safetensors": "trunk",
+    "predictions.h5": "predictions",
     "config.json": "records",
     "result.json": "records",
     "metrics.csv": "records",
 }
-KINDS = ("features", "trunk", "checkpoints", "attempts", "records", "quarantine", "other")
+KINDS = ("features", "trunk", "predictions", "checkpoints", "attempts", "records", "quarantine", "other")
 
 
 def size_of_run(directory: Path) -> Counter[str]:

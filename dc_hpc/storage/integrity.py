@@ -7,11 +7,11 @@ are checked when they are used, or here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 
-from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, predictions, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
 
@@ -37,8 +37,11 @@ def _readers(directory: Path) -> Iterator[Callable[[], object]]:
     yield partial(run_directory.read_config, directory)
     if (directory / "result.json").exists():
         yield partial(run_directory.read_result, directory)
-        if _trained(directory):
+        keys = _result_keys(directory)
+        if "trunk_sha256" in keys:
             yield partial(feature_dumps.read_trunk, directory)
+        if "predictions_sha256" in keys:
+            yield partial(predictions.read_predictions, directory)
     yield partial(metrics_csv.read_metrics, directory)
     for path in sorted((directory / "attempts").glob("*.json")):
         yield partial(run_directory.read_attempt, path)
@@ -49,8 +52,9 @@ def _readers(directory: Path) -> Iterator[Callable[[], object]]:
         yield partial(atomic_files.read_digested, path)
 
 
-def _trained(directory: Path) -> bool:
+def _result_keys(directory: Path) -> Container[str]:
+    """The keys of result.json, among them the digests of other files; none where it is damaged."""
     try:
-        return "trunk_sha256" in run_directory.read_result(directory)
+        return run_directory.whole_result(directory)
     except DamagedFile:
-        return False
+        return ()

@@ -49,6 +49,7 @@ RESULTS = (
     Metric("accuracy", "float", "%", "test accuracy of the probe's last epoch, at the layer that the paper probes"),
     Metric("accuracy_best", "float", "%", "test accuracy of the probe's best epoch, at the same layer"),
     Metric("accuracy_batch_mean", "float", "%", "mean over test batches, as the authors compute their accuracy"),
+    Metric("test_images", "int", "images", "number of test images that the accuracies are of"),
     Metric("probe_loss", "float", "nats", "training loss of the probe's last epoch, at the same layer"),
     Metric("clusterings", "int", "", "number of clusterings"),
     Metric("epochs", "int", "", "number of cycles that trained"),
@@ -68,7 +69,16 @@ RESULT_RECORD = (
     Metric("metrics_sha256", "text", "", "SHA-256 of metrics.csv"),
     Metric("trunk_sha256", "text", "", "SHA-256 of the trained weights; null where the run trains nothing"),
     Metric("probe_diverged", "text", "", "layers whose probe diverged and has no accuracy, where there is one"),
+    Metric("predictions_sha256", "text", "", "SHA-256 of predictions.h5; missing where the run probes nothing"),
     Metric("sha256", "text", "", "SHA-256 of the other keys"),
+)
+
+
+# The data sets of predictions.h5, whole numbers (n,) in the order of the test images.
+PREDICTIONS = (
+    Metric("LAYER.last", "int", "", "class that the probe of a layer gives each test image after its last epoch"),
+    Metric("LAYER.best", "int", "", "class that it gives each test image after its best epoch, the first of equals"),
+    Metric("labels", "int", "", "true class of each test image"),
 )
 
 

@@ -10,10 +10,12 @@
       features/c0000.h5      one immutable file per dumped cycle
       trunk.safetensors      the final weights
       first-*.safetensors    instead of them, in a run that trains nothing: its only clustering
+      predictions.h5         the classes that the probe gave the test images, see predictions.py
       result.json            the final numbers; one that is whole means done
 
-The JSON files carry a digest of their content, result.json also those of metrics.csv and the trunk, the names of
-checkpoints their own. Damage is never read as a number: a run with a damaged result is not done and is computed again.
+The JSON files carry a digest of their content, result.json also those of metrics.csv, the trunk and the predictions,
+the names of checkpoints their own. Damage is never read as a number: a run with a damaged result is not done and is
+computed again.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ _SILENT_SECONDS = 900
 # How the error of a run begins whose training diverged. It is tried again only when a person asks for it.
 DIVERGED = "DivergenceError"
 PROBE_DIVERGED = "probe_diverged"  # in result.json: the layers whose probe diverged, with a space between them
+# The settings that are younger than this format of config.json.
+_YOUNGER = ("net_digest", "train_digest", "test_digest", "kmeans_n_init", "probe_crop", "draws")
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ def create(outputs: Path, config: RunConfig) -> Path:
     """The directory of a run, made with its config.json if it is new."""
     directory = runs_folder(outputs) / run_id(config)
     atomic_files.make_directory(directory)
-    # without a setting that is younger than this format and says nothing here, so that older versions read the file
-    unused = {"net_digest"} if config.net_digest is None else None
+    # without the younger settings that say nothing here, so that older versions read the file
+    unused = {name for name in _YOUNGER if getattr(config, name) == RunConfig.model_fields[name].default}
     content = {"format": FORMAT, "config": config.model_dump(mode="json", exclude=unused)}
     path = directory / "config.json"
     if not atomic_files.write_checksummed(path, content, once=True) and _is_damaged(read_config, directory):
@@ -274,12 +278,12 @@ def quarantine_damaged_result(directory: Path) -> list[str]:
 
 def read_result(directory: Path) -> dict[str, Any]:
     """result.json of a finished run; DamagedFile when it is not whole or another run's."""
-    inside = ("format", "run_id", "metrics_sha256")
+    inside = ("format", "run_id", "metrics_sha256", "predictions_sha256")
     return {name: value for name, value in whole_result(directory).items() if name not in inside}
 
 
 def whole_result(directory: Path) -> dict[str, Any]:
-    """`read_result` with what it says of itself: format, run_id, and the SHA-256 of metrics.csv."""
+    """`read_result` with what it says of itself: format, run_id, the SHA-256 of metrics.csv and of predictions.h5."""
     path = directory / "result.json"
     result = atomic_files.read_checksummed(path)
     if result.get("format") != FORMAT or result.get("run_id") != directory.name:

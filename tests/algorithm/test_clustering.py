@@ -19,6 +19,7 @@ from dc_hpc.algorithm.clustering import _whiten, cluster_by_kmeans, principal_co
 from dc_hpc.algorithm.kmeans.assignment import KMEANS_BACKENDS
 from dc_hpc.algorithm.kmeans.init import first_centroids
 from dc_hpc.algorithm.kmeans.lloyd import _sums_in_parts, kmeans
+from dc_hpc.algorithm.randomness import key
 
 every_backend = pytest.mark.parametrize("backend", ["torch", "faiss", "sklearn"])
 every_init = pytest.mark.parametrize("init", ["k-means++", "random"])
@@ -408,3 +409,16 @@ def test_sums_in_parts_are_the_sums(shape):
     begun = torch.ones(5, *shape, dtype=torch.int64)  # two labels without a value
     expected = begun.clone().index_add_(0, labels, values)
     assert torch.equal(_sums_in_parts(begun, labels, values), expected)
+
+
+def test_of_several_starts_the_one_with_the_least_inertia_counts():
+    points = torch.from_numpy(np.random.default_rng(4).normal(size=(300, 5)).astype(np.float32))
+    options = dict(k=12, init="random", iterations=3)
+    single = cluster_by_kmeans(points, seed=7, **options)
+    assert cluster_by_kmeans(points, seed=7, n_init=1, **options).inertia == single.inertia
+    several = [cluster_by_kmeans(points, seed=7, n_init=starts, **options).inertia for starts in (1, 2, 5, 20)]
+    assert several == sorted(several, reverse=True) and several[-1] < single.inertia
+    seeds = [7, *(key(7, start, "kmeans") for start in (1, 2, 3, 4))]
+    assert several[2] == min(cluster_by_kmeans(points, seed=seed, **options).inertia for seed in seeds)
+    with pytest.raises(ValueError, match="n_init 0 must be 1 or more"):
+        cluster_by_kmeans(points, seed=7, n_init=0, **options)

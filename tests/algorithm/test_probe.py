@@ -106,9 +106,12 @@ def test_the_three_accuracies_are_what_they_say(digits, trunk, monkeypatch):
     """297 test images: batches of 128, 128 and 41, of which the last weighs too much in the authors' mean."""
     images, labels = digits
     values = activations(trunk, images, ["conv2"])["conv2"]
-    answers = iter([np.r_[np.ones(256), np.zeros(41)], np.r_[np.zeros(256), np.ones(41)]])
-    monkeypatch.setattr("dc_hpc.algorithm.probe._correct", lambda *_: next(answers))
+    right = [np.r_[np.ones(256), np.zeros(41)], np.r_[np.zeros(256), np.ones(41)]]
+    answers = iter([torch.where(torch.from_numpy(one) == 1, labels[:297], (labels[:297] + 1) % 10) for one in right])
+    monkeypatch.setattr("dc_hpc.algorithm.probe._predicted", lambda *_: next(answers))
     probe = linear_probe(values, labels, values[:297], labels[:297], classes=10, seed=0, epochs=2)
+    for found, expected in ((probe.predicted, right[1]), (probe.predicted_best, right[0])):
+        assert np.array_equal(found == labels[:297].numpy(), expected == 1)
     assert probe.accuracy == pytest.approx(100 * 41 / 297)
     assert probe.accuracy_best == pytest.approx(100 * 256 / 297)
     assert probe.accuracy_batch_mean == pytest.approx(100 / 3)
@@ -120,6 +123,32 @@ def test_the_probe_of_a_layer_does_not_depend_on_the_others(digits, trunk):
     assert torch.equal(alone, beside)
     probes = [linear_probe(alone, labels, alone, labels, classes=10, seed=2, epochs=2) for _ in range(2)]
     assert probes[0] == probes[1]
+
+
+def test_training_values_may_be_drawn_anew_in_each_epoch(digits, trunk):
+    """A function that always gives the same is the same probe; one that changes trains on each epoch's own values."""
+    images, labels = digits
+    values = activations(trunk, images, ["pool2"])["pool2"]
+    settings = dict(classes=10, seed=2, epochs=3)
+    asked = []
+
+    def drawn(epoch):
+        asked.append(epoch)
+        return values + 0.5 * (epoch == 2)
+
+    fixed = linear_probe(values, labels, values, labels, **settings)
+    assert linear_probe(lambda epoch: values, labels, values, labels, **settings) == fixed
+    changing = linear_probe(drawn, labels, values, labels, **settings)
+    assert asked == [0, 1, 2] and changing.loss != fixed.loss
+    with pytest.raises(ValueError, match="train_mirrored needs a fixed train"):
+        linear_probe(drawn, labels, values, labels, train_mirrored=values, **settings)
+
+
+def test_values_of_a_view_of_ones_own(digits, trunk):
+    images, _ = digits
+    plain = activations(trunk, images, ["pool2"], mirrored=True)["pool2"]
+    found = activations(trunk, images, ["pool2"], view=lambda rows: images.clustering(rows).flip(-1))["pool2"]
+    assert torch.equal(found, plain)
 
 
 def test_an_unknown_layer_is_named(digits, trunk):

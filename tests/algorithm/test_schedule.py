@@ -19,7 +19,10 @@ def phases(schedule):
         (Schedule(5, reassign=2), [0, 2, 4], [0, 1, 2, 3, 4]),
         (Schedule(5, reassign=2, halt_cycle=3), [0, 2], [0, 1, 2, 3, 4]),
         (Schedule(3, last_cycle="skip"), [0, 1, 2], [0, 1]),
+        (Schedule(3, last_cycle="stop"), [0, 1], [0, 1]),
+        (Schedule(3, last_cycle="stop", halt_cycle=1), [0], [0, 1]),
         (Schedule(0), [0], []),
+        (Schedule(0, last_cycle="stop"), [0], []),
         (Schedule(0, last_cycle="skip"), [0], []),
     ],
 )
@@ -32,7 +35,8 @@ def test_the_phases_of_a_run(schedule, clustered, trained):
     [
         (dict(cycles=-1), "cycles -1 must be 0 or more"),
         (dict(cycles=1, halt_cycle=0), "halt_cycle 0 must be 1 or more, or None for never"),
-        (dict(cycles=1, last_cycle="no"), "last_cycle 'no' is not one of train, skip"),
+        (dict(cycles=1, last_cycle="no"), "last_cycle 'no' is not one of train, skip, stop"),
+        (dict(cycles=1, last_cycle="stop"), "last_cycle stop leaves nothing of 1 cycle; give cycles of 2 or more"),
         (dict(cycles=1, reassign=0), "reassign 0 must be 1 or more"),
         (dict(cycles=1, epochs_per_cycle=0), "epochs_per_cycle 0 must be 1 or more"),
     ],

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from dc_hpc.algorithm.views import ImageViews, Views, mirror, random_box
+from dc_hpc.algorithm.views import ImageViews, Views, mirror, random_box, random_boxes
 
 GREY = dict(mean=(0.286,), std=(0.3205,))
 COLOUR = dict(mean=(0.437, 0.443, 0.472), std=(0.198, 0.201, 0.197))
@@ -75,10 +75,45 @@ def test_each_image_gets_its_own_box_and_mirror_in_appendix_a():
     assert len({batch[i].sum().item() for i in range(8)}) == 8
 
 
+@pytest.mark.parametrize("channels, height, width", [(1, 28, 28), (3, 32, 32), (3, 20, 60)])
+def test_a_box_of_each_image_is_cut_and_resized_as_pil_does_it(channels, height, width):
+    """The authors' jobs of 2021: RandomResizedCrop on the PIL image, then ToTensor and Normalize."""
+    constants = GREY if channels == 1 else COLOUR
+    data = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (40, channels, height, width), np.uint8))
+    shown = ImageViews(data, Views(45, 32, **constants, training="box_per_image"))
+    ours = shown.training(torch.arange(40), np.random.default_rng(5))
+    normalised = transforms.Compose([transforms.ToTensor(), transforms.Normalize(constants["mean"], constants["std"])])
+    boxes = random_boxes(40, height, width, np.random.default_rng(5))
+    for one, box, found in zip(data, boxes.tolist(), ours):
+        picture = Image.fromarray(one.permute(1, 2, 0).numpy().squeeze())
+        cut = transforms.functional.resized_crop(picture, *box, [32, 32])
+        assert torch.equal(found, normalised(cut))
+    assert len({tuple(box) for box in boxes.tolist()}) > 30, "each image has its own box"
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (32, 48), (48, 32)])
+def test_an_image_is_cut_at_its_own_corner_of_the_resized_square(height, width):
+    """The probe of appendix A: Resize, CenterCrop(resize), RandomCrop(crop) on the PIL image."""
+    data = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (6, 3, height, width), np.uint8))
+    shown = ImageViews(data, Views(45, 32, **COLOUR))
+    corners = np.array([(0, 0), (13, 13), (0, 13), (5, 9), (6, 6), (13, 2)])
+    before = transforms.Compose([transforms.Resize(45), transforms.CenterCrop(45)])
+    after = transforms.Compose([transforms.ToTensor(), transforms.Normalize(**COLOUR)])
+    for rows in (slice(0, 6), slice(2, 5), torch.tensor([4, 1])):
+        ours = shown.cut_at(rows, corners[rows])
+        for one, (top, left), found in zip(data[rows], corners[rows].tolist(), ours):
+            square = before(Image.fromarray(one.permute(1, 2, 0).numpy()))
+            assert torch.equal(found, after(transforms.functional.crop(square, top, left, 32, 32)))
+
+
+def _one_by_one(n, height, width, rng):
+    return np.array([random_box(height, width, rng) for _ in range(n)])
+
+
+@pytest.mark.parametrize("draw", [_one_by_one, random_boxes])
 @pytest.mark.parametrize("height, width", [(28, 28), (32, 32), (20, 60), (60, 20)])
-def test_boxes_have_the_areas_and_ratios_of_torchvision(height, width):
-    rng = np.random.default_rng(0)
-    ours = np.array([random_box(height, width, rng) for _ in range(4000)])
+def test_boxes_have_the_areas_and_ratios_of_torchvision(height, width, draw):
+    ours = draw(4000, height, width, np.random.default_rng(0))
     torch.manual_seed(0)
     image, parameters = torch.zeros(1, height, width), ((0.08, 1.0), (3 / 4, 4 / 3))
     theirs = np.array([transforms.RandomResizedCrop.get_params(image, *parameters) for _ in range(4000)])

@@ -44,11 +44,30 @@ def test_the_grids_hold_the_runs_of_the_paper(tmp_path):
 
 
 def test_figures_share_their_runs(tmp_path):
-    """Figure 3a's seed 61 is Figure 5a's never halted run; Figure 4a at k 5 has Figure 3a's runs where seeds meet."""
+    """Figure 3c's seed 87 is Figure 5c's never halted run. Figures 3a, 4a and 5a are of different code."""
     grids = {path.stem: set(read_grid(path, data_root=tmp_path).runs) for path in JOBS}
-    assert len(grids["fmnist_halt"] & grids["fmnist_ia_accuracy"]) == 1
-    assert len(grids["fmnist_k"] & grids["fmnist_ia_accuracy"]) == 2  # seeds 37 and 32
+    assert len(grids["cifar10_halt"] & grids["cifar10_ia_accuracy"]) == 1
+    assert not grids["fmnist_halt"] & grids["fmnist_ia_accuracy"] and not grids["fmnist_k"] & grids["fmnist_halt"]
     assert len(grids["svhn_ia"] & grids["svhn_sobel"]) == 100
+
+
+def test_each_figure_has_the_code_of_its_year(tmp_path):
+    """docs/FIDELITY.md says from which job, date and commit this comes."""
+    points = {path.stem: read_grid(path, data_root=tmp_path).points for path in JOBS}
+    found = {name: {(p.protocol, p.training_view, p.last_cycle) for p in grid} for name, grid in points.items()}
+    of_2021 = {name for name, ways in found.items() if {protocol for protocol, _, _ in ways} == {"code_2021"}}
+    tables = {f"{name}_table_1_stage_{stage}" for name in ("svhn", "cifar10") for stage in (1, 2)} | {"fmnist_table_1"}
+    alexnet = {name for name in points if name.startswith("cifar10_alexnet")}
+    assert of_2021 == {"fmnist_k", "fmnist_ia", "fmnist_ia_accuracy"} | tables | alexnet
+    for name in {"fmnist_k"} | tables:
+        assert found[name] == {("code_2021", "box_per_image", "train")}
+    assert found["fmnist_ia_accuracy"] == {("code_2021", "box_per_batch", "train")}
+    assert found["cifar10_alexnet_halt"] == {("code_2021", "box_per_image_flip", "train")}
+    assert all(p.probe_crop and p.probe_flip for p in points["cifar10_alexnet_pca"])
+    assert {p.resize for stage in (1, 2) for p in points[f"svhn_table_1_stage_{stage}"]} == {42}
+    first = points["cifar10_alexnet_ia"][0]
+    assert (first.pca, first.kmeans_n_init, first.kmeans_iterations) == (None, 10, 300)
+    assert {p.pca for p in points["cifar10_alexnet_ia_accuracy"]} == {None}
 
 
 def test_a_product_in_the_order_of_the_file(tmp_path):
@@ -93,7 +112,7 @@ def test_words_mean_what_a_scientist_means(tmp_path):
 
 def test_protocols_may_be_swept_and_mixed(tmp_path):
     swept = expand(tmp_path, HEAD + "sweep: {seed: [1], protocol: [text, code]}\n")
-    mixed = expand(tmp_path, HEAD + "fixed: {last_cycle: train}\nsweep: {seed: [1]}\n")
+    mixed = expand(tmp_path, HEAD + "fixed: {training_view: none}\nsweep: {seed: [1]}\n")
     assert mixed.points[0].protocol == "mixed"
     assert [p.protocol for p in swept.points] == ["text", "code"]
 
@@ -141,7 +160,7 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
             test_labels=np.arange(4),
         )
         grid = expand(tmp_path, HEAD + "fixed: {dataset: mine, k: 2}\nsweep: {seed: [1]}\n")
-        assert grid.points[0].data_digest
+        assert grid.points[0].train_digest and grid.points[0].test_digest
         return run_id(grid.points[0])
 
     names = [name_with(pixel) for pixel in (3, 3, 4)]

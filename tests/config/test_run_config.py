@@ -26,6 +26,11 @@ GOLDEN = {
     ("cifar10", "code"): "cifar10-k1000-seed61-d960bf2209ab",
     ("cifar10_alexnet", "text"): "cifar10-k2000-seed61-d6588311fff4",
     ("cifar10_alexnet", "code"): "cifar10-k2000-seed61-a6b85ebb3c8a",
+    ("fmnist", "code_2021"): "fmnist-k5-seed61-5ae3df008c9c",
+    ("mnist", "code_2021"): "mnist-k9-seed61-b1fe746e1c6a",
+    ("svhn", "code_2021"): "svhn-k200-seed61-a2ba8fd069ac",
+    ("cifar10", "code_2021"): "cifar10-k1000-seed61-dafef145ea5b",
+    ("cifar10_alexnet", "code_2021"): "cifar10-k2000-seed61-170fbe0ed9be",
 }
 
 
@@ -64,6 +69,8 @@ def test_every_other_field_is_in_the_name():
         "std": (0.1,),
         "training_view": "none",
         "data_digest": "0" * 64,
+        "train_digest": "0" * 64,
+        "test_digest": "0" * 64,
         "net_digest": "0" * 64,
         "pca": 3,
         "halt_cycle": 2,
@@ -71,8 +78,10 @@ def test_every_other_field_is_in_the_name():
         "epochs_per_cycle": 2,
         "kmeans_iterations": 3,
         "draws": "authors",
+        "kmeans_n_init": 3,
         "probe": (),
         "probe_flip": False,
+        "probe_crop": True,
         "probe_average_pool": 2,
         "probe_epochs": 3,
         "probe_lr": 0.1,
@@ -105,12 +114,22 @@ def test_a_neutral_value_is_left_out_so_that_new_fields_rename_nothing():
 def test_halting_when_the_run_ends_is_never_halting():
     assert run_id(config(halt_cycle=50)) == run_id(config(halt_cycle=100)) == run_id(config())
     assert config(halt_cycle=49).halt_cycle == 49
+    assert config(halt_cycle=49, last_cycle="stop").halt_cycle is None, "its last clustering is that of cycle 48"
+    assert config(halt_cycle=48, last_cycle="stop").halt_cycle == 48
 
 
 @pytest.mark.parametrize("base", BASELINES)
 def test_the_protocol_is_read_off_the_fields(base):
-    assert config(base, "text").protocol == "text" and config(base, "code").protocol == "code"
-    assert config(base, "code", last_cycle="train").protocol == "mixed"
+    assert [config(base, protocol).protocol for protocol in PROTOCOLS[base]] == ["text", "code", "code_2021"]
+    assert config(base, "code", training_view="none").protocol == "mixed"
+    assert config(base, "code_2021", last_cycle="skip").protocol == "mixed"
+
+
+@pytest.mark.parametrize("base", BASELINES)
+def test_what_the_authors_code_of_a_year_also_did_has_its_protocol(base):
+    """The break of 2022 leaves the last clustering out, too; the jobs from April 2021 on cut a box for a batch."""
+    assert config(base, "code", last_cycle="stop").protocol == "code"
+    assert config(base, "code_2021", training_view="box_per_batch").protocol == "code_2021"
 
 
 def test_the_baselines_are_those_of_table_1():
@@ -154,6 +173,7 @@ def test_cifar10_is_normalised_with_the_constants_of_svhn_in_the_authors_code_on
         ("fmnist", dict(probe=("bn1",), batch_norm=False), "probe layer bn1 is not in lenet5"),
         ("fmnist", dict(dataset="a\nb"), "allowed: a word of at most 64 letters, digits and . _ -"),
         ("fmnist", dict(labels=True, halt_cycle=3), "labels on trains on the truth and never clusters"),
+        ("fmnist", dict(last_cycle="stop", cycles=1), "last_cycle stop leaves nothing of 1 cycle: give cycles of 2"),
         ("fmnist", dict(resume_leak=3), "resume_leak 3 needs a halt_cycle of at most 3"),
         ("svhn", dict(crop=31), "crop 31 does not fit alexnet_small; allowed: 32"),
         ("svhn", dict(mean=(0.1,)), "mean needs 3 numbers for alexnet_small"),

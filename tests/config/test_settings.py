@@ -19,6 +19,8 @@ from dc_hpc.experiment.reuse import first_pass
 OTHER_VALUES: dict[str, Any] = {
     "dataset": "mnist",
     "data_digest": "0" * 64,
+    "train_digest": "0" * 64,
+    "test_digest": "0" * 64,
     "net_digest": "0" * 64,
     "net": "alexnet_small",
     "halt_cycle": 2,
@@ -104,7 +106,15 @@ def _first_pass_inputs(config: RunConfig) -> tuple[Any, ...]:
         drawn.update(name.encode() + value.numpy().tobytes())
     views = views_of(config)
     view = (views.resize, views.crop, tuple(views.mean), tuple(views.std))
-    return config.dataset, config.data_digest, config.net_digest, str(trunk), drawn.hexdigest(), view
+    return (
+        config.dataset,
+        config.data_digest,
+        config.train_digest,
+        config.net_digest,
+        str(trunk),
+        drawn.hexdigest(),
+        view,
+    )
 
 
 def _with_another_value(config: RunConfig, name: str) -> RunConfig:

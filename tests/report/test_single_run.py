@@ -81,7 +81,7 @@ def test_the_trunk_is_the_trained_net(done, digits_root):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = probe_layers(trunk, run.config, images, dataset)
+        found = probe_layers(trunk, run.config, images, dataset).numbers
     finally:
         torch.set_num_threads(before)
     assert found["accuracy"] == run.result["accuracy"]
@@ -99,13 +99,11 @@ def test_a_run_that_is_not_done_says_so(new):
     run = dc_hpc.load_run(new)
     assert run.state == "new" and run.feature_cycles == ()
     assert isinstance(run.metrics, pd.DataFrame) and len(run.metrics) == 0 and "nmi_true" in run.metrics
-    for ask in (lambda: run.result, run.trunk):
+    for ask in (lambda: run.result, run.trunk, lambda: run.predictions):
         with pytest.raises(InputError, match=f"run {new.name} is new and has no"):
             ask()
     with pytest.raises(InputError, match="has no features of cycle 0; it has none; a run with `features: every` keeps"):
         run.features(0)
-    with pytest.raises(InputError, match="kept no predictions of its probe; compute them from the layer values"):
-        _ = run.predictions
 
 
 def test_a_path_that_is_no_run_says_what_it_is(outputs, done, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS, protocol_of
 from dc_hpc.config.run_config import RunConfig, make_config
-from dc_hpc.data.custom import data_digest
+from dc_hpc.data.digests import part_digests
 from dc_hpc.storage import run_directory
 
 
@@ -16,14 +16,14 @@ def small_config(root: Path, *, protocol: str = "code", **changes) -> RunConfig:
     settings = BASELINES["fmnist"] | PROTOCOLS["fmnist"][protocol]
     settings |= {
         "dataset": "digits",
-        "data_digest": data_digest(root / "digits.npz"),
         "k": 6,
         "cycles": 3,
         "seed": 1,
         "probe_epochs": 2,
         **changes,
     }
-    return make_config(settings | {"protocol": protocol_of("fmnist", settings)})
+    digests = part_digests(root / "digits.npz").settings(probed=bool(settings["probe"]))
+    return make_config(digests | settings | {"protocol": protocol_of("fmnist", settings)})
 
 
 def new_run(outputs: Path, root: Path, **changes) -> Path:

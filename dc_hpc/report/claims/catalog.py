@@ -229,6 +229,8 @@ def _unlike_paper(panel: Panel, group: Cell) -> str:
     expected = neutral | BASELINES[panel.base] | dict(panel.fixed)
     own = {name for fields in PROTOCOLS[panel.base].values() for name in fields} | {
         "data_digest",
+        "train_digest",
+        "test_digest",
         *panel.axis,
     }
     wrong = []

@@ -14,7 +14,7 @@ from dc_hpc.config.run_config import RunConfig
 from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.runs import frame_of, no_cycles, records
-from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, none_word, setting_cell
+from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, none_word, setting_cell, test_images_of
 
 
 def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,7 +53,8 @@ def _at_rest(row: dict[str, Any]) -> dict[str, Any]:
 def read_runs_csv(path: Path) -> pd.DataFrame:
     """The frame that `runs_csv` made the file of; InputError when it is no such table.
 
-    Settings that did not exist when the file was written get their neutral value.
+    Settings that did not exist when the file was written get their neutral value, and `test_images` the number of the
+    data set, where that is known.
     """
     columns = _columns(path, ("run_id", "state", "dataset", "k", "seed"), kind_of)
     new = {
@@ -62,7 +63,9 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
         if name not in columns and not field.is_required()
     }
     settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    return frame_of([row | (new if row["dataset"] is not None else {}) for row in settled])
+    return frame_of(
+        [row | (new | {"test_images": test_images_of(row)} if row["dataset"] is not None else {}) for row in settled]
+    )
 
 
 def read_cycles_csv(path: Path) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from dc_hpc.report.frames.schema import (
     none_word,
     numeric,
     setting_cell,
+    test_images_of,
     texts,
 )
 from dc_hpc.storage import metrics_csv, run_directory
@@ -159,6 +160,7 @@ def _read(directory: Path) -> tuple[dict[str, Any], np.ndarray]:
         row |= _attempt_cells(attempts, stages)
         if (directory / "result.json").exists():
             row |= _result_cells(run_directory.read_result(directory))
+            row["test_images"] = test_images_of(row)
         metrics = _metrics(metrics_csv.read_metrics(directory), stages)
         if state.name == "done":
             row["cycles_done"] = config.cycles

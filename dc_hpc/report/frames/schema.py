@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.data.catalog import DATASETS
+from dc_hpc.data.known_files import KNOWN_FILES
 from dc_hpc.storage import metrics
 from dc_hpc.storage.metrics import Metric
 
@@ -46,6 +48,14 @@ def setting_cell(name: str, value: Any) -> Any:
     if isinstance(value, tuple | list):
         return " ".join(str(item) for item in value)
     return str(value) if kind_of(name) == "text" else value
+
+
+def test_images_of(row: dict[str, Any]) -> int | None:
+    """How many test images the accuracy of a run is of; None where neither its result nor its data set says so."""
+    if row.get("accuracy") is None:
+        return None
+    official, known = DATASETS.get(row["dataset"]), KNOWN_FILES.get(row.get("data_digest") or "")
+    return row.get("test_images") or (known.test_images if known else official.test_images if official else None)
 
 
 def declaration(name: str) -> Metric | None:

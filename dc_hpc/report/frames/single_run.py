@@ -4,6 +4,7 @@ run = dc_hpc.load_run("outputs/runs/fmnist-k5-seed1-0123456789ab")
 run.config.k, run.result["accuracy"], run.metrics.nmi_true
 features, pseudo_labels = run.features(0)
 trunk = run.trunk()
+wrong = run.predictions["conv2"].last != run.predictions["conv2"].labels
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.schema import numeric
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory
+from dc_hpc.storage.predictions import LayerPredictions, read_predictions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,12 +115,21 @@ class Run:
         return finished_trunk(self.path, self.config, own_nets=None if own_nets is None else str(own_nets))
 
     @property
-    def predictions(self) -> Any:
-        """InputError: runs keep no predictions."""
-        raise InputError(
-            f"run {self.run_id} kept no predictions of its probe; compute them from the layer values of its trunk: "
-            "dc_hpc.algorithm.activations(run.trunk(), images, [layer])"
-        )
+    def predictions(self) -> dict[str, LayerPredictions]:
+        """Probed layer -> the classes that its probe gave the test images (`last`, `best`), and the true `labels`.
+
+        InputError: the run is not done, probes nothing, or was made by a version that kept no predictions.
+        """
+        if self.state != "done":
+            raise InputError(f"run {self.run_id} is {self.state} and has no predictions yet; submit its grid again")
+        found = read_predictions(self.path)
+        if not found:
+            why = "an earlier version made it" if self.config.probe else "it probes nothing"
+            raise InputError(
+                f"run {self.run_id} has no predictions, {why}; compute them from the layer values of its trunk: "
+                "dc_hpc.algorithm.activations(run.trunk(), images, [layer])"
+            )
+        return found
 
 
 def load_run(path: str | Path) -> Run:

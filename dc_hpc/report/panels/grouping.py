@@ -16,6 +16,7 @@ import pandas as pd
 
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.catalog import DATASETS
+from dc_hpc.data.known_files import KNOWN_FILES
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.frames.schema import none_word
 from dc_hpc.report.statistics import describe
@@ -26,6 +27,7 @@ Row = dict[str, Any]
 # The settings that keep runs apart: of an accuracy all of them, of an Initial Alignment those that act before training.
 ACCURACY = tuple(name for name, one in RunConfig.declared.items() if one.keeps_apart)
 ALIGNMENT = tuple(name for name in ACCURACY if RunConfig.declared[name].affects not in ("training", "probe"))
+DIGESTS = ("data_digest", "train_digest", "test_digest")
 # Every caption names these.
 ALWAYS = ("dataset", "protocol", "sobel", "cycles")
 # Hidden where the settings shown already decide them: most follow from the data set and the protocol.
@@ -87,8 +89,14 @@ def fields_of(value: str) -> tuple[str, ...]:
 
 
 def setting(row: Row, name: str) -> Any:
-    """A setting as runs are grouped by it. Of the probed layers only the first counts: it gives `accuracy`."""
+    """A setting as runs are grouped by it. Of the probed layers only the first counts: it gives `accuracy`.
+
+    A run that names its images by a whole file counts as one of the parts of that file, where these are known.
+    """
     value = row.get(name)
+    if name in DIGESTS and row.get("data_digest") in KNOWN_FILES:
+        parts = KNOWN_FILES[row["data_digest"]].digests.settings(probed=bool(row.get("probe")))
+        return parts.get(name)
     return value.split()[0] if name == "probe" and value else value
 
 
@@ -149,7 +157,7 @@ def shown(name: str, value: Any) -> str:
         return none_word(name)
     if isinstance(value, bool):
         return "on" if value else "off"
-    if name in ("data_digest", "net_digest"):
+    if name.endswith("_digest"):
         return str(value)[:8]
     if isinstance(value, float):
         short = f"{value:g}"

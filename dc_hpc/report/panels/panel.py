@@ -73,7 +73,8 @@ class FigureSources:
 class Panel(ABC):
     """One data set's part of a table or figure.
 
-    base: the baseline that its runs follow; fixed: the settings that differ from it. says: what the paper says. axis:
+    base: the baseline that its runs follow; fixed: the settings that differ from it. free: settings in which runs may
+    differ, beside those that are free in every panel; they form groups of their own. says: what the paper says. axis:
     the settings that vary. values: the values of the first axis that the paper shows; runs with other values are left
     out where any of these was run; empty means all values. grids: the files of jobs/ that make the runs. title:
     `paper.entry` sets it.
@@ -89,6 +90,7 @@ class Panel(ABC):
     axis: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
     grids: tuple[str, ...] = ()
     paper: Mapping[Any, float] = field(default_factory=dict)
     ia_range: Band | None = None
@@ -138,4 +140,11 @@ class Panel(ABC):
         n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
         n += f" {runs or ('run' if max(counts) == 1 else 'runs')} a line"
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
-        return f"{self.title}: {what}. {where}; {n}."
+        return f"{self.title}: {what}. {where}; {n}{_tested(cells) if value.startswith('accuracy') else ''}."
+
+
+def _tested(cells: Sequence[Cell]) -> str:
+    """`; tested on 10,000 images`: the sizes of the test sets of the cells, where they are known."""
+    runs = [row for cell in cells for row in cell.runs("accuracy").values()]
+    sizes = {int(row["test_images"]) for row in runs if row.get("test_images")}
+    return f"; tested on {' or '.join(f'{size:,}' for size in sorted(sizes))} images" if sizes else ""

@@ -35,7 +35,7 @@ from dc_hpc.report.sweeps.panel import BOUNDS, SweepPanel
 # Settings with fewer runs than this share of all their combinations are several sweeps that cross, not one.
 _FILLED = 0.5
 _MOST_CROSSING = 6
-_TRIED = ("cycles", *(name for name in RunConfig.affecting("probe") if name != "probe"))
+_TRIED = ("cycles", *(name for name in RunConfig.affecting("probe") if name not in ("probe", "test_digest")))
 
 
 def own_runs(rows: Iterable[Row], selected: Mapping[str, PanelRows], asked: Mapping[str, Collection[str]]) -> list[Row]:
@@ -65,13 +65,27 @@ def sweeps_of(rows: Sequence[Row]) -> list[SweepPanel]:
     """The sweeps among a person's own runs, by data set; each is a panel."""
     parts: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        parts.setdefault((row["dataset"], row.get("data_digest") or "", row["net"]), []).append(row)
+        images = setting(row, "train_digest") or setting(row, "data_digest") or ""
+        parts.setdefault((row["dataset"], images, row["net"]), []).append(row)
     named: dict[str, SweepPanel] = {}
-    for key in sorted(parts):
-        for panel in _sweeps_of_one_dataset(parts[key]):
+    for part in (part for key in sorted(parts) for part in _by_test_set(parts[key])):
+        for panel in _sweeps_of_one_dataset(part):
             name = next(name for name in _names(panel.name) if name not in named)
             named[name] = SweepPanel(**{**vars(panel), "name": name})
     return list(named.values())
+
+
+def _by_test_set(rows: Sequence[Row]) -> Iterable[list[Row]]:
+    """The rows of one training set by the test set of their accuracy; a run without a probe goes with its IA."""
+    probed: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("probe"):
+            probed.setdefault(setting(row, "test_digest") or "", []).append(row)
+    other = [row for row in rows if not row.get("probe")]
+    for place, name in enumerate(sorted(probed) or [""]):
+        found = probed.get(name, [])
+        alignments = {_alignment_of(row) for row in found}
+        yield found + [row for row in other if place == 0 or _alignment_of(row) in alignments]
 
 
 def _is_trial(panel: Panel, row: Row) -> bool:
