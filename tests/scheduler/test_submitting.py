@@ -127,7 +127,7 @@ def test_a_job_that_left_the_queue_is_sent_again_after_the_looks(send, scripted,
     send(aggregate=None)
     scripted.queue.clear()
     send(aggregate=None)
-    assert len(scripted.sent()) == 2 and scripted.slept == [1, 2, 4, 8, 16]
+    assert len(scripted.sent()) == 2 and scripted.slept == [1, 2, 4, 8, 8, 8]
     assert [one.left for one in records(tmp_path)] == [True, False]
 
 
@@ -207,7 +207,7 @@ def test_a_job_without_a_number_that_the_queue_does_not_show_waits_for_the_perso
 
 def test_a_job_that_slurm_has_twice_is_cancelled_once(send, scripted, tmp_path):
     """The first request was accepted, its answer lost, and the queue showed it only after the second."""
-    scripted.answers, scripted.shown_after = [Answer(1, "accepted", TIMED_OUT)], 7
+    scripted.answers, scripted.shown_after = [Answer(1, "accepted", TIMED_OUT)], 8
     out = send(aggregate=None)
     assert records(tmp_path)[0].job == "102" and len(pickles(tmp_path)) == 3
     assert ["scancel", "101_0", "101_1", "101_2"] in scripted.asked and "once too often" in out
