@@ -83,13 +83,22 @@ class RunStatusTable:
         lines = []
         for one in self.unanswered:
             waiting = sum(self.runs[run].state == "unanswered" for run in one.run_names() if run in self.runs)
-            known = (
-                "and SLURM does not list it: the next submit to the cluster starts its runs again"
-                if self.cluster
-                else f"and SLURM does not answer here; {waiting} runs of these wait for it. When you know that it "
-                f"never arrived: python -m dc_hpc.status forget {one.name}"
-            )
-            lines.append(f"submission {one.name} ({len(one.run_names())} runs): the answer of sbatch was lost, {known}")
+            forget = f"When you know that it never arrived: python -m dc_hpc.status forget {one.name}"
+            if one.accepted:
+                known = (
+                    f"sbatch accepted it without a number; {waiting} runs of these wait until SLURM shows it. {forget}"
+                )
+            elif self.cluster:
+                known = (
+                    "the answer of sbatch was lost, and SLURM does not list it: the next submit to the cluster starts "
+                    "its runs again"
+                )
+            else:
+                known = (
+                    "the answer of sbatch was lost, and SLURM does not answer here; "
+                    f"{waiting} runs of these wait for it. {forget}"
+                )
+            lines.append(f"submission {one.name} ({len(one.run_names())} runs): {known}")
         return lines
 
     def describe_problems(self) -> list[str]:

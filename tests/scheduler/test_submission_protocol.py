@@ -27,11 +27,13 @@ from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
 from dc_hpc.storage import lock_file, run_directory
 from dc_hpc.storage.run_directory import run_id
 
-RUNS, STEPS, EXAMPLES = 6, 50, 10
-# A job is shown within this time, and a hidden one within so many answers, or nobody could ever know.
+RUNS, STEPS, EXAMPLES = 6, 50, 200
+# A new job is shown after at most 14 seconds, and in every third answer: nobody can know of a job that is shown later
+# than the last look.
 BAD = Habits(
-    late=sum(search.BACK_OFF) - 1,
+    late=sum(search.BACK_OFF[:-2]) - 1,
     hide=0.2,
+    most_hidden=2,
     forget=30,
     lose=0.25,
     busy=0.15,
@@ -148,11 +150,11 @@ class Submissions(RuleBasedStateMachine):
         try:
             self.slurm.habits = Habits()
             for _ in range(30):
-                problem = self.submit(range(RUNS))
-                if "status forget" in problem:  # sbatch said yes, gave no number, and the queue has forgotten the job
-                    for one in submissions.read_all(self.outputs):
-                        if one.job is None:
-                            submissions.forget(self.outputs, one.name)
+                self.submit(range(RUNS))
+                # where sbatch accepted a job, gave no number, and the queue has forgotten it, the person is asked
+                for one in submissions.read_all(self.outputs):
+                    if one.job is None:
+                        submissions.forget(self.outputs, one.name)
                 self.wait_for(400)
                 self.each_run_is_sent_and_computed_once()
                 if len(self.slurm.computed) == RUNS:

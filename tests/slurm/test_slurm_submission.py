@@ -16,9 +16,10 @@ from support.small_runs import children_seconds
 
 from dc_hpc.config.grid import Resources, read_grid
 from dc_hpc.errors import InputError
-from dc_hpc.scheduler import launch, sbatch, slurm, submissions
+from dc_hpc.scheduler import launch, slurm, submissions
 from dc_hpc.scheduler.session import create_runs
 from dc_hpc.scheduler.site import Site, read_site
+from dc_hpc.scheduler.submitting import search
 from dc_hpc.storage import run_directory
 
 pytestmark = pytest.mark.slurm
@@ -110,7 +111,7 @@ def test_sbatch_that_fails_makes_no_duplicates(queue, digits_root, tmp_path, uni
     stub.write_text(STUB.format(folder=tmp_path, fails=2, before=before.format(sbatch=program), sbatch=program))
     stub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(sbatch, "BACK_OFF", (0, 0, 0))
+    monkeypatch.setattr(search, "BACK_OFF", (0, 0, 0))
     directories = sc.long_runs(tmp_path, digits_root, 2)
     (job,) = sc.submit(directories, digits_root)
     assert (tmp_path / "count").read_text().strip() == str(calls)

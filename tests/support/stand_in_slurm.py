@@ -33,7 +33,7 @@ class Habits:
     """How bad the scheduler is. The numbers without a unit are probabilities, the others are seconds or tasks.
 
     late: until the queue shows a new job, at most. hide: that one answer leaves out a job. most_hidden: answers in a
-    row that may leave it out. forget: after its end, until the queue forgets a job. lose: that the answer of an
+    row that may leave it out or fail. forget: after its end, until the queue forgets a job. lose: that the answer of an
     accepted sbatch is lost. busy: that sbatch fails in the same words without accepting. refuse: that it refuses.
     lists_refused: that a refused job stays in the queue. away: that squeue fails. fail: that a task fails. start,
     work: until a task starts and ends, at most. patience: for the file of its work. most_tasks: in the queue.
@@ -195,7 +195,10 @@ class StandIn:
         return job
 
     def _squeue(self, arguments: list[str]) -> tuple[int, str, str]:
-        if self.random.random() < self.habits.away:
+        may_fail = all(job.hidden < self.habits.most_hidden for job in self.jobs)
+        if may_fail and self.random.random() < self.habits.away:
+            for job in self.jobs:
+                job.hidden += 1
             return 1, "", AWAY
         lines = []
         for job in self.jobs:

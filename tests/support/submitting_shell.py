@@ -23,7 +23,7 @@ from dc_hpc.scheduler.submitting.command import Answer
 from dc_hpc.storage import lock_file
 from dc_hpc.submit import app
 
-BACK_OFF = (0.05, 0.1, 0.2, 0.4, 0.8)  # a twentieth of the product's
+BACK_OFF = (0.05, 0.1, 0.2, 0.4, 0.4, 0.4)  # a twentieth of the product's
 
 
 def main() -> None:

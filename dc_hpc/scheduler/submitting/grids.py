@@ -55,9 +55,11 @@ def send_to_slurm(
         now = look(outputs, names, launch.cluster_of(site))
         missing = {name for name, run in now.table.runs.items() if run.is_missing}
         left = [one.only(missing) for one in requests]
-        taken = sum(len(one.configs) for one in requests) - sum(len(one.configs) for one in left)
+        waiting = {name for name, run in now.table.runs.items() if run.state == "unanswered"}
+        taken = sum(len(one.configs.keys() - missing - waiting) for one in requests)
         if taken:
             print(f"{taken} of these runs are in the queue or done by now, and are left alone")
+        print("".join(f"! {line}\n" for line in now.table.describe_unanswered()), end="")
         sender = _Sender(execution, site, outputs, lock, now)
         sender.send([one for one in left if one.configs], snapshot)
         if aggregate is not None and requests:

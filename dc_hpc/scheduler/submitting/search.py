@@ -9,7 +9,7 @@ from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.slurm import Queue, Task
 
 # Seconds before each further look for a job that the queue does not show.
-BACK_OFF: tuple[float, ...] = (1, 2, 4, 8, 16)
+BACK_OFF: tuple[float, ...] = (1, 2, 4, 8, 8, 8)
 
 
 def look_for(names: Collection[str], clusters: Collection[str], *, waits: Sequence[float]) -> Queue:

@@ -59,7 +59,7 @@ def _settled(
         return _recorded(replace(one, left=True), outputs) if wanted and not mine else one
     if not mine or was_refused(mine):
         # sbatch said that it accepted the job: only the queue or the person can tell what became of it
-        is_unsure = one.job is None and one.accepted and not mine
+        is_unsure = one.job is None and one.accepted and not mine and not one.is_aggregator
         return one if is_unsure or one.job == "" else _recorded(replace(one, job="", accepted=False), outputs)
     if one.job == "" and not any(task.is_active for task in mine):
         return one
