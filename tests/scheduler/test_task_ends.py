@@ -122,6 +122,7 @@ SCRIPT = "/var/spool/slurmd/job00012/slurm_script: line 14:"
         ("CANCELLED", "", f"{SCRIPT} python3: command not found", "cancelled", ""),
         ("FAILED", "", "srun: error: n1: task 0: Killed", "killed", "SIGKILL"),
         ("FAILED", "RaisedSignal:9(Killed)", "", "killed", "SIGKILL"),
+        ("FAILED", "JobLaunchFailure", "", "launch failure", "SIGKILL ended its script"),
     ],
 )
 def test_a_known_cause_has_words_and_a_next_step(state, reason, log, name, words):

@@ -39,6 +39,11 @@ _NODE = Cause(NODE_FAILURE, "its node failed", f"{_AGAIN}; extra: {{exclude: NOD
 _PREEMPTED = Cause(PREEMPTED, "another job took its place", _AGAIN)
 _CANCELLED = Cause(CANCELLED, "someone cancelled it", _AGAIN)
 _KILLED = Cause("killed", "SIGKILL ended it", "ask the site who killed it, most likely a limit of memory or of time")
+_LAUNCH = Cause(
+    "launch failure",
+    "SIGKILL ended its script, or its node could not start it",
+    f"{_AGAIN}; if it happens again, ask the site",
+)
 
 # What SLURM itself says of a task: its state, or the reason beside it.
 _OF_STATES = {
@@ -182,7 +187,6 @@ _SIGNS = (
     _Sign(r"line \d+: .*syntax error", "setup failed", "a line of the script is not shell", "correct `setup`"),
     _Sign(r"\bKilled\b|signal 9|SIGKILL", _KILLED.name, _KILLED.words, _KILLED.next_step),
 )
-_UNKNOWN_STEP = "read its log"
 
 
 def find(log: str, *, state: str, reason: str = "") -> Cause | None:
@@ -205,10 +209,12 @@ def find(log: str, *, state: str, reason: str = "") -> Cause | None:
             if found := re.search(sign.pattern, line):
                 group = (found[1] or "").strip() if found.groups() else ""
                 return Cause(sign.name, sign.words.format(group).strip(), sign.next_step, line)
-    return _KILLED if reason.startswith(("RaisedSignal:9(", "RaisedSignal:9:")) else None
+    if reason.startswith(("RaisedSignal:9(", "RaisedSignal:9:")):
+        return _KILLED
+    return _LAUNCH if reason == "JobLaunchFailure" else None
 
 
-def unknown(step: str = _UNKNOWN_STEP) -> Cause:
+def unknown(step: str = "read its log") -> Cause:
     """The cause of a task of whose end nothing is known."""
     return Cause("unknown", "", step)
 

@@ -55,7 +55,7 @@ class TaskEnd:
             return "" if self.verb == "ended" else f"task {self.id} {self.verb}{self._reason_after_begin()}"
         if self.cause.name in (CANCELLED, PREEMPTED):
             return f"task {self.id} {self.verb} before the run began"
-        line = self.line or self.cause.words or f"it left no log at {self.log}"
+        line = self.line or self.cause.words or self.about_log()
         return f"task {self.id} {self.verb} before the run began: {line}; status logs {run}"
 
     def to_record(self) -> dict[str, Any]:
@@ -70,6 +70,10 @@ class TaskEnd:
             "log": str(self.log),
             "next_step": self.cause.next_step or None,
         }
+
+    def about_log(self) -> str:
+        """That the log is empty, or that there is none."""
+        return f"its log is empty ({self.log})" if self.log.exists() else f"it left no log at {self.log}"
 
     def _reason_after_begin(self) -> str:
         if self.cause.name in (CANCELLED, PREEMPTED):
@@ -95,7 +99,7 @@ def end_of(
     log, text = _log(submission, index)
     cause = causes.find(text, state=state, reason=reason)
     if cause is None:
-        cause = causes.unknown() if text else causes.unknown(_where_no_log(submission))
+        cause = causes.unknown(_next_step(submission, log))
     line = last_line(cause.line or text)
     silent = cause.name in (CANCELLED, PREEMPTED) or (not text and state == "")
     # where the task began another of its runs, nothing is wrong with its start
@@ -151,8 +155,7 @@ def describe_aggregators(ends: Sequence[TaskEnd]) -> list[str]:
     """A line for each aggregator that failed."""
     lines = []
     for one in ends:
-        said = f"{one.line or one.cause.words or 'its log is empty'} (log: {one.log})"
-        said = said if one.log.exists() else f"it left no log at {one.log}"
+        said = f"{one.line or one.cause.words} (log: {one.log})" if one.line or one.cause.words else one.about_log()
         lines.append(f"aggregator {one.id} {one.verb}: {said}; make the tables: python -m dc_hpc.aggregate")
     return lines
 
@@ -162,7 +165,8 @@ def describe_ends(ends: Iterable[TaskEnd | None]) -> list[str]:
     groups: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for one in ends:
         if one is not None and one.is_failure:
-            said = one.cause.words or one.line or f"no log in {one.log.parent}"
+            empty = "their logs are empty" if one.log.exists() else f"no log in {one.log.parent}"
+            said = one.cause.words or one.line or empty
             groups[one.verb, said, one.cause.next_step].add(one.id)
     lines = []
     for (verb, said, step), ids in groups.items():
@@ -179,7 +183,10 @@ def _log(submission: Submission, index: int) -> tuple[Path, str]:
     return next(((path, text) for path, text in texts if last_line(text)), (paths[0], ""))
 
 
-def _where_no_log(submission: Submission) -> str:
+def _next_step(submission: Submission, log: Path) -> str:
+    """What to do about a task of whose end nothing is known."""
+    if log.exists():
+        return "read its log; the lines of `setup` in the site profile are what a task does first"
     return f"check that the compute nodes can write to {submission.folder}"
 
 
