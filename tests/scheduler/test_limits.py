@@ -142,7 +142,7 @@ def test_a_partition_for_other_groups(monkeypatch):
     monkeypatch.setattr("os.getuid", lambda: 1000)
     monkeypatch.setattr("os.getgroups", lambda: [0])
     monkeypatch.setattr("os.getgid", lambda: 0)
-    with pytest.raises(InputError, match="partition long is for the groups ops, staff only; name another"):
+    with pytest.raises(InputError, match="partition long is for the groups ops, staff only; name another one"):
         check_partition(cluster(LONG.replace("AllowGroups=ALL", "AllowGroups=ops,staff")), "long", wanted())
     check_partition(cluster(LONG.replace("AllowGroups=ALL", "AllowGroups=ops,root")), "long", wanted())
     monkeypatch.setattr("os.getgid", lambda: 987_654)  # no name here

@@ -99,7 +99,7 @@ def _problems_of_groups(partition: Partition) -> Iterator[str]:
     except KeyError:  # a group without a name here may be one of them
         return
     if not mine & set(allowed):
-        yield f"partition {partition.name} is for the groups {', '.join(allowed)} only; name another in the site profile"
+        yield f"partition {partition.name} is for the groups {', '.join(allowed)} only; name another one"
 
 
 def _problems_of_nodes(partition: Partition, wanted: Wanted) -> Iterator[str]:
