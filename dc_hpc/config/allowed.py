@@ -13,12 +13,12 @@ from dc_hpc.config.own_nets import PATTERN as OWN_NET_PATTERN
 # The words for the patterns of strings, beside the patterns themselves. The first letter of a name has fewer choices.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 WORD_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._:/=,@+-]{0,127}$"
-OPTION_PATTERN = r"^[A-Za-z0-9_\[(*][A-Za-z0-9._:/=,@+|&*()\[\]-]{0,127}$"
+OPTION_PATTERN = r"^[A-Za-z0-9_\[(*][A-Za-z0-9._:/=,@+|&*()\[\]-]{0,999}$"
 LINE_PATTERN = r"^[^\n\r\x00]{1,500}$"
 _PATTERNS = {
     NAME_PATTERN: "a word of at most 64 letters, digits and . _ - that does not begin with . or -",
     WORD_PATTERN: "a word of at most 128 letters, digits and . _ : / = , @ + - that begins with a letter, digit or _",
-    OPTION_PATTERN: "a word of at most 128 letters, digits and . _ : / = , @ + - | & * ( ) [ ]",
+    OPTION_PATTERN: "a word of at most 1000 letters, digits and . _ : / = , @ + - | & * ( ) [ ]",
     OWN_NET_PATTERN: "module:function for a net of your own",
     LINE_PATTERN: "one line of at most 500 characters",
 }

@@ -32,6 +32,7 @@ def profile(tmp_path, text):
         ("gpus-per-task: 1", "write gpus, gpu_type and gpu_flag"),
         ("gres: 'gpu:2'", "write gpus, gpu_type and gpu_flag; other resources may stay"),
         ("gres: 'lscratch:10,gpu:a100:1'", "write gpus, gpu_type and gpu_flag; other resources may stay"),
+        ("tres-per-task: 'gres:gpu:1'", "write gpus, gpu_type and gpu_flag"),
         ("no-requeue: true", "write requeue: off"),
         ("requeue: false", "write requeue"),
         ("partition: high", "write partition"),
@@ -94,6 +95,11 @@ def test_words_of_sites_that_yaml_reads_otherwise_are_named(tmp_path, text, expe
         profile(tmp_path, text)
     assert expected in str(caught.value)
     assert not profile(tmp_path, "requeue: off\n").requeue
+
+
+def test_a_long_list_of_nodes_is_allowed(tmp_path):
+    nodes = ",".join(f"node-{number:03}" for number in range(100))
+    assert profile(tmp_path, f"extra: {{exclude: '{nodes}'}}\n").extra == {"exclude": nodes}
 
 
 def test_submitit_still_writes_what_the_list_knows():

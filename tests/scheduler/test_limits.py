@@ -138,6 +138,17 @@ def test_other_limits_of_a_partition(change, task, message):
     check_partition(cluster(LONG), "long", task)
 
 
+def test_a_partition_for_other_groups(monkeypatch):
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    monkeypatch.setattr("os.getgroups", lambda: [0])
+    monkeypatch.setattr("os.getgid", lambda: 0)
+    with pytest.raises(InputError, match="partition long is for the groups ops, staff only; name another one"):
+        check_partition(cluster(LONG.replace("AllowGroups=ALL", "AllowGroups=ops,staff")), "long", wanted())
+    check_partition(cluster(LONG.replace("AllowGroups=ALL", "AllowGroups=ops,root")), "long", wanted())
+    monkeypatch.setattr("os.getgid", lambda: 987_654)  # no name here
+    check_partition(cluster(LONG.replace("AllowGroups=ALL", "AllowGroups=ops,staff")), "long", wanted())
+
+
 def test_one_node_must_have_all_that_a_task_asks_for():
     nodes = "long|64|64000|(null)\nlong|8|32000|gpu:4\n"
     with pytest.raises(InputError, match="no node with 32 CPU cores, 16 GiB and 1 GPUs together"):

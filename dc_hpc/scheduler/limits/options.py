@@ -50,6 +50,7 @@ WRITTEN: Mapping[str, str] = {
     "signal": "write signal_delay",
     "test-only": "look with --dry-run",
     "time": _MINUTES,
+    "tres-per-task": _GPUS,
     "uid": "log in as the user whose jobs they are",
     "usage": "it submits nothing",
     "version": "it submits nothing",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +74,7 @@ def problems_of(partition: Partition, wanted: Wanted, *, any_time: bool = False)
     if partition.number("MaxNodes") < 1 or 1 < partition.number("MinNodes") < math.inf:
         nodes = partition.fields.get("MinNodes" if partition.number("MaxNodes") >= 1 else "MaxNodes")
         yield f"{name} does not take jobs of one node (its limit is {nodes}); name another one in the site profile"
+    yield from _problems_of_groups(partition)
     yield from _problems_of_names(partition, wanted)
     yield from _problems_of_nodes(partition, wanted)
 
@@ -85,6 +88,18 @@ def _problems_of_names(partition: Partition, wanted: Wanted) -> Iterator[str]:
             yield f"partition {partition.name} does not take {key} {value}; allowed: {', '.join(allowed)}"
         if allowed is None and denied is not None and value in denied:
             yield f"partition {partition.name} does not take {key} {value}; name another {key} in the site profile"
+
+
+def _problems_of_groups(partition: Partition) -> Iterator[str]:
+    allowed = partition.names("AllowGroups")
+    if allowed is None or os.getuid() == 0:
+        return
+    try:
+        mine = {grp.getgrgid(number).gr_name for number in (os.getgid(), *os.getgroups())}
+    except KeyError:  # a group without a name here may be one of them
+        return
+    if not mine & set(allowed):
+        yield f"partition {partition.name} is for the groups {', '.join(allowed)} only; name another one"
 
 
 def _problems_of_nodes(partition: Partition, wanted: Wanted) -> Iterator[str]:
