@@ -196,7 +196,10 @@ def _print_ranking(by: str, ranked: list[Value], keep: int) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        atomic_files.write_text(path, text)
+        if path.exists():
+            atomic_files.replace_content(path, text.encode())  # it keeps its mode, and a link stays one
+        else:
+            atomic_files.write_text(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); give another file with --write") from None
     print(f"wrote {path}; run it: python -m dc_hpc.submit --grid {path}")

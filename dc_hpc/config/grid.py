@@ -305,6 +305,8 @@ class _OwnDigests:
     def _of_images(self, name: str) -> PartDigests | None:
         if name not in self.images:
             path = find_custom_data(name, self.data_root)
+            if path is None and (stem := self._without_ending(name)):
+                raise InputError(f"dataset {name!r} is not allowed; write {stem}, without the ending", key="dataset")
             if path is None:
                 raise InputError(
                     f"dataset {name!r} is neither one of {', '.join(DATASETS)} nor in {self.data_root} as "
@@ -314,11 +316,13 @@ class _OwnDigests:
             self.images[name] = part_digests(path)
         return self.images[name]
 
-    def _meant(self, name: str) -> str:
-        """`; write tiny` for tiny.npz where that file is, or the official data set with such a name."""
+    def _without_ending(self, name: str) -> str:
+        """`tiny` for tiny.npz where that file is, "" otherwise."""
         stem, ending = Path(name).stem, Path(name).suffix
-        if ending in (".npz", ".zip") and find_custom_data(stem, self.data_root):
-            return f"; write {stem}, without the ending"
+        return stem if ending in (".npz", ".zip") and find_custom_data(stem, self.data_root) else ""
+
+    def _meant(self, name: str) -> str:
+        """The official data set, or one of a person's own, with such a name."""
         own = [path.stem for path in self.data_root.glob("*") if path.suffix in (".npz", ".zip")]
         return value_meant(name, [*DATASETS, *own])
 

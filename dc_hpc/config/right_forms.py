@@ -92,7 +92,7 @@ def _words(model: type[BaseModel], key: str, text: str, *, grid: bool) -> Iterat
         yield from [("on", [True], "")] if low in _TRUE else [("off", [False], "")] if low in _FALSE else []
     none_words = getattr(model, "words_for_none", lambda _: ())(key)
     if none_words and low in _NONE:
-        yield none_words[0], [None], ""
+        yield none_words[0], [() if issubclass(model, DeclaredSettings) and model.is_list(key) else None], ""
 
 
 def _ranges(text: str) -> Iterator[tuple[str, list[Any], str]]:

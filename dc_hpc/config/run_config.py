@@ -247,7 +247,7 @@ def _misfits_of_net(c: RunConfig) -> Iterator[str]:
         if layer not in layers:
             parts = [part.strip() for part in layer.split(",")]
             meant = f"; write [{', '.join(parts)}]" if set(parts) <= set(layers) else did_you_mean(layer, layers)
-            yield f"probe layer {layer} is not in {c.net}{meant}; allowed: {', '.join(layers)}"
+            yield f"probe layer {layer} is not in {c.net}{meant}; allowed: {', '.join(layers)}, or none"
         side = net.sides.get(layer)  # fully connected layers have no map, and are not pooled
         if c.probe_average_pool is not None and side is not None and c.probe_average_pool > side:
             yield (

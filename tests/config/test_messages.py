@@ -74,6 +74,8 @@ def test_a_list_in_another_notation(values, refused):
         ("halt_cycle: 0", "write never; allowed: a whole number from 1 to 10000000, or never"),
         ("halt_cycle: inf", "write never"),
         ("halt_cycle: -1", "write never"),
+        ("probe: False", "write none; allowed: a list, each item a word, or none"),
+        ("probe: never", "allowed: conv1, bn1, relu1, pool1, conv2, bn2, relu2, pool2, fc1, fc1_relu, fc2, or none"),
         ("probe: conv_2", 'did you mean "conv2"?; allowed: conv1, bn1'),
         ("probe: 'conv2, fc1'", "write [conv2, fc1]; allowed: conv1, bn1"),
         ("sobel: yes", "write fixed; allowed: off, fixed, random"),
@@ -164,7 +166,8 @@ def test_what_means_one_thing_only_is_read(text, tmp_path):
 
 def test_a_file_name_of_own_images_names_the_data_set(refused, tmp_path):
     np.savez(tmp_path / "tiny.npz", x=np.zeros(1))
-    assert "write tiny, without the ending" in refused(HEAD + "fixed: {dataset: tiny.npz}\n" + SWEEP)
+    line = refused(HEAD + "fixed: {dataset: tiny.npz}\n" + SWEEP)
+    assert line.endswith("dataset 'tiny.npz' is not allowed; write tiny, without the ending")
     assert 'did you mean "tiny"?' in refused(HEAD + "fixed: {dataset: tinny}\n" + SWEEP)
 
 
