@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from dc_hpc.algorithm.authors_clustering import reduce_as_authors
+from dc_hpc.algorithm.authors_clustering import features_as_authors, reduce_as_authors
 from dc_hpc.algorithm.clustering import principal_components, reduce_features
 from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ignore_progress
 from dc_hpc.algorithm.views import ImageViews
@@ -58,11 +58,10 @@ class ProcessCache:
         With the authors' draws they are float64, as their k-means takes them.
         """
         name = (first_pass(config), str(images.device))
+        extract = features_as_authors if config.draws == "authors" else extract_features
 
         def reduced() -> torch.Tensor:
-            features: torch.Tensor = self._remember(
-                "features", name, lambda: extract_features(trunk, images, on_progress)
-            )
+            features: torch.Tensor = self._remember("features", name, lambda: extract(trunk, images, on_progress))
             if config.draws == "authors":
                 return reduce_as_authors(features, pca=config.pca, seed=config.seed)
             if config.pca is None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import nn
 
-from dc_hpc.algorithm.authors_clustering import cluster_as_authors, reduce_as_authors
+from dc_hpc.algorithm import ImageViews, Views, extract_features
+from dc_hpc.algorithm.authors_clustering import cluster_as_authors, features_as_authors, reduce_as_authors
 from dc_hpc.algorithm.clustering import reduce_features
 from dc_hpc.algorithm.kmeans.authors import faiss_seed, kmeans_as_authors, plusplus_as_authors
 from dc_hpc.algorithm.nets import build_net, initialise
@@ -213,6 +214,21 @@ def test_missing_faiss_names_the_extra_and_the_way_round_it(monkeypatch, digits)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match=r'pip install "dc-hpc\[cpu\]", or use draws ours'):
         kmeans_as_authors(torch.from_numpy(digits), k=3, seed=1, init="random")
+
+
+def test_the_features_are_those_of_torchs_own_layers():
+    """Bit for bit those of the net called as a function, in its mode of evaluation; the callers' mode is kept."""
+    images = ImageViews(torch.randint(256, (300, 1, 28, 28), dtype=torch.uint8), Views(44, 32, (0.3,), (0.3,)))
+    trunk = build_net("lenet5").train()
+    initialise(trunk, seed=4, draws="authors")
+    seen = []
+    found = features_as_authors(trunk, images, lambda *place: seen.append(place))
+    assert trunk.training and trunk.bn1.training and seen == [("features", 256, 300), ("features", 300, 300)]
+    with torch.no_grad():
+        trunk.eval()
+        parts = [trunk(images.clustering(rows)) for rows in (slice(0, 256), slice(256, 300))]
+    assert torch.equal(found, torch.cat(parts))
+    assert torch.allclose(found, extract_features(trunk, images), atol=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "pca", "solver"), [(1500, 8, "randomized"), (1500, 60, "full"), (400, 8, "full")])

@@ -76,6 +76,7 @@ def test_the_figure_has_the_line_of_identity_and_a_dot_for_each_seed(differences
         assert left.lines[0].get_xydata().tolist() == [[low, low], [high, high]] and left.get_ylim() == (low, high)
         dots = {seed: tuple(left.collections[0].get_offsets()[i]) for i, seed in enumerate(differences)}
         assert dots == {s: pytest.approx((MNIST_IA[s], MNIST_IA[s] + off)) for s, off in differences.items()}
+        assert left.get_title("left").startswith("MNIST") and left.get_title("left").endswith(f"n = {len(differences)}")
         assert right.collections[-1].get_offsets()[:, 0].tolist() == list(differences)
         if differences is DIFFERENCES:
             title = right.get_title("left")

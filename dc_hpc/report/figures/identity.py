@@ -51,7 +51,7 @@ def _numbers(ax: Axes, pairs: Sequence[Numbers], source: str, title: str) -> Non
     ax.plot(ends, ends, color=GREY, linewidth=1.0, label="equal numbers")
     ax.scatter(theirs, ours, **_dots(), label="a seed")
     ax.set(xlim=ends, ylim=ends, xlabel=f"IA (NMI), {source}", ylabel="IA (NMI), ours", aspect="equal")
-    ax.set_title(wrapped(title))
+    ax.set_title(f"{wrapped(title)}\nn = {len(pairs)}")
 
 
 def _differences(ax: Axes, pairs: Sequence[Numbers], tolerance: float) -> None:
