@@ -71,6 +71,12 @@ _CLAIMS = (
     Metric("best_epoch_value", "float", "", "value of the statistic by the best epoch"),
     Metric("best_epoch_low", "float", "", "lower end of its 95 % interval"),
     Metric("best_epoch_high", "float", "", "upper end of its 95 % interval"),
+    Metric("planned_n", "int", "", "number of seeds that the claim planned; with fewer the verdict is undecided"),
+    Metric("declared", "text", "", "day on which the claim planned its seeds and its setting"),
+    Metric("p", "float", "", "smallest level at which the interval still decides; none before the planned n"),
+    Metric("p_holm", "float", "", "p after Holm's correction over all claims at the paper's settings that have one"),
+    Metric("missing", "int", "", "number of seeds that are missing"),
+    Metric("command", "text", "", "command that computes what is missing"),
 )
 _MISSING = (
     Metric("panel", "text", "", "panel with missing runs"),
