@@ -32,7 +32,8 @@ def aggregate(
     document: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A Markdown file whose tables between <!-- NAME --> and <!-- end --> are renewed."
+            metavar="FILE",
+            help="A Markdown file whose tables and numbers between <!-- NAME --> and <!-- end --> are renewed.",
         ),
     ] = None,
     only: Annotated[

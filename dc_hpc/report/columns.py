@@ -34,6 +34,7 @@ STATISTICS = {
     )
 }
 _PANEL = (
+    Metric("test_images", "int", "images", "number of test images that the accuracy is of"),
     Metric("training", "text", "", "net of the line: a random floor, clustered, or a supervised ceiling"),
     Metric("layer", "text", "", "probed layer"),
     Metric("rho", "float", "", "Spearman's rank correlation of Initial Alignment and accuracy over the runs"),

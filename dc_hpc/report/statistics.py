@@ -36,8 +36,10 @@ class Interval(NamedTuple):
 IntervalAt = Callable[[float], Interval | None]
 
 
-def describe(values: Sequence[float]) -> dict[str, Any]:
+def describe(values: Sequence[float], noise: np.ndarray | None = None) -> dict[str, Any]:
     """n, median, q25, q75, iqr, min, max, mean, sd (of a sample); low, high: interval of the median.
+
+    noise: float64 (10000,), what else than the seeds moves the median, as of `test_sets.noise_of`.
 
     n is an integer; the others are floats, or None where there are too few values.
     """
@@ -46,7 +48,7 @@ def describe(values: Sequence[float]) -> dict[str, Any]:
         return dict.fromkeys(_QUANTITIES) | {"n": 0}
     q25, median, q75 = (float(q) for q in np.percentile(numbers, (25, 50, 75)))
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else None
-    interval = median_interval(numbers)
+    interval = median_interval(numbers, noise)
     return {
         "n": len(numbers),
         "median": median,
@@ -100,10 +102,13 @@ def percentiles_at(found: np.ndarray) -> IntervalAt:
     return interval
 
 
-def median_interval(values: Sequence[float] | np.ndarray) -> Interval | None:
-    """Bootstrap interval of the median; None for fewer than five values."""
+def median_interval(values: Sequence[float] | np.ndarray, noise: np.ndarray | None = None) -> Interval | None:
+    """Bootstrap interval of the median; None for fewer than five values. noise: as of `describe`."""
     numbers = np.asarray(values, dtype=np.float64)
-    return bootstrap(len(numbers), lambda chosen: np.median(numbers[chosen], axis=1))
+    if len(numbers) < FEWEST_RANKED:
+        return None
+    found = resampled(len(numbers), lambda chosen: np.median(numbers[chosen], axis=1))
+    return percentiles_at(found if noise is None else found + noise)(LEVEL)
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval | None:

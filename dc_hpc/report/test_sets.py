@@ -10,7 +10,7 @@ of a difference too wide rather than too narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,12 @@ def test_images_of(row: Mapping[str, Any]) -> int | None:
     if recorded is not None:
         return int(recorded)
     return OFFICIAL.get(row.get("dataset") or "") or _OF_DIGEST.get(row.get("data_digest") or "")
+
+
+def images_words(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The numbers of test images of some runs, for a caption: `tested on 10,000 images`; empty where none is known."""
+    counts = sorted({count for count in map(test_images_of, rows) if count})
+    return f"tested on {' or '.join(f'{count:,}' for count in counts)} images" if counts else ""
 
 
 def standard_error(accuracy: float, images: int) -> float:
@@ -70,8 +76,8 @@ def noise_of(*sides: Sequence[Mapping[str, Any]], name: str = "accuracy") -> np.
     were read has them under `correct`: bool (test images,). Zero where the number of test images is not known.
     """
     first, second = sides[0], sides[1] if len(sides) > 1 else ()
-    correct = [row.get("correct") for row in (*first, *second)]
-    if correct and all(one is not None for one in correct) and len({len(one) for one in correct}) == 1:
+    correct = [one for one in (row.get("correct") for row in (*first, *second)) if one is not None]
+    if correct and len(correct) == len(first) + len(second) and len({len(one) for one in correct}) == 1:
         signed = np.array(correct[: len(first)], dtype=np.float64).mean(axis=0)
         if second:
             signed = signed - np.array(correct[len(first) :], dtype=np.float64).mean(axis=0)

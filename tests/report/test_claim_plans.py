@@ -174,7 +174,9 @@ def test_the_runs_of_a_plan_reach_its_n_at_the_papers_settings(claim, monkeypatc
         for name, run in read_grid(JOBS / f"{grid}.yaml", data_root=JOBS, overrides=plan.overrides(grid)).runs.items()
     }
     rows = [
-        row_of(run, ia=0.1 + 0.001 * run.seed + run.k * 1e-6, accuracy=50.0 + run.seed + run.k / 1000 if run.probe else None)
+        row_of(
+            run, ia=0.1 + run.seed / 1000 + run.k * 1e-6, accuracy=50 + run.seed + run.k / 1e3 if run.probe else None
+        )
         | {"seconds_clustered": 1.0, "seconds_trained": 2.0}
         for run in runs.values()
     ]

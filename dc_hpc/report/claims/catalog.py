@@ -153,7 +153,7 @@ def _sobel(panel: str) -> Claim:
 
 
 def _suitability(panel: str, k: int, *datasets: str, beside: tuple[str, ...]) -> Claim:
-    words = f"{_COMPLEXITY}: {', '.join(datasets)} at k {k}"
+    words = f"{_COMPLEXITY} ({', '.join(datasets)}; k {k})"
     measure = descending_medians("ia_ami", k, datasets)
     return Claim(f"suitability_k{k}", panel, words, "least fall of median AMI", measure, above(0), "ia_ami", beside)
 
@@ -229,8 +229,8 @@ def _counted(found: pd.DataFrame) -> str:
 
 def _lines(claim: Claim, selected: Mapping[str, PanelRows]) -> Iterator[dict[str, Any]]:
     """The rows of one claim: those at the paper's settings first."""
-    panel, value = PANELS[claim.panel], "accuracy" if claim.value == "accuracy" else "ia"
-    groups = [group for group, _ in selected[claim.panel].comparisons(value) if group.values(claim.value)]
+    panel = PANELS[claim.panel]
+    groups = [group for group, _ in selected[claim.panel].comparisons(claim.value) if group.values(claim.value)]
     if not groups:
         nothing = Cell({"dataset": BASELINES[panel.base]["dataset"]}, [])
         yield _line(claim, panel, nothing, (), Measured(lacks="no run"))
