@@ -42,11 +42,12 @@ class PanelRows:
     """The runs of one panel. `Panel.select` makes it once, for the table, the figure and the claims.
 
     accuracy, alignment: the comparisons of the accuracy and of the Initial Alignment; empty where the panel shows no
-    such number.
+    such number. cycles: of `frames.runs.load_cycles`, for a table that shows single cycles.
     """
 
     accuracy: Sequence[Comparison] = ()
     alignment: Sequence[Comparison] = ()
+    cycles: pd.DataFrame | None = None
 
     def comparisons(self, value: str) -> Sequence[Comparison]:
         """The comparisons of one number: `ia`, `ia_ami` or `accuracy`."""

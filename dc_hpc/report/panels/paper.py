@@ -15,6 +15,9 @@ from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
 from dc_hpc.report.panels.curves import CurvesPanel
 from dc_hpc.report.panels.features import FeaturesPanel
+from dc_hpc.report.panels.findings.kmeans_share import KmeansSharePanel
+from dc_hpc.report.panels.findings.luminance import LuminancePanel
+from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.panel import Band, Panel
 from dc_hpc.report.panels.relation import RelationPanel
@@ -184,6 +187,38 @@ _ENTRIES = (
               "Not in the paper. Its CIFAR10 runs begin k-means with random points.",
               axis=("kmeans_init",), grids=("cifar10_ia",)),
     ), short="IA by k-means init"),
+    entry("luminance", "What the random grey filter keeps, and Initial Alignment", "ours", (
+        LuminancePanel("luminance_svhn", "svhn",
+              "Not in the paper. The authors' code overwrites the Sobel layer, so that three random weights turn "
+              "colours into grey.",
+              axis=_K, grids=("svhn_sobel", "svhn_k_ia")),
+        LuminancePanel("luminance_cifar10", "cifar10",
+              "Not in the paper. The authors' code overwrites the Sobel layer, so that three random weights turn "
+              "colours into grey.",
+              axis=_K, grids=("cifar10_sobel", "cifar10_k_ia")),
+    ), short="Grey filter"),
+    entry("kmeans_share", "Initial Alignment of the same nets, clustered twice", "ours", (
+        KmeansSharePanel("kmeans_share_fmnist", "fmnist",
+              "The paper takes the spread of IA over seeds for that of the random filters.",
+              axis=("kmeans_init",), grids=("fmnist_ia",)),
+        KmeansSharePanel("kmeans_share_svhn", "svhn",
+              "The paper takes the spread of IA over seeds for that of the random filters.",
+              axis=("kmeans_init",), grids=("svhn_ia",)),
+        KmeansSharePanel("kmeans_share_cifar10", "cifar10",
+              "The paper takes the spread of IA over seeds for that of the random filters.",
+              axis=("kmeans_init",), grids=("cifar10_ia",)),
+    ), short="k-means twice"),
+    entry("valley", "The valley: never-halted runs, cycle by cycle", "ours", (
+        ValleyPanel("valley_svhn", "svhn",
+              "Not in the paper, which sees accuracy fall and rise again along the halts.",
+              grids=("svhn_ia_accuracy",)),
+        ValleyPanel("valley_svhn_k500", "svhn",
+              "Not in the paper, which sees accuracy fall and rise again along the halts.",
+              fixed={"k": 500}, grids=("svhn_halt",)),
+        ValleyPanel("valley_cifar10", "cifar10",
+              "Not in the paper, which sees accuracy fall and rise again along the halts.",
+              grids=("cifar10_ia_accuracy",)),
+    ), short="The valley"),
     entry("leak", "Figure 5, clean and with the labels leaked at a restart", "ours", (
         AccuracyPanel("leak_fmnist", "fmnist",
               "Not in the paper. A restart of the authors' code after the halt trains on the labels of "
