@@ -10,6 +10,7 @@
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make lint   ruff check, ruff format and mypy; CI runs them, too
 # make reference  write docs/REFERENCE.md from the declarations in the code
+# make crate  the results of docs/RESULTS.md as an RO-Crate in outputs/crate, about 20 MB
 # make bench  time each stage on this machine and compare it with other libraries; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -25,7 +26,7 @@ WORKERS := -n auto --maxprocesses 4 --no-loadscope-reorder
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit bench lint reference clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit crate bench lint reference clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -77,6 +78,9 @@ slurm-up:
 
 slurm-down:
 	@$(PYTHON) slurm/one_machine.py down
+
+crate: env
+	$(BIN)/python -m dc_hpc.aggregate --runs docs/results/tables/runs.csv --outputs outputs/results --crate outputs/crate
 
 bench: env
 	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,14 @@ def aggregate(
     document: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A Markdown file whose tables between <!-- NAME --> and <!-- end --> are renewed."
+            metavar="FILE",
+            help="A Markdown file whose tables and numbers between <!-- NAME --> and <!-- end --> are renewed.",
+        ),
+    ] = None,
+    crate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write an RO-Crate, too: runs, claims, tables and figures as one object to cite."
         ),
     ] = None,
     only: Annotated[
@@ -50,6 +58,8 @@ def aggregate(
 
     One's own sweeps come first. The runs that are missing are listed with the commands that compute them.
     """
+    from dc_hpc.report.crate import check as check_crate
+    from dc_hpc.report.crate import write_crate
     from dc_hpc.report.document import check, renew
     from dc_hpc.report.findings import SWEEP, collect, panels_of, read
     from dc_hpc.report.output_files import write_figures, write_page, write_tables
@@ -58,6 +68,8 @@ def aggregate(
     data = data.expanduser()
     if document:
         check(document)
+    if crate:
+        check_crate(crate)
     panels = panels_of(only or [])
     with_sweeps = not only or SWEEP in only
     findings = collect(*read(outputs, runs or ()), panels, jobs=jobs, data=data, with_sweeps=with_sweeps)
@@ -75,6 +87,7 @@ def aggregate(
             write_page(findings, outputs)
         if document:
             renew(document, outputs / "tables")
+        size = write_crate(findings, outputs, crate, date=f"{date.today()}") if crate else 0
     except OSError as error:
         raise InputError(
             f"--outputs {outputs} cannot be written ({error.strerror}); give a folder of your own with "
@@ -85,6 +98,8 @@ def aggregate(
         + ("" if only else f"   page: {outputs / 'report.html'}")
         + ("" if verbose else "   more: --verbose")
     )
+    if crate:
+        print(f"RO-Crate: {crate}   {size / 1e6:.1f} MB")
     raise typer.Exit(1 if failed else 0)
 
 

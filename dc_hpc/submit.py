@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.device import check_device, check_kmeans_backend
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
+from dc_hpc.report.claims.plans import PLANS, plan_of
 from dc_hpc.scheduler import session
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ app = new_app()
 def submit(
     grid: Annotated[
         list[Path] | None, typer.Option("--grid", "-g", metavar="FILE", help="A YAML grid. May be given several times.")
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A claim of the paper, e.g. fig_5b.dip: the runs that its verdict needs. May be given several times.",
+            autocompletion=one_of(tuple(PLANS)),
+        ),
     ] = None,
     cluster: Annotated[
         str,
@@ -92,11 +101,14 @@ def submit(
     if probe_site:
         _probe_site(site)
         return
-    if not grid:
+    if not grid and not claim:
         raise InputError("--grid is missing; give a YAML grid, for example --grid jobs/fmnist_demo.yaml")
     execution = Execution(str(data.expanduser().resolve()), device, threads, engine or kmeans_backend)
     _check_options(cluster, execution, outputs, only or [])
-    profile, plan = _plan(grid, overrides, outputs, execution, cluster=cluster, site=site, dry_run=dry_run)
+    settings = dict(parse_override(text) for text in overrides or [])
+    sources = [(path, settings) for path in grid or ()]
+    sources += [one for name in claim or () for one in _grids_of(name, settings)]
+    profile, plan = _plan(sources, outputs, execution, cluster=cluster, site=site, dry_run=dry_run)
     execution = session.with_own_nets(execution, plan.configs, allowed=allow_own_nets, site=profile)
     plan = plan.reduced(only or (), limit)
     _print_cost(plan, outputs, profile, execution, slots=slots, with_scripts=dry_run)
@@ -213,9 +225,14 @@ def _check_options(cluster: str, execution: Execution, outputs: Path, only: Sequ
     session.check_outputs(outputs)
 
 
+def _grids_of(claim: str, settings: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """The grids of a claim, each with the settings that differ from it: the claim's, then those of --set."""
+    plan = plan_of(claim)
+    return [(Path("jobs") / f"{name}.yaml", plan.overrides(name, settings)) for name in plan.grids]
+
+
 def _plan(
-    paths: Sequence[Path],
-    overrides: Sequence[str] | None,
+    sources: Sequence[tuple[Path, dict[str, Any]]],
     outputs: Path,
     execution: Execution,
     *,
@@ -223,9 +240,12 @@ def _plan(
     site: Path,
     dry_run: bool,
 ) -> tuple[Site | None, _Plan]:
-    """The site profile, None without a cluster, and what is to be submitted. Reads only."""
-    settings = dict(parse_override(text) for text in overrides or [])
-    grids = [read_grid(path, data_root=Path(execution.data), overrides=settings) for path in paths]
+    """The site profile, None without a cluster, and what is to be submitted. Reads only.
+
+    sources: the file of each grid, and the settings that differ from it.
+    """
+    data = Path(execution.data)
+    grids = [read_grid(path, data_root=data, overrides=settings) for path, settings in sources]
     configs = {name: config for one in grids for name, config in one.runs.items()}
     profile = session.cluster_profile(cluster, site, dry_run=dry_run)
     status = session.current_status(

@@ -1,4 +1,4 @@
-"""Renews the report's tables in a person's Markdown text."""
+"""Renews the report's tables and numbers in a person's Markdown text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 
 from dc_hpc.errors import InputError
+from dc_hpc.report.tables import places
 from dc_hpc.storage import atomic_files
 
 _PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->(\r?\n))(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def check(document: Path) -> None:
-    """Raise InputError unless the document is a text with places for tables."""
+    """Raise InputError unless the document is a text with places for tables or numbers."""
     _places(document)
 
 
@@ -25,6 +26,7 @@ def renew(document: Path, tables: Path) -> None:
         what tables/fig_b1.md holds
         <!-- end -->
 
+    A number in a sentence is filled, too: `<!-- =claims.fig_3a.ia_range.value -->.640<!-- end -->` (`tables.places`).
     A table has the line ends of the line before it. A link to a document is followed, and its mode stays.
 
     InputError: no such document, no place in it, a name that is no table, a mark without its end.
@@ -38,7 +40,7 @@ def renew(document: Path, tables: Path) -> None:
         table = (tables / f"{found[2]}.md").read_text("utf-8")
         return found[1] + table.replace("\n", found[3]) + found[5]
 
-    renewed = _PLACE.sub(place, text)
+    renewed = places.fill(_PLACE.sub(place, text), tables, document=document)
     if renewed != text:
         atomic_files.replace_content(document, renewed.encode("utf-8"))
 
@@ -57,6 +59,11 @@ def _places(document: Path) -> tuple[str, list[str]]:
     if document.stat().st_nlink > 1:
         raise InputError(f"--document {document} has a second hard link, which would keep the old text; give a copy")
     names = [name for _, name, *_ in _PLACE.findall(text)]
-    if not names or len(names) != text.count("<!-- end -->"):
-        raise InputError(f"--document {document}: each table needs the lines <!-- NAME --> and <!-- end -->")
+    numbers = len(places.PLACE.findall(text))
+    whole = numbers == text.count(places.START) and len(names) + numbers == text.count("<!-- end -->")
+    if not whole or not names and not numbers:
+        raise InputError(
+            f"--document {document}: each table needs the lines <!-- NAME --> and <!-- end -->, "
+            "each number <!-- =TABLE.COLUMN --> and <!-- end -->"
+        )
     return text, names

@@ -105,7 +105,7 @@ def collect(
     panels = panels if of_the_paper else []
     of_grids = PANELS.values() if with_sweeps and of_the_paper else panels
     grids = grid_states((name for panel in of_grids for name in panel.grids), jobs, data, rows)
-    selected = select_all(rows, grids)
+    selected = {name: replace(found, cycles=cycles) for name, found in select_all(rows, grids).items()}
     found = [_panel_findings(panel, selected[panel.name], grids) for panel in panels]
     own = (
         sweeps_of(own_runs(rows, selected, {name: state.runs for name, state in grids.items()})) if with_sweeps else []

@@ -17,6 +17,7 @@ from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
+from dc_hpc.report.tables.overall import overall_tables
 from dc_hpc.report.tables.text_tables import csv_of, markdown_of
 from dc_hpc.storage import atomic_files
 
@@ -33,7 +34,8 @@ def write_tables(findings: Findings, outputs: Path, submitted: Path | None = Non
     missing = missing_table([*findings.sweeps, *findings.panels], submitted or outputs)
     atomic_files.write_text(folder / "missing.csv", csv_of(missing))
     tables = [claims_table(findings.verdicts)] if findings.of_the_paper else []
-    tables += [settings_table(findings.rows), *(table for found in findings.shown for table in found.tables)]
+    tables += [settings_table(findings.rows), *overall_tables(findings.rows)]
+    tables += [*(table for found in findings.shown for table in found.tables)]
     for table in tables:
         for ending, text in (("csv", csv_of(table)), ("md", markdown_of(table)), ("tex", latex_of(table))):
             atomic_files.write_text(folder / f"{table.name}.{ending}", text)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.claims.catalog import count_verdicts
-from dc_hpc.report.claims.table import claims_table, measured_words
+from dc_hpc.report.claims.table import claims_table, measured_words, verdict_words
 from dc_hpc.report.findings import Findings, PanelFindings
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.grid_states import GridState, command, missing_text
@@ -165,6 +165,7 @@ def _verdicts(verdicts: pd.DataFrame, panels: Collection[str]) -> list[dict[str,
         found.append(
             {
                 "verdict": claim["verdict"],
+                "verdict_words": verdict_words(claim),
                 "words": claim["words"],
                 "runs": by_head.get("runs", ""),
                 "statistic": claim["statistic"],

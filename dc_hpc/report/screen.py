@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from dc_hpc.report.claims.catalog import count_verdicts
-from dc_hpc.report.claims.table import measured_words, which_runs
+from dc_hpc.report.claims.table import measured_words, verdict_words, which_runs
 from dc_hpc.report.findings import Findings, PanelFindings
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.grid_states import GridState, command, missing_text
@@ -108,9 +108,8 @@ def _claim_lines(verdicts: pd.DataFrame, width: int) -> list[str]:
         found = measured_words(claim)
         if "%" not in found:  # a share says by its unit what it is
             found = f"{claim['statistic']} {found}".rstrip()
-        text = (
-            f"{claim['verdict']:<12}  {claim['figure']}, {which}: {claim['words']}: {found}, n = {claim['n']}{unlike}"
-        )
+        which = f"{claim['figure']}, {which}: {claim['words']}"
+        text = f"{verdict_words(claim):<12}  {which}: {found}, n = {claim['n']}{unlike}"
         lines.append(_folded(text, width, hang=14))
     return lines
 

@@ -56,8 +56,8 @@ GOLDEN = (
     "False,never,conv2,True,False,off,20,0.01,0.9,0.0001,256,code,first_last,,,,,,,,,,,,,,,,,,,,0,1,10.0,0.5,2.5,4.0,"
     "3.0,cpu-1,node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
     "svhn-k200-ia-seed1-3cd4b3251dd5,done,,svhn,alexnet_small,200,1,0,skip,True,random,0.1,0.5,0.001,"
-    "64,random,45,32,0.437 0.443 0.472,0.198 0.201 0.197,box_per_batch,none,none,none,none,256,never,1,1,20,ours,1,False,"
-    "never,none,False,False,off,20,0.01,0.9,0.0001,256,code,first_last,0.125,0.115,0.01,,,,,,1,0,0.125,0.115,,,,,,,"
+    "64,random,45,32,0.437 0.443 0.472,0.198 0.201 0.197,box_per_batch,none,none,none,none,256,never,1,1,20,ours,1,"
+    "False,never,none,False,False,off,20,0.01,0.9,0.0001,256,code,first_last,0.125,0.115,0.01,,,,,,1,0,0.125,0.115,,,,,,,"
     "0000000000000000000000000000000000000000000000000000000000000000,0,1,4.75,0.5,1.25,,3.0,cpu-1,"
     "node1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,False,torch,1\n"
 )

@@ -15,7 +15,9 @@ from support.recorded_runs import JOBS, findings_of, frame, grid_rows, record_fi
 from dc_hpc import aggregate as command
 from dc_hpc.report.claims import catalog
 from dc_hpc.report.claims.catalog import CLAIMS, Claim
-from dc_hpc.report.claims.rules import above, level
+from dc_hpc.report.claims.measures import level
+from dc_hpc.report.claims.plans import PLANS, Plan
+from dc_hpc.report.claims.rules import above
 from dc_hpc.report.output_files import write_figures, write_page, write_tables
 from dc_hpc.report.panels import matching, paper
 from dc_hpc.report.panels.comparisons import comparisons
@@ -55,6 +57,7 @@ def new_kind(monkeypatch) -> None:
     monkeypatch.setitem(paper.PANELS, "fig_9", added.panels[0])
     claim = Claim("best", "fig_9", "accuracy is above 50 at k 5", "median", level("accuracy", "k", 5), above(50))
     monkeypatch.setattr(catalog, "CLAIMS", (*CLAIMS, claim))
+    monkeypatch.setitem(PLANS, "fig_9.best", Plan((2, 5, 22), {"fmnist_k": {}}))
 
 
 def test_a_new_kind_is_one_class_and_one_entry(new_kind, tmp_path, capsys):

@@ -42,10 +42,10 @@ def test_the_committed_runs_fit_one_screen(committed, width):
     assert len(lines) <= 42 and max(map(len, lines)) <= width
     text = "\n".join(lines)
     verdicts = len(re.findall("(?m)^  (?:supported|contradicted|undecided) ", text))
-    assert verdicts == 12 if width == 120 else verdicts >= 8 and "claims more: --verbose" in text
+    assert verdicts >= (12 if width == 120 else 8) and "claims more: --verbose" in text
     text = re.sub(r"\s+", " ", text)
     assert text.startswith("runs: 4685 done (done: ") and "32 random floor" in text
-    assert "at the paper's settings 1 supported, 3 contradicted, 8 undecided; at other settings" in text
+    assert "at the paper's settings 5 contradicted, 10 undecided; at other settings" in text
     assert "missing of the paper's grids: 136 runs of 4 begun grids, 24 grids not begun" in text
     assert len(re.findall("python -m dc_hpc.submit", text)) == 1
 
@@ -62,8 +62,8 @@ def test_every_printed_claim_can_be_told_from_the_others(committed):
     rows = list(zip(judged["claim"], judged["figure"], which_runs(judged)))
     assert len(set(rows)) == len(rows)
     text = everything(committed, OUTPUTS, width=1000)
-    printed = re.findall("(?m)^  (?:supported|contradicted|undecided) +(.*?): .*?, n = ", text)
-    words = re.findall("(?m)^  (?:supported|contradicted|undecided) +(.*?: .*?): ", text)
+    printed = re.findall("(?m)^  (?:supported|contradicted|undecided)(?: [(].*? seeds[)])? +(.*?): .*?, n = ", text)
+    words = re.findall("(?m)^  (?:supported|contradicted|undecided)(?: [(].*? seeds[)])? +(.*?: .*?): ", text)
     assert len(printed) > 40 and len(set(words)) == len(words)
 
 
@@ -121,10 +121,10 @@ def test_many_troubled_runs_and_sweeps_stay_one_screen():
 
 
 def test_only_prints_the_claims_of_what_is_asked_for(committed):
-    shown = committed.of_panels(panels_of(["fig_4"]))
-    assert set(shown.verdicts["figure"]) == {"fig_4a", "fig_4b", "fig_4c"}
+    shown = committed.of_panels(panels_of(["fig_5"]))
+    assert set(shown.verdicts["figure"]) == {"fig_5a", "fig_5b", "fig_5c"}
     text = one_screen(shown, OUTPUTS, width=120, only=True)
-    assert "accuracy falls with k" in text and "IA lies between" not in text
+    assert "continuous clustering improved the accuracy" in text and "IA lies between" not in text
 
 
 def on_a_terminal(columns: int, *command: str) -> str:

@@ -19,21 +19,46 @@ def claims_table(claims: pd.DataFrame) -> Table:
         rows.append(
             [
                 *(Item(name, claim[name]) for name in claims.columns),
-                Item(None, head="verdict", text=claim["verdict"]),
+                Item(None, head="verdict", text=verdict_words(claim)),
                 Item(None, head="claim", text=claim["words"], role="setting"),
                 Item(None, head="figure", text=claim["figure"], role="setting"),
                 Item(None, head="runs", text=which, role="setting"),
                 Item(None, head="found (95 % interval)", text=measured_words(claim)),
                 Item(None, head="n", text=str(claim["n"])),
+                Item(None, head="planned n", text=str(claim["planned_n"])),
+                Item(None, head="p", text=_p_words(claim["p"])),
+                Item(None, head="p, Holm", text=_p_words(claim["p_holm"])),
                 Item(None, head="measured: where it should lie", text=rule_words(claim)),
                 Item(
                     None,
                     head="why",
-                    text="; ".join(filter(None, (claim["reason"], _best_epoch(claim), claim["unlike_paper"]))),
+                    text="; ".join(filter(None, (_why(claim), _best_epoch(claim), claim["unlike_paper"]))),
                 ),
             ]
         )
     return table_of("claims", f"The paper's claims: {count_verdicts(claims)}.", rows)
+
+
+def verdict_words(claim: dict[str, Any]) -> str:
+    """The verdict for people: `undecided (3 of 6 seeds)` before the planned number of seeds has run."""
+    return f"{claim['verdict']} ({claim['reason']})" if _is_early(claim) else str(claim["verdict"])
+
+
+def _is_early(claim: dict[str, Any]) -> bool:
+    return claim["verdict"] == "undecided" and claim["n"] < claim["planned_n"]
+
+
+def _why(claim: dict[str, Any]) -> str:
+    """The reason that the verdict's words do not have, and whether the correction for many tests undoes the verdict."""
+    if _is_early(claim):
+        return ""
+    decided = claim["verdict"] in ("supported", "contradicted")
+    weak = "not after Holm's correction" if decided and (claim["p_holm"] or 0) > 0.05 else ""
+    return "; ".join(filter(None, (claim["reason"], weak)))
+
+
+def _p_words(p: float | None) -> str:
+    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
 
 
 def which_runs(claims: pd.DataFrame) -> list[str]:

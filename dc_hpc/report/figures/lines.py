@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,9 +38,9 @@ _KEY_LINE = 0.22  # inches that an entry of the key adds to the height of a figu
 
 
 class Series(NamedTuple):
-    """Numbers of runs by place on the axis (`found`), how they look, and their name in the key."""
+    """Numbers of runs by place on the axis and seed (`found`), how they look, and their name in the key."""
 
-    found: Mapping[int, list[float]]
+    found: Mapping[int, Mapping[int, float]]
     look: Mapping[str, Any]
     name: str
 
@@ -84,9 +85,7 @@ def _halting_series(panel: Panel, halts: list[Any], cells: Sequence[Cell], index
     for leaked in (False, True):
         series = [cell for cell in cells if (cell.settings.get("resume_leak") is not None) == leaked]
         found = {
-            halts.index(cell.settings["halt_cycle"]): list(values.values())
-            for cell in series
-            if (values := cell.values("accuracy"))
+            halts.index(cell.settings["halt_cycle"]): values for cell in series if (values := cell.values("accuracy"))
         }
         plain = "clean" if len(panel.axis) > 1 else "ours" if panel.paper else ""
         parts = [name, "labels leaked" if leaked else plain]
@@ -114,11 +113,7 @@ def layer_profiles(cells: Sequence[Cell], layers: Sequence[str], training: tuple
     for index, (cell, name) in enumerate(zip(cells, own)):
         kind = cell.settings["training"]
         colour, dashes = looks[kind]
-        found = {
-            place: list(values.values())
-            for place, layer in enumerate(layers)
-            if (values := cell.values(f"accuracy_{layer}"))
-        }
+        found = {place: values for place, layer in enumerate(layers) if (values := cell.values(f"accuracy_{layer}"))}
         cycles = "" if kind == training[0] else f"{cell.settings['cycles']} cycles"
         look = {
             "color": colour or PALETTE[index % len(PALETTE)],
@@ -153,23 +148,30 @@ def _all_series(ax: Axes, drawn: Sequence[Series]) -> None:
         note(ax, "small: a run", **(look | {"markersize": 3.5, "alpha": 0.5}))
     if min(counts) == 1:
         note(ax, "hollow: one run, no trend", **look, **_HOLLOW)
+    if any(set(a) != set(b) for one in drawn for a, b in pairwise(one.found[place] for place in sorted(one.found))):
+        note(ax, "no line where the seeds are not the same")
 
 
 def _series(ax: Axes, series: Series, aside: float) -> None:
-    """Medians and runs by place. A line joins medians of two and more runs; single runs stand alone, hollow."""
+    """Medians and runs by place. A line joins medians of the same seeds, two at least; one run stands alone, hollow.
+
+    Medians of other seeds differ by the seeds as well as by the place, so that no line may lead from one to the next.
+    """
     found, look = series.found, series.look
     places = sorted(found)
-    medians = {place: float(np.median(found[place])) for place in places}
+    medians = {place: float(np.median(list(found[place].values()))) for place in places}
     line: dict[str, Any] = {"linestyle": look["linestyle"], "linewidth": 1.8}
     marker: dict[str, Any] = {"color": look["color"], "marker": look["marker"], "markersize": 6}
-    joined = [pair for pair in zip(places, places[1:]) if min(len(found[place]) for place in pair) > 1]
+    joined = [(a, b) for a, b in pairwise(places) if len(found[a]) > 1 and set(found[a]) == set(found[b])]
     for pair in joined:
         ax.plot([place + aside for place in pair], [medians[place] for place in pair], color=look["color"], **line)
     for place, values in found.items():
         single = _HOLLOW if len(values) == 1 else {}
         ax.plot([place + aside], [medians[place]], linestyle="none", **marker, **single, zorder=4)
         if len(values) > 1:
-            ax.scatter([place + aside] * len(values), values, s=14, color=look["color"], alpha=0.5, linewidth=0)
+            ax.scatter(
+                [place + aside] * len(values), list(values.values()), s=14, color=look["color"], alpha=0.5, linewidth=0
+            )
     counts = sorted(len(values) for values in found.values())
     n = f"n = {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))}"
     note(ax, f"{series.name}, {n}", **(line if joined else {}), **marker, **(_HOLLOW if counts[-1] == 1 else {}))

@@ -10,6 +10,7 @@ import numpy as np
 from dc_hpc.report.figures.distributions import BOX_FROM, bins_of, histogram
 from dc_hpc.report.figures.printed import ia_band, region, words
 from dc_hpc.report.figures.style import (
+    GREY,
     MARKERS,
     MOST_GROUPS,
     PALETTE,
@@ -84,6 +85,28 @@ def _scatter(axes: Axes, found: list[tuple[int, float, float]], title: str) -> N
     axes.set_ylabel("accuracy (%)")
     axes.margins(0.08)
     set_ticks(axes.xaxis, nbins=6)
+
+
+def same_nets(panel: Panel, found: Sequence[tuple[Cell, Cell, list[tuple[float, float]]]]) -> Figure | None:
+    """IA of one clustering against that of another, a dot a net, with the line on which both are the same.
+
+    found: of each two settings their cells, and the IA of the seeds that both have.
+    """
+    if not found:
+        return None
+    found = found[:MOST_GROUPS]
+    figure, axes = canvas(len(found), width=4.2, height=4.0)
+    for (first, second, pairs), ax in zip(found, axes[0]):
+        one, other = (np.array(side) for side in zip(*pairs))
+        ends = [min(one.min(), other.min()), max(one.max(), other.max())]
+        ax.plot(ends, ends, color=GREY, linewidth=1, linestyle="--", label="the same in both")
+        ax.scatter(one, other, s=16, color=PALETTE[0], alpha=0.7, linewidth=0, label="a net")
+        names = [shown(panel.axis[0], cell.settings[panel.axis[0]]) for cell in (first, second)]
+        ax.set_xlabel(f"IA, {names[0]}")
+        ax.set_ylabel(f"IA, {names[1]}")
+        ax.set_title(wrapped(f"{name_of(first, ['dataset', 'protocol', 'sobel', 'k'])}, n = {len(pairs)}", 46))
+    key(figure, axes[0], ncols=2)
+    return figure
 
 
 def both(panel: Panel, pairs: Sequence[tuple[Cell, Cell]]) -> Figure | None:

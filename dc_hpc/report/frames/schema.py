@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def setting_cell(name: str, value: Any) -> Any:
     return str(value) if kind_of(name) == "text" else value
 
 
-def test_images_of(row: dict[str, Any]) -> int | None:
+def test_images_of(row: Mapping[str, Any]) -> int | None:
     """How many test images the accuracy of a run is of; None where neither its result nor its data set says so."""
     if row.get("accuracy") is None:
         return None

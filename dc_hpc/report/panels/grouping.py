@@ -177,6 +177,12 @@ def dataset_title(dataset: str) -> str:
     return DATASETS[dataset].title if dataset in DATASETS else dataset
 
 
+def base_of(dataset: str) -> str:
+    """The data set that a person's own copy stands for: `svhn` of `svhn-derived`; of another its own name."""
+    base = dataset.split("-")[0]
+    return base if base in DATASETS else dataset
+
+
 def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence[str] = ()) -> pd.DataFrame:
     """Statistics of one number over the seeds of every setting among the runs of `load_runs`.
 

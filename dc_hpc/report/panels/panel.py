@@ -17,6 +17,7 @@ import pandas as pd
 
 from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, training_of, varying_settings
 from dc_hpc.report.tables.text_tables import Table
+from dc_hpc.report.test_sets import images_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,15 +42,16 @@ class PanelRows:
     """The runs of one panel. `Panel.select` makes it once, for the table, the figure and the claims.
 
     accuracy, alignment: the comparisons of the accuracy and of the Initial Alignment; empty where the panel shows no
-    such number.
+    such number. cycles: of `frames.runs.load_cycles`, for a table that shows single cycles.
     """
 
     accuracy: Sequence[Comparison] = ()
     alignment: Sequence[Comparison] = ()
+    cycles: pd.DataFrame | None = None
 
     def comparisons(self, value: str) -> Sequence[Comparison]:
-        """The comparisons of one number: `ia` or `accuracy`."""
-        return self.alignment if value == "ia" else self.accuracy
+        """The comparisons of one number: `ia`, `ia_ami` or `accuracy`."""
+        return self.alignment if value.startswith("ia") else self.accuracy
 
     def cells(self, value: str) -> list[Cell]:
         """The compared cells of one number: `ia` or `accuracy`."""
@@ -128,7 +130,7 @@ class Panel(ABC):
     def caption(
         self, what: str, cells: Sequence[Cell], columns: Sequence[str], value: str, *, runs: str | None = None
     ) -> str:
-        """Title, number, the settings that all cells share, and n, in one line. runs: what n counts."""
+        """Title, number, the settings that all cells share, n, and that of the test images. runs: what n counts."""
         if not cells:
             return self.title
         varies = varying_settings(cells, columns)
@@ -140,11 +142,6 @@ class Panel(ABC):
         n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
         n += f" {runs or ('run' if max(counts) == 1 else 'runs')} a line"
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
-        return f"{self.title}: {what}. {where}; {n}{_tested(cells) if value.startswith('accuracy') else ''}."
-
-
-def _tested(cells: Sequence[Cell]) -> str:
-    """`; tested on 10,000 images`: the sizes of the test sets of the cells, where they are known."""
-    runs = [row for cell in cells for row in cell.runs("accuracy").values()]
-    sizes = {int(row["test_images"]) for row in runs if row.get("test_images")}
-    return f"; tested on {' or '.join(f'{size:,}' for size in sorted(sizes))} images" if sizes else ""
+        rows = (row for cell in cells for row in cell.runs("accuracy").values()) if value.startswith("accuracy") else ()
+        tested = images_words(rows)
+        return f"{self.title}: {what}. {where}; {n}{tested and ', '}{tested}."

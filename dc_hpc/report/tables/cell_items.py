@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dc_hpc.report.panels.grouping import Cell, median, shown, varying_settings
+from dc_hpc.report.panels.grouping import Cell, Row, median, shown, varying_settings
 from dc_hpc.report.statistics import describe
 from dc_hpc.report.tables.text_tables import Item, number, span
+from dc_hpc.report.test_sets import noise_of, test_images_of
 
 POINT_DIGITS, SHARE_DIGITS = 2, 4  # decimals of an accuracy in percent, and of an NMI
 # name of a number in describe() -> in the columns of a table, after the name of the quantity
@@ -43,7 +44,9 @@ def statistics_items(cell: Cell, value: str, *, quantity: str = "", few: bool = 
     number of its own.
     """
     quantity = quantity or value
-    found = describe(list(cell.values(value).values()))
+    rows = list(cell.runs(value).values())
+    is_accuracy = value.startswith("accuracy")
+    found = describe([row[value] for row in rows], noise_of(rows, name=value) if is_accuracy and rows else None)
     is_alignment = value.startswith("ia")
     digits, head = (SHARE_DIGITS, "IA") if is_alignment else (POINT_DIGITS, "accuracy %")
     range_head = "IA range" if few and is_alignment else "range"
@@ -61,7 +64,14 @@ def statistics_items(cell: Cell, value: str, *, quantity: str = "", few: bool = 
         *([] if few else [ends("95 % interval", "low", "high"), ends("quartiles", "q25", "q75")]),
         ends(range_head, "min", "max"),
         *(Item(f"{quantity}_{column}", found[name]) for name, column in _EXACT.items()),
+        *([Item("test_images", _test_images(rows))] if is_accuracy else []),
     ]
+
+
+def _test_images(rows: Sequence[Row]) -> int | None:
+    """The number of test images of the runs; None where it is not known, or not the same."""
+    counts = {test_images_of(row) for row in rows}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def median_items(cell: Cell, heads: Mapping[str, str]) -> list[Item]:

@@ -1,0 +1,158 @@
+"""The RO-Crate of a report: valid by the validator of its profile, and complete."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.recorded_runs import config_of, findings_of, frame, row_of
+
+from dc_hpc.errors import InputError
+from dc_hpc.report.crate import PROFILE, RELATIONS, check, write_crate
+from dc_hpc.report.frames.runs import records
+from dc_hpc.report.output_files import write_tables
+
+rocrate = pytest.importorskip("rocrate")
+METADATA = "ro-crate-metadata.json"
+
+
+@pytest.fixture(scope="module")
+def findings():
+    rows = [
+        row_of(config_of("fmnist", k=k, seed=seed), ia=0.4, accuracy=80.0 - k, trunk_sha256="0" * 64)
+        for k in (5, 20)
+        for seed in (2, 5, 22)
+    ]
+    rows += [row_of(config_of("fmnist", k=7, seed=2), state="failed", state_reason="out of memory")]
+    rows += [row_of(config_of("fmnist", k=7, seed=5), state="new")]
+    return findings_of(frame(rows))
+
+
+@pytest.fixture(scope="module")
+def crate(findings, tmp_path_factory) -> Path:
+    outputs = tmp_path_factory.mktemp("crate")
+    write_tables(findings, outputs)
+    size = write_crate(findings, outputs, outputs / "crate", date="2026-11-29")
+    assert size == sum(path.stat().st_size for path in (outputs / "crate").rglob("*") if path.is_file())
+    return outputs / "crate"
+
+
+def entities(crate: Path) -> dict[str, dict]:
+    return {one["@id"]: one for one in json.loads((crate / METADATA).read_text("utf-8"))["@graph"]}
+
+
+def issues(crate: Path, monkeypatch) -> list[str]:
+    """What the validator finds. It would fetch the terms of RO-Crate from the web; rocrate brings them along."""
+    pytest.importorskip("rocrate_validator")
+    from rocrate_validator import models, services
+    from rocrate_validator.utils.http import HttpRequester
+
+    terms = (Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld").read_text("utf-8")
+
+    class Response:
+        status_code, ok, headers, text = 200, True, {"Content-Type": "application/ld+json"}, terms
+        content = terms.encode()
+
+        def json(self):
+            return json.loads(terms)
+
+        def raise_for_status(self):
+            pass
+
+    monkeypatch.setattr(HttpRequester, "get", lambda self, url, **more: Response(), raising=False)
+    logging.disable(logging.CRITICAL)
+    try:
+        result = services.validate(
+            services.ValidationSettings(
+                rocrate_uri=str(crate),
+                profile_identifier="process-run-crate-0.5",
+                requirement_severity=models.Severity.REQUIRED,
+                skip_availability_check=True,
+            )
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+    return [str(issue.message) for issue in result.get_issues()]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_validator_finds_nothing(crate, monkeypatch):
+    assert issues(crate, monkeypatch) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_validator_finds_what_is_wrong(crate, tmp_path, monkeypatch):
+    broken = shutil.copytree(crate, tmp_path / "broken")
+    graph = json.loads((broken / METADATA).read_text("utf-8"))
+    for one in graph["@graph"]:
+        one.pop("license", None)
+        if one["@type"] == "CreateAction":
+            one.pop("instrument")
+    (broken / METADATA).write_text(json.dumps(graph), "utf-8")
+    found = " ".join(issues(broken, monkeypatch))
+    assert "license" in found and "instrument" in found
+
+
+def test_each_run_is_an_action(crate, findings):
+    graph = entities(crate)
+    actions = {name: one for name, one in graph.items() if one["@type"] == "CreateAction"}
+    ended = [row for row in findings.rows if row["state"] in ("done", "failed")]
+    assert {name.lstrip("#") for name in actions} == {row["run_id"] for row in ended} and len(ended) == 7
+    for row in ended:
+        action = actions[f"#{row['run_id']}"]
+        settings = json.loads(graph[action["object"][0]["@id"]]["value"])
+        result = json.loads(graph[action["result"][0]["@id"]]["value"])
+        assert (settings["k"], settings["seed"]) == (row["k"], row["seed"])
+        assert result.get("accuracy") == row["accuracy"] and result.get("trunk_sha256") == row["trunk_sha256"]
+        assert graph[action["instrument"]["@id"]]["softwareVersion"] == row["commit"]
+        status = {"done": "Completed", "failed": "Failed"}[row["state"]]
+        assert action["actionStatus"] == f"http://schema.org/{status}ActionStatus"
+
+
+def test_each_claim_is_an_outcome(crate, findings):
+    graph = entities(crate)
+    outcomes = {name: one for name, one in graph.items() if one["@type"] == "Claim"}
+    claims = records(findings.verdicts)
+    assert len(outcomes) == len(claims)
+    by_text = [(one["name"].partition(":")[0], one) for one in outcomes.values()]
+    for claim in claims:
+        name = f"{claim['figure']}.{claim['claim']}"
+        found = [one for named, one in by_text if named == name]
+        assert any(f"cito:{RELATIONS[claim['verdict']]}" in one for one in found)
+    one = graph["#outcome-fig_4a.k_accuracy-1"]
+    parts = {graph[part["@id"]]["propertyID"]: graph[part["@id"]] for part in one["additionalProperty"]}
+    assert parts["n"]["value"] == 3 and parts["planned n"]["value"] == 10 and parts["statistic"]["value"] == -1.0
+    assert "code_2021" in parts["deviations from the paper"]["value"]
+
+
+def test_the_crate_holds_the_tables_the_licence_and_the_citation(crate):
+    graph = entities(crate)
+    for name in ("LICENSE", "CITATION.cff", "tables/claims.csv", "tables/runs.csv", "tables/fig_4a.md"):
+        assert (crate / name).is_file() and graph[name]["@type"] == "File"
+    assert graph["./"]["conformsTo"] == {"@id": PROFILE} and graph["./"]["license"] == {"@id": "LICENSE"}
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path):
+    check(tmp_path / "new")
+    (tmp_path / "file").write_text("mine")
+    for directory in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InputError, match="exists and is not empty"):
+            check(directory)
+
+
+def test_without_the_library_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rocrate", None)
+    with pytest.raises(InputError, match="pip install 'dc-hpc\\[crate]'"):
+        check(tmp_path / "new")
+
+
+def test_zenodo_has_the_version_of_the_package():
+    root = Path(__file__).parents[2]
+    zenodo = json.loads((root / ".zenodo.json").read_text("utf-8"))
+    package = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    assert zenodo["version"] == package["version"] and zenodo["license"] == "BSD-3-Clause"
