@@ -60,6 +60,9 @@ def submit(
         bool, typer.Option("--dry-run", help="Print what would be submitted and write nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="slurm: submit without asking.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Let runs that an older numerics began start again; else they are refused.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option(help="local: wait and show the progress. Ctrl-C stops the runs; all can be resumed.")
     ] = True,
@@ -106,7 +109,7 @@ def submit(
         _ask(yes)
     else:
         check_device(device)
-    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], profile)
+    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], profile, anew=new)
     directories = dict(zip(plan.missing, created))
     if profile:
         requests = [(one.name, one.resources, [directories[name] for name in share]) for one, share in plan.shares()]

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from dc_hpc.algorithm.clustering import principal_components, reduce_features
-from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ignore_progress
+from dc_hpc.algorithm.clustering import Reduced, cluster_by_kmeans, principal_components, reduction
+from dc_hpc.algorithm.deepcluster import ProgressFunction, features_for, ignore_progress
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.custom import data_digest, find_custom_data
@@ -48,18 +48,16 @@ class ProcessCache:
         trunk: nn.Module,
         images: ImageViews,
         on_progress: ProgressFunction = ignore_progress,
-    ) -> torch.Tensor:
-        """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q)."""
+    ) -> Reduced:
+        """What the first clustering clusters: the features of the fresh `trunk`, reduced."""
         name = (first_pass(config), str(images.device))
 
-        def reduced() -> torch.Tensor:
-            features: torch.Tensor = self._remember(
-                "features", name, lambda: extract_features(trunk, images, on_progress)
+        def reduced() -> Reduced:
+            features = self._remember(
+                "features", name, lambda: features_for(cluster_by_kmeans, trunk, images, on_progress)
             )
-            if config.pca is None:
-                return reduce_features(features, pca=None)
             components = self._remember("components", name, lambda: principal_components(features))
-            return reduce_features(features, pca=config.pca, components=components)
+            return reduction(features, pca=config.pca, components=components)
 
         return self._remember("reduced", (name, config.pca), reduced)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from support.small_runs import new_run, results, small_config
 
+from dc_hpc.algorithm import NUMERICS
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory, serialization
@@ -47,6 +48,7 @@ def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
     assert np.isnan(metrics.nmi_prev[0]) and 0 < metrics.nmi_prev[1] < 1
     assert 10 < result["accuracy"] <= result["accuracy_best"] <= 100
     attempt = run_directory.attempts(directory)[0]
+    assert attempt["numerics"] == NUMERICS
     assert attempt["ended"] == "done" and attempt["device"] and attempt["versions"]["torch"] and attempt["blas"]
     assert {row["stage"] for row in attempt["seconds"]} == {"load", "clustered", "trained", "probe"}
     assert all(oct(path.stat().st_mode)[-3:] in ("600", "700") for path in directory.rglob("*"))

@@ -49,7 +49,7 @@ from dc_hpc.report.claims.rules import (
     trend,
 )
 from dc_hpc.report.frames.schema import setting_cell
-from dc_hpc.report.panels.grouping import Cell, group_columns, label, setting, shown
+from dc_hpc.report.panels.grouping import Cell, group_columns, label, numerics_note, setting, shown
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import PANELS
 
@@ -209,7 +209,7 @@ def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measu
         "n": measured.n,
         "rule": rule_text(claim.window),
         "verdict": judged.verdict,
-        "reason": judged.reason,
+        "reason": "; ".join(filter(None, (judged.reason, numerics_note(group.rows)[:-1].lower()))),
         "unlike_paper": _unlike_paper(panel, group),
         "best_epoch": None if best.lacks else judge(best, claim.window).verdict,
         "best_epoch_value": best.value,

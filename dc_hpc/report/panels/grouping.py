@@ -63,6 +63,12 @@ class Cell:
         return [(seed, alignments[seed], accuracies[seed]) for seed in alignments if seed in accuracies]
 
 
+def numerics_note(rows: Iterable[Row]) -> str:
+    """A sentence where done runs of several numerics stand together, else ""."""
+    found = sorted({row["numerics"] for row in rows if row["state"] == "done" and row.get("numerics")})
+    return f"Runs of numerics {' and '.join(map(str, found))} stand together here." if len(found) > 1 else ""
+
+
 def fields_of(value: str) -> tuple[str, ...]:
     """The settings that decide a number."""
     if value in ("ia", "ia_ami", "ia_chance"):

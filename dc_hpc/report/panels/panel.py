@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, training_of, varying_settings
+from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, numerics_note, training_of, varying_settings
 from dc_hpc.report.tables.text_tables import Table
 
 if TYPE_CHECKING:
@@ -138,4 +138,5 @@ class Panel(ABC):
         n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
         n += f" {runs or ('run' if max(counts) == 1 else 'runs')} a line"
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
-        return f"{self.title}: {what}. {where}; {n}."
+        note = numerics_note(row for cell in cells for row in cell.rows)
+        return " ".join(filter(None, (f"{self.title}: {what}. {where}; {n}.", note)))
