@@ -347,12 +347,13 @@ def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
             torch.utils.deterministic.fill_uninitialized_memory,
         )
 
-    before = settings()
+    before, tiny = settings(), torch.tensor(1e-40)
     with pytest.raises(ValueError), exact():
         assert settings() == (2, False, False) != before
+        assert float(tiny * 1) == 0
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise ValueError
-    assert settings() == before
+    assert settings() == before and float(tiny * 1) > 0
 
 
 @pytest.mark.parametrize("make", [lenet5, alexnet_small])

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import normalized_mutual_info_score
 from support.small_runs import new_run, results, small_config
 
 from dc_hpc.algorithm import NUMERICS
@@ -86,6 +87,25 @@ def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path)
     result = run_directory.read_result(directory)
     assert result["ia"] == pytest.approx(normalized_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
     assert result["ia_ami"] == pytest.approx(adjusted_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
+
+
+def test_every_clustering_has_the_statistics_of_its_features(digits_root, tmp_path):
+    """None of them looks at a label: shuffled labels leave them as they are."""
+    directory = new_run(tmp_path, digits_root, pca=20, features="every", cycles=2)
+    assert finish(directory, digits_root) == "done"
+    metrics = pd.read_csv(directory / "metrics.csv")
+    images = np.load(digits_root / "digits.npz")["train_images"]
+    means = images.reshape(len(images), -1).mean(1)
+    deciles = np.argsort(np.argsort(means, kind="stable")) * 10 // len(means)
+    assert np.bincount(deciles).min() >= len(means) // 10
+    for cycle in range(2):
+        path = feature_dumps.features_path(directory, cycle)
+        found, attributes = serialization.read_hdf5(path, {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+        row = metrics.iloc[cycle]
+        assert row.nmi_brightness == pytest.approx(normalized_mutual_info_score(deciles, found["pseudo_labels"]))
+        assert row.inertia_per_point == pytest.approx(row.inertia / len(images))
+        assert row.components_alive == attributes["components_alive"] == (found["features"] != 0).any(0).sum()
+        assert 1 < row.effective_rank < 84
 
 
 def test_running_a_finished_run_changes_nothing(digits_root, tmp_path):
