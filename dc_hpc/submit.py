@@ -29,6 +29,7 @@ from dc_hpc.experiment.device import check_device, check_kmeans_backend
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
 from dc_hpc.report.claims.plans import PLANS, plan_of
 from dc_hpc.scheduler import session
+from dc_hpc.storage import numerics, run_directory
 
 if TYPE_CHECKING:
     from dc_hpc.scheduler.run_status import RunStatusTable
@@ -70,6 +71,9 @@ def submit(
         bool, typer.Option("--dry-run", help="Print what would be submitted and write nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="slurm: submit without asking.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Let runs that an older numerics began start again; else they are refused.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option(help="local: wait and show the progress. Ctrl-C stops the runs; all can be resumed.")
     ] = True,
@@ -120,6 +124,8 @@ def submit(
     if dry_run or not (plan.missing or (profile and aggregate and yes and plan.may_lack_aggregator())):
         return
     session.check_data(plan.configs, Path(execution.data))
+    if not new:
+        numerics.check_numerics(run_directory.runs_folder(outputs) / name for name in plan.missing)
     if profile:
         from dc_hpc.scheduler.submitting.grids import send_to_slurm
 
@@ -136,12 +142,13 @@ def submit(
             names=list(plan.configs),
             aggregate=after,
             snapshot=snapshot,
+            anew=new,
         )
         return
     check_device(device)
     check_kmeans_backend(execution.kmeans_backend)
     session.check_faiss(plan.configs)
-    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing])
+    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], anew=new)
     if session.run_here(
         created,
         execution,

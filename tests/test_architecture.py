@@ -117,7 +117,12 @@ def test_what_one_reads_beside_the_paper_is_free_of_how_it_is_fast():
 
 
 def test_only_the_experiment_and_the_benchmark_run_the_algorithm():
-    torch_free = {"dc_hpc.algorithm.agreement", "dc_hpc.algorithm.net_specs", "dc_hpc.algorithm.schedule"}
+    torch_free = {
+        "dc_hpc.algorithm",
+        "dc_hpc.algorithm.agreement",
+        "dc_hpc.algorithm.net_specs",
+        "dc_hpc.algorithm.schedule",
+    }
     users = {
         mine
         for mine, path in MODULES.items()

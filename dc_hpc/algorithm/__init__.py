@@ -7,6 +7,10 @@ can be imported without torch.
 from importlib import import_module
 from typing import Any
 
+# The version of the arithmetic: it rises when the bits of a run change. A run is computed under one of them from its
+# beginning to its end, and tables say where they show runs of several.
+NUMERICS = 2
+
 _MODULES = {
     "agreement": ("cluster_health", "label_entropy"),
     "clustering": ("Clustering", "cluster_by_kmeans", "reduce_features"),
@@ -19,7 +23,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted([*_MODULE_OF, "NUMERICS"])
 
 
 def __getattr__(name: str) -> Any:

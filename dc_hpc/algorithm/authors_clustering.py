@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from dc_hpc.algorithm.clustering import Clustering
+from dc_hpc.algorithm.clustering import Clustering, Components, Reduced
 from dc_hpc.algorithm.deepcluster import ProgressFunction, ignore_progress
 from dc_hpc.algorithm.kmeans.authors import kmeans_as_authors
 from dc_hpc.algorithm.matrices import as_matrix, column_means
@@ -56,10 +56,17 @@ def reduce_as_authors(features: Tensor, *, pca: int | None, seed: int) -> Tensor
     return torch.from_numpy(rows).to(features.device)
 
 
-def cluster_as_authors(reduced: Tensor, *, k: int, seed: int, init: str, iterations: int = 20) -> Clustering:
-    """`kmeans_as_authors` of what `reduce_as_authors` returns, as the Clustering of a run."""
-    found = kmeans_as_authors(reduced, k=k, seed=seed, init=init, iterations=iterations)
-    return Clustering(found.labels, reduced.float(), found.inertia)
+def reduction_as_authors(features: Tensor, *, pca: int | None, seed: int, components: Components) -> Reduced:
+    """`reduce_as_authors` with what the principal components of the features say of their spectrum."""
+    alive = None if pca is None else int(components.alive()[:pca].sum())
+    return Reduced(reduce_as_authors(features, pca=pca, seed=seed), alive, components.effective_rank())
+
+
+def cluster_as_authors(reduced: Reduced, *, k: int, seed: int, init: str, iterations: int = 20) -> Clustering:
+    """`kmeans_as_authors` of what `reduction_as_authors` returns, as the Clustering of a run."""
+    found = kmeans_as_authors(reduced.features, k=k, seed=seed, init=init, iterations=iterations)
+    features = reduced.features.float()
+    return Clustering(found.labels, features, found.inertia, reduced.components_alive, reduced.effective_rank)
 
 
 def _whitened(matrix: np.ndarray, pca: int, seed: int) -> np.ndarray:

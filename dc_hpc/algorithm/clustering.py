@@ -6,8 +6,8 @@ another order. Everything is a torch tensor on the caller's device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,14 +15,12 @@ from torch import Tensor
 from dc_hpc.algorithm.arrays import Array
 from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.kmeans.lloyd import kmeans
-from dc_hpc.algorithm.matrices import ROWS, as_matrix, column_means
+from dc_hpc.algorithm.matrices import ROWS, add_gram, as_matrix, column_means
 from dc_hpc.algorithm.randomness import key
 
-TILE = 128  # columns per GEMM of the covariance
-
-# A component this small beside the largest is rounding: the float32 products of a covariance put its
-# eigenvalues off by up to about 1e-7 of the largest.
-ZERO_VARIANCE = 4 * torch.finfo(torch.float32).eps
+# A component whose standard deviation is below this share of the largest one has no variance that float32 features
+# could carry: what is left of it is the rounding of the features.
+ZERO_DEVIATION = torch.finfo(torch.float32).eps
 
 
 class Clustering(NamedTuple):
@@ -30,27 +28,76 @@ class Clustering(NamedTuple):
 
     labels: int64 (n,), on the device of the features; deep_cluster takes NumPy's integers, too. features: float32
     (n, q), as they were clustered; None where they are not known. inertia: sum of the squared distances of the
-    features to their centroids; None for a clustering that has no centroids.
+    features to their centroids; None for a clustering that has no centroids. components_alive, effective_rank: of the
+    `Reduced` features; None where they are not known.
     """
 
     labels: Tensor
     features: Tensor | None
     inertia: float | None
+    components_alive: int | None = None
+    effective_rank: float | None = None
+
+
+class LinearFeatures(NamedTuple):
+    """Features rows @ weight.T + bias that are not computed: what a net has in front of its last, linear layer.
+
+    rows: float32 (n, h). weight: float32 (D, h). bias: float32 (D,). The PCA of the features follows from that of the
+    rows, so that the last layer is computed for the q components of the PCA instead of its D outputs.
+    """
+
+    rows: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, D), of the features."""
+        return len(self.rows), len(self.weight)
+
+    def computed(self) -> Tensor:
+        """The features, float32 (n, D)."""
+        features = torch.empty(len(self.rows), len(self.weight), device=self.rows.device)
+        for rows, out in zip(torch.split(self.rows, ROWS), torch.split(features, ROWS), strict=True):
+            torch.addmm(self.bias, rows, self.weight.T, out=out)
+        return features
 
 
 class Components(NamedTuple):
     """All principal components of features (n, d).
 
-    mean: float32 (d,). variances: float64 (d,), falling. directions: float64 (d, d), a column each.
+    mean: float64 (d,). variances: float64 (d,), falling. directions: float64 (d, d), a column each. Of LinearFeatures
+    the mean is that of their rows, (h,).
     """
 
     mean: Tensor
     variances: Tensor
     directions: Tensor
 
+    def alive(self) -> Tensor:
+        """Which components have a variance that float32 features can carry, bool (d,)."""
+        return self.variances > ZERO_DEVIATION**2 * self.variances[0]
+
+    def effective_rank(self) -> float:
+        """exp of the entropy of the spectrum, 1 to d (Roy and Vetterli 2007); 0 where nothing varies."""
+        shares = self.variances.clamp(min=0) / self.variances.clamp(min=0).sum()
+        return float(torch.special.entr(shares).sum().exp()) if bool(self.alive().any()) else 0.0
+
+
+class Reduced(NamedTuple):
+    """Features as they are clustered, and what is known of their spectrum.
+
+    features: float32 (n, q), rows of norm 1. components_alive: how many of the q components have variance; None without
+    PCA. effective_rank: of the features before the reduction, see `Components`.
+    """
+
+    features: Tensor
+    components_alive: int | None
+    effective_rank: float
+
 
 def cluster_by_kmeans(
-    features: Array,
+    features: Array | LinearFeatures,
     *,
     k: int,
     seed: int,
@@ -65,12 +112,12 @@ def cluster_by_kmeans(
     features: float32 (n, D), a tensor or a NumPy array. n_init: how often k-means begins, each time from other first
     centroids; the clustering with the least inertia is taken. Raises ValueError where one of the two does.
     """
-    features = as_matrix(features, "features")
+    features = _as_features(features)
     dimension = features.shape[1]
     if pca is not None and not 1 <= pca <= dimension:
         raise ValueError(f"pca {pca} must be between 1 and the {dimension} features")
     return cluster_reduced(
-        reduce_features(features, pca=pca),
+        reduction(features, pca=pca),
         k=k,
         seed=seed,
         init=init,
@@ -81,7 +128,7 @@ def cluster_by_kmeans(
 
 
 def cluster_reduced(
-    reduced: Array,
+    reduced: Reduced,
     *,
     k: int,
     seed: int,
@@ -90,26 +137,39 @@ def cluster_reduced(
     n_init: int = 1,
     backend: str = "torch",
 ) -> Clustering:
-    """`cluster_by_kmeans` for features that `reduce_features` has reduced already; float32 (n, q)."""
-    reduced = as_matrix(reduced, "features")
+    """`cluster_by_kmeans` for features that `reduction` has reduced already."""
     if n_init < 1:
         raise ValueError(f"n_init {n_init} must be 1 or more")
     # The first draws are those of a single start; min takes the earlier one of equals.
     seeds = [seed, *(key(seed, start, "kmeans") for start in range(1, n_init))]
-    tries = (kmeans(reduced, k=k, seed=one, init=init, iterations=iterations, backend=backend) for one in seeds)
+    features = reduced.features
+    tries = (kmeans(features, k=k, seed=one, init=init, iterations=iterations, backend=backend) for one in seeds)
     found = min(tries, key=lambda one: one.inertia)
-    return Clustering(found.labels, reduced, found.inertia)
+    return Clustering(found.labels, features, found.inertia, reduced.components_alive, reduced.effective_rank)
+
+
+def takes_linear_features(cluster: Callable[..., Any]) -> bool:
+    """Whether a clustering takes LinearFeatures: `cluster_by_kmeans`, or a functools.partial of it."""
+    return getattr(cluster, "func", cluster) is cluster_by_kmeans
 
 
 @torch.no_grad()
-def principal_components(features: Array) -> Components:
+def principal_components(features: Array | LinearFeatures) -> Components:
     """The principal components, for several reductions of the same features to different numbers of them.
 
-    features: as in `reduce_features`, which raises the same errors.
+    features: as in `reduce_features`, which raises the same errors. The covariance is that of float64 products: those
+    of float32 put its eigenvalues off by up to 1e-7 of the largest, and the components of trained nets fall below that.
     """
-    features = as_matrix(features, "features")
-    mean = column_means(features, "features")
-    variances, directions = torch.linalg.eigh(_covariance(features, mean))  # ascending
+    features = _as_features(features)
+    rows = features.rows if isinstance(features, LinearFeatures) else features
+    mean = column_means(rows, "features")
+    covariance = _covariance(rows, mean)
+    if isinstance(features, LinearFeatures):
+        weight = features.weight.double()
+        covariance = weight @ covariance @ weight.T
+    if not bool(covariance.float().isfinite().all()):
+        raise DivergenceError("features are too large: their squares overflow float32; did the training diverge?")
+    variances, directions = torch.linalg.eigh(covariance)  # ascending
     return Components(mean, variances.flip(0), directions.flip(1))
 
 
@@ -122,57 +182,73 @@ def reduce_features(features: Array, *, pca: int | None, components: Components 
     Returns float32 (n, pca) or (n, d) on the same device; the input is left as it is.
 
     Components come by falling variance, each with its largest loading positive, so that a rerun gives the
-    same signs. Whitening divides by the standard deviation (n - 1 in the variance). Where the variance is
-    zero, or too small beside the largest to be told from rounding (ZERO_VARIANCE), the component is 0 for
-    every row. A row of zeros stays zero.
+    same signs. Whitening divides by the standard deviation (n - 1 in the variance). Where that is zero, or too small
+    beside the largest for float32 features to carry it (ZERO_DEVIATION), the component is 0 for every row. A row of
+    zeros stays zero.
 
     Raises ValueError: not a matrix, non-finite or too large for float32, pca outside 1..min(n, d).
     """
-    features = as_matrix(features, "features")
     if pca is None:
-        return _unit_rows(features, torch.empty_like(features))
+        values = as_matrix(features, "features")
+        return _unit_rows(values, torch.empty_like(values))
+    return reduction(features, pca=pca, components=components).features
+
+
+@torch.no_grad()
+def reduction(features: Array | LinearFeatures, *, pca: int | None, components: Components | None = None) -> Reduced:
+    """`reduce_features` with what it knows of the spectrum of the features; the same arguments and errors."""
+    features = _as_features(features)
+    if pca is None:
+        components = components or principal_components(features)
+        values = features.computed() if isinstance(features, LinearFeatures) else features
+        into = values if isinstance(features, LinearFeatures) else torch.empty_like(values)
+        return Reduced(_unit_rows(values, into), None, components.effective_rank())
     n, d = features.shape
     if not 1 <= pca <= min(n, d):
         raise ValueError(f"pca {pca} is not between 1 and {min(n, d)}: the features are {n} x {d}")
-    reduced = _whiten(features, pca, components or principal_components(features))
-    return _unit_rows(reduced, reduced)
+    components = components or principal_components(features)
+    reduced = _whiten(features, pca, components)
+    alive = int(components.alive()[:pca].sum())
+    return Reduced(_unit_rows(reduced, reduced), alive, components.effective_rank())
 
 
-def _whiten(features: Tensor, pca: int, components: Components) -> Tensor:
+def _as_features(features: Array | LinearFeatures) -> Tensor | LinearFeatures:
+    return features if isinstance(features, LinearFeatures) else as_matrix(features, "features")
+
+
+def _whiten(features: Tensor | LinearFeatures, pca: int, components: Components) -> Tensor:
     """The `pca` leading principal components, each of unit variance (or 0, see reduce_features)."""
     variances, directions = components.variances[:pca], components.directions[:, :pca]
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    alive = variances > ZERO_VARIANCE * variances[0]
-    scale = torch.where(alive, variances.clamp(min=0).rsqrt(), 0.0)
-    projection = (directions * largest.sign() * scale).float()
-    reduced = torch.empty(len(features), pca, device=features.device)
-    for rows, out in zip(_centred(features, components.mean), torch.split(reduced, ROWS), strict=True):
-        torch.mm(rows, projection, out=out)
+    scale = torch.where(components.alive()[:pca], variances.clamp(min=0).rsqrt(), 0.0)
+    projection = directions * largest.sign() * scale
+    if isinstance(features, LinearFeatures):
+        rows, projection = features.rows, features.weight.double().T @ projection
+    else:
+        rows = features
+    mean = components.mean.float()
+    # what the rounding of the mean leaves; beside components of little variance it counts
+    offset = ((mean - components.mean) @ projection).float()
+    reduced = torch.empty(len(rows), pca, device=rows.device)
+    for block, out in zip(_centred(rows, mean), torch.split(reduced, ROWS), strict=True):
+        torch.addmm(offset, block, projection.float(), out=out)
     return reduced
 
 
 def _centred(features: Tensor, mean: Tensor) -> Iterator[Tensor]:
-    """ROWS rows at a time without the mean, each overwritten by the next."""
-    buffer = torch.empty(min(ROWS, len(features)), features.shape[1], device=features.device)
+    """ROWS rows at a time without the mean, in its dtype, each overwritten by the next."""
+    buffer = torch.empty(min(ROWS, len(features)), features.shape[1], dtype=mean.dtype, device=features.device)
     for rows in torch.split(features, ROWS):
         yield torch.sub(rows, mean, out=buffer[: len(rows)])
 
 
 def _covariance(features: Tensor, mean: Tensor) -> Tensor:
-    """Covariance (d, d) in float64: float32 products of ROWS rows at a time, summed in float64.
-
-    Rounding stays that of one short product (a float64 GEMM would take two to three times as long), and only
-    the upper triangle is computed.
-    """
-    n, d = features.shape
+    """Covariance (d, d) of float64 products, of ROWS rows at a time. Only one triangle is computed."""
+    d = features.shape[1]
     total = torch.zeros(d, d, dtype=torch.float64, device=features.device)
     for rows in _centred(features, mean):
-        for left in range(0, d, TILE):
-            total[left : left + TILE, left:] += rows[:, left : left + TILE].T @ rows[:, left:]
-    covariance = (total.triu() + total.triu(1).T) / max(n - 1, 1)
-    if not bool(covariance.isfinite().all()):
-        raise DivergenceError("features are too large: their squares overflow float32; did the training diverge?")
-    return covariance
+        add_gram(total, rows)
+    return (total.triu() + total.triu(1).T) / max(len(features) - 1, 1)
 
 
 def _unit_rows(values: Tensor, out: Tensor) -> Tensor:

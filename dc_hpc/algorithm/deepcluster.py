@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dc_hpc.algorithm.arrays import Array, as_labels
+from dc_hpc.algorithm.backends.cpu import last_two_layers
 from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.training import Step, dropout_seed, training_step
-from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans
+from dc_hpc.algorithm.clustering import Clustering, LinearFeatures, cluster_by_kmeans, takes_linear_features
 from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.nets import OUTPUT, feature_dimension, new_head
 from dc_hpc.algorithm.randomness import key, numpy_generator
@@ -36,8 +37,8 @@ class Cycle:
     """One finished phase of one cycle.
 
     index: 0-based cycle. phase: "clustered" or "trained". pseudo_labels: int64 (n,). previous_pseudo_labels: those
-    of the cycle before, None at the first. features, inertia: those of the clustering (see Clustering);
-    None after training. loss: mean of the loss over the epochs of this cycle; None after clustering.
+    of the cycle before, None at the first. features, inertia, components_alive, effective_rank: those of the clustering
+    (see Clustering); None after training. loss: mean of the loss over the epochs of this cycle; None after clustering.
     """
 
     index: int
@@ -46,6 +47,8 @@ class Cycle:
     previous_pseudo_labels: Tensor | None = None
     features: Tensor | None = None
     inertia: float | None = None
+    components_alive: int | None = None
+    effective_rank: float | None = None
     loss: float | None = None
 
 
@@ -132,7 +135,7 @@ def _cluster(
 ) -> Cycle:
     """(A): the features of all images are clustered; the assignments become the pseudo-labels."""
     if known is None:
-        features = extract_features(state.trunk, images, on_progress)
+        features = features_for(cluster, state.trunk, images, on_progress)
         on_progress("clustering", 0, 0)
         try:
             known = cluster(features, k=k, seed=key(seed, cycle, "kmeans"))
@@ -144,7 +147,16 @@ def _cluster(
     labels = as_labels(known.labels, len(images), "Clustering.labels").to(images.device)
     previous, state.pseudo_labels = state.pseudo_labels, labels
     state.cycle, state.phase = cycle, "clustered"
-    return Cycle(cycle, "clustered", labels, previous, known.features, known.inertia)
+    return Cycle(
+        cycle,
+        "clustered",
+        labels,
+        previous,
+        known.features,
+        known.inertia,
+        known.components_alive,
+        known.effective_rank,
+    )
 
 
 def _train(
@@ -212,18 +224,49 @@ def _epoch(
     return total.item() / sum(map(len, batches))
 
 
-@torch.no_grad()
+def features_for(
+    cluster: ClusterFunction, trunk: nn.Module, images: ImageViews, on_progress: ProgressFunction = ignore_progress
+) -> Any:
+    """The features of every image as a clustering takes them: a tensor as of `extract_features`, or LinearFeatures."""
+    apart = linear_features(trunk, images, on_progress) if takes_linear_features(cluster) else None
+    return extract_features(trunk, images, on_progress) if apart is None else apart
+
+
 def extract_features(trunk: nn.Module, images: ImageViews, on_progress: ProgressFunction = ignore_progress) -> Tensor:
     """What the trunk returns for every image: float32 (n, D), clustering view, eval mode. Maps are flattened.
 
     The nets of the paper end with a Linear layer and no ReLU. Raises ValueError: the net returns no row for each image.
     """
     dimension = feature_dimension(trunk, images.clustering(slice(0, 2)))
-    features = torch.empty(len(images), dimension, device=images.device)
-    for rows, values in evaluate_in_batches(trunk, [OUTPUT], images.clustering, len(images)):
-        features[rows] = values[OUTPUT].flatten(1)
+    return _values(trunk, OUTPUT, dimension, images, on_progress)
+
+
+def linear_features(
+    trunk: nn.Module, images: ImageViews, on_progress: ProgressFunction = ignore_progress
+) -> LinearFeatures | None:
+    """The features of every image without the trunk's last layer; None where that is no Linear layer, or a narrow one.
+
+    Of a layer with more inputs than outputs the inputs would take more memory, and their covariance more time.
+    """
+    layers = last_two_layers(trunk)
+    if layers is None:
+        return None
+    name, last = layers
+    if last.in_features > last.out_features:
+        return None
+    rows = _values(trunk, name, last.in_features, images, on_progress)
+    bias = last.weight.new_zeros(last.out_features) if last.bias is None else last.bias.detach().clone()
+    return LinearFeatures(rows, last.weight.detach().clone(), bias)
+
+
+@torch.no_grad()
+def _values(trunk: nn.Module, layer: str, dimension: int, images: ImageViews, on_progress: ProgressFunction) -> Tensor:
+    """The values of one layer for every image, float32 (n, dimension), clustering view, eval mode."""
+    found = torch.empty(len(images), dimension, device=images.device)
+    for rows, values in evaluate_in_batches(trunk, [layer], images.clustering, len(images)):
+        found[rows] = values[layer].flatten(1)
         on_progress("features", rows.stop, len(images))
-    return features
+    return found
 
 
 def balanced_order(pseudo_labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -25,8 +25,8 @@ def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.devic
     found = feature_dumps.read_first_clustering(directory.with_name(donor)) if donor else None
     if donor is None or found is None:
         return None
-    labels = torch.from_numpy(found[0].astype(np.int64)).to(device)
-    return donor, Clustering(labels, None, found[1])
+    labels = torch.from_numpy(found.pseudo_labels.astype(np.int64)).to(device)
+    return donor, Clustering(labels, None, found.inertia, found.components_alive, found.effective_rank)
 
 
 def copy_to_halted_runs(

@@ -10,8 +10,22 @@ from dc_hpc.algorithm.agreement import agreement, cluster_health, label_entropy
 from dc_hpc.algorithm.deepcluster import Cycle
 
 
-def clustering_row(cycle: Cycle, labels: np.ndarray, k: int) -> dict[str, Any]:
-    """The metrics of a clustering: agreement with the cycle before and with the truth, cluster health."""
+def brightness_deciles(images: np.ndarray) -> np.ndarray:
+    """Which tenth of the images each belongs to by its mean pixel: int64 (n,), the darkest have 0.
+
+    images: uint8 (n, c, h, w). Equal means are ordered by their place.
+    """
+    brightness = images.reshape(len(images), -1).sum(1, dtype=np.int64)
+    ranks = np.empty(len(images), np.int64)
+    ranks[np.argsort(brightness, kind="stable")] = np.arange(len(images))
+    return ranks * 10 // len(images)
+
+
+def clustering_row(cycle: Cycle, labels: np.ndarray, deciles: np.ndarray, k: int) -> dict[str, Any]:
+    """The metrics of a clustering: agreement with the cycle before and with the truth, health of clusters and features.
+
+    labels: true labels (n,). deciles: of `brightness_deciles`.
+    """
     now = cycle.pseudo_labels.cpu().numpy()
     true, health = agreement(now, labels), cluster_health(now, k)
     row = {
@@ -26,6 +40,10 @@ def clustering_row(cycle: Cycle, labels: np.ndarray, k: int) -> dict[str, Any]:
         "cluster_size_median": health.median,
         "cluster_size_max": health.largest,
         "inertia": cycle.inertia,
+        "inertia_per_point": None if cycle.inertia is None else cycle.inertia / len(now),
+        "effective_rank": cycle.effective_rank,
+        "components_alive": cycle.components_alive,
+        "nmi_brightness": agreement(now, deciles).nmi,
     }
     if cycle.previous_pseudo_labels is not None:
         previous = agreement(cycle.previous_pseudo_labels.cpu().numpy(), now)

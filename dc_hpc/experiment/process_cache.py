@@ -9,9 +9,9 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from dc_hpc.algorithm.authors_clustering import features_as_authors, reduce_as_authors
-from dc_hpc.algorithm.clustering import principal_components, reduce_features
-from dc_hpc.algorithm.deepcluster import ProgressFunction, extract_features, ignore_progress
+from dc_hpc.algorithm.authors_clustering import features_as_authors, reduction_as_authors
+from dc_hpc.algorithm.clustering import Reduced, cluster_by_kmeans, principal_components, reduction
+from dc_hpc.algorithm.deepcluster import ProgressFunction, features_for, ignore_progress
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.custom import find_custom_data, is_digest_of
@@ -52,22 +52,24 @@ class ProcessCache:
         trunk: nn.Module,
         images: ImageViews,
         on_progress: ProgressFunction = ignore_progress,
-    ) -> torch.Tensor:
-        """What the first clustering clusters: the features of the fresh `trunk`, reduced; float32 (n, q).
+    ) -> Reduced:
+        """What the first clustering clusters: the features of the fresh `trunk`, reduced.
 
         With the authors' draws they are float64, as their k-means takes them.
         """
         name = (first_pass(config), str(images.device))
-        extract = features_as_authors if config.draws == "authors" else extract_features
 
-        def reduced() -> torch.Tensor:
-            features: torch.Tensor = self._remember("features", name, lambda: extract(trunk, images, on_progress))
+        def extract() -> Any:
             if config.draws == "authors":
-                return reduce_as_authors(features, pca=config.pca, seed=config.seed)
-            if config.pca is None:
-                return reduce_features(features, pca=None)
+                return features_as_authors(trunk, images, on_progress)
+            return features_for(cluster_by_kmeans, trunk, images, on_progress)
+
+        def reduced() -> Reduced:
+            features = self._remember("features", name, extract)
             components = self._remember("components", name, lambda: principal_components(features))
-            return reduce_features(features, pca=config.pca, components=components)
+            if config.draws == "authors":
+                return reduction_as_authors(features, pca=config.pca, seed=config.seed, components=components)
+            return reduction(features, pca=config.pca, components=components)
 
         return self._remember("reduced", (name, config.pca), reduced)
 

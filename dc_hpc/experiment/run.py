@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from dc_hpc.algorithm import NUMERICS
 from dc_hpc.algorithm.authors_clustering import cluster_as_authors
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
@@ -38,12 +39,12 @@ from dc_hpc.data.official import Dataset
 from dc_hpc.experiment.device import check_kmeans_backend, device_of
 from dc_hpc.experiment.donors import arrays_of, clustering_of_ia_run, copy_to_halted_runs
 from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, environment
-from dc_hpc.experiment.measure import clustering_row, halted_row, summary
+from dc_hpc.experiment.measure import brightness_deciles, clustering_row, halted_row, summary
 from dc_hpc.experiment.probing import ProbedLayers, probe_layers
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
-from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, predictions, run_directory
+from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, numerics, predictions, run_directory
 from dc_hpc.storage.processes import open_standard_streams
 
 
@@ -65,12 +66,15 @@ def run(
         run_directory.tidy(directory)  # the last attempt may have died between its result and this
         return "done"
     (directory / "config.json").stat()
+    begun = numerics.begun_numerics(directory)
+    record = {"execution": execution.to_record(), **environment(), "numerics": begun or NUMERICS}
     try:
-        number = run_directory.start_attempt(directory, {"execution": execution.to_record(), **environment()})
+        number = run_directory.start_attempt(directory, record)
     except OSError as error:
         return _unrecorded(directory, error)
     try:
         config = run_directory.read_config(directory)
+        numerics.check_numerics([directory])
         with _computing(execution.threads), ProgressWriter(directory, number) as progress:
             ended = _Attempt(directory, number, config, execution, stop, cache or ProcessCache(), progress).go()
         run_directory.update_attempt(directory, number, {"ended": ended, "finished": time.time()})
@@ -133,10 +137,10 @@ class _Attempt:
     def _cycle(self, state: State, images: ImageViews, dataset: Dataset) -> str:
         """Run the cycles that are left; save when it is time and when asked to stop. Returns "trained" or "stopped"."""
         self._refuse_a_diverged_history()
-        labels = dataset.train_labels.numpy()
+        labels, deciles = dataset.train_labels.numpy(), brightness_deciles(dataset.train_images.numpy())
         saved_at = time.monotonic()
         for cycle in self._phases(state, images, dataset.train_labels.to(images.device)):
-            self._measure(cycle, labels)
+            self._measure(cycle, labels, deciles)
             if cycle.phase == "trained":
                 copy_to_halted_runs(self.directory, self.config, state, cycle.index, self.history)
             stopping = self.stop()
@@ -187,13 +191,13 @@ class _Attempt:
             self._record({"first_clustering_from": donor})
             if 0 not in dumped_cycles(c):
                 return clustering
-        features = self.cache.first_features(c, state.trunk, images, self.progress)
+        reduced = self.cache.first_features(c, state.trunk, images, self.progress)
         if copied:
-            return clustering._replace(features=features.float())
+            return clustering._replace(features=reduced.features.float())
         self.progress("clustering")
         if c.draws == "authors":
-            return cluster_as_authors(features, k=c.k, seed=c.seed, init=c.kmeans_init, iterations=c.kmeans_iterations)
-        return cluster_reduced(features, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
+            return cluster_as_authors(reduced, k=c.k, seed=c.seed, init=c.kmeans_init, iterations=c.kmeans_iterations)
+        return cluster_reduced(reduced, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
 
     def _kmeans_options(self) -> dict[str, Any]:
         c = self.config
@@ -217,10 +221,10 @@ class _Attempt:
         if leak is not None and next_cycle(state) >= leak:
             state.pseudo_labels = truth
 
-    def _measure(self, cycle: Cycle, labels: np.ndarray) -> None:
+    def _measure(self, cycle: Cycle, labels: np.ndarray, deciles: np.ndarray) -> None:
         """Add the metrics of this phase to the row of its cycle; dump the features that were asked for."""
         if cycle.phase == "clustered":
-            self.history.append(clustering_row(cycle, labels, self.config.k))
+            self.history.append(clustering_row(cycle, labels, deciles, self.config.k))
             if cycle.index in dumped_cycles(self.config):
                 assert cycle.features is not None, "a clustering without features is taken only where none are written"
                 feature_dumps.dump_features(
@@ -229,6 +233,7 @@ class _Attempt:
                     features=cycle.features.cpu().numpy(),
                     pseudo_labels=cycle.pseudo_labels.cpu().numpy(),
                     k=self.config.k,
+                    components_alive=cycle.components_alive,
                 )
         else:
             if not self.history or self.history[-1]["cycle"] != cycle.index:
@@ -255,7 +260,7 @@ class _Attempt:
                 self.directory,
                 pseudo_labels=state.pseudo_labels.cpu().numpy(),
                 k=self.config.k,
-                inertia=self.history[0]["inertia"],
+                **{name: self.history[0][name] for name in ("inertia", "components_alive", "effective_rank")},
             )
             return digests
         trunk = feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))

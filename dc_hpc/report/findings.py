@@ -23,8 +23,13 @@ from dc_hpc.report.tables.text_tables import Table
 SWEEP = "sweep"  # what --only calls a person's own sweeps
 _MIXED_NAMED = 3
 _UNKNOWN = "none recorded"
-# column -> what people call it. Runs that differ in one of these should not be compared.
-_NEVER_MIXED = {"commit": "commit", "engine": "k-means backend", "protocol": "protocol"}
+# column -> what people call several of it. Runs that differ in one of these should not be compared.
+_NEVER_MIXED = {
+    "commit": "commits",
+    "engine": "k-means backends",
+    "protocol": "protocols",
+    "numerics": "numerics",
+}
 
 
 @dataclass
@@ -138,7 +143,7 @@ def panels_of(only: Sequence[str]) -> list[Panel]:
 
 
 def mixed(panel: Panel, rows: PanelRows) -> list[str]:
-    """Warnings of cells whose runs are of different commits, k-means backends or protocols: a few lines at most."""
+    """Warnings of cells whose runs differ in what should not be mixed (_NEVER_MIXED): a few lines at most."""
     cells = panel.compared(rows)
     lines, varying = [], varying_settings(cells, group_columns(cells, panel.axis))
     for cell in cells:
@@ -147,7 +152,7 @@ def mixed(panel: Panel, rows: PanelRows) -> list[str]:
         for name, noun in _NEVER_MIXED.items():
             values = sorted({str(row.get(name) or _UNKNOWN)[:12] for row in cell.rows if row["state"] == "done"})
             if len(values) > 1:
-                lines.append(f"{where}: runs of {len(values)} {noun}s ({', '.join(values)})")
+                lines.append(f"{where}: runs of {len(values)} {noun} ({', '.join(values)})")
     lines = list(dict.fromkeys(lines))
     more = len(lines) - _MIXED_NAMED
     return lines[:_MIXED_NAMED] + ([f"and {more} more"] if more > 0 else [])

@@ -10,6 +10,7 @@ from dc_hpc.report.panels.grouping import (
     Row,
     group_columns,
     median,
+    numerics_note,
     shown,
     split,
     training_of,
@@ -45,17 +46,19 @@ def settings_table(rows: Sequence[Row]) -> Table:
             ]
         )
     caption = f"Every setting that was run: {len(cells)} of them, with {len(rows)} run directories."
+    caption = " ".join(filter(None, (caption, numerics_note(rows))))
     return table_of("settings", caption, lines)
 
 
 def provenance_table(rows: Sequence[Row]) -> Table:
-    """What the done runs were made with: commit, whether it was changed, k-means backend, device, threads."""
+    """What the done runs were made with: commit, whether it was changed, k-means backend, device, threads, numerics."""
     heads = {
         "commit": "commit",
         "dirty": "changed",
         "engine": "k-means backend",
         "device": "device",
         "threads": "threads",
+        "numerics": "numerics",
     }
     cells = split([row for row in rows if row["state"] == "done"], tuple(heads))
     lines = [

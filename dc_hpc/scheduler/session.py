@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dc_hpc.config.own_nets import is_own_net, source_path
-from dc_hpc.config.run_config import RunConfig
+from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import CLUSTERS, Execution
-from dc_hpc.storage import atomic_files, run_directory
+from dc_hpc.storage import atomic_files, numerics, run_directory
 
 if TYPE_CHECKING:  # importing submitit takes a third of a second; --help and --dry-run do without it
     from dc_hpc.scheduler.run_status import RunStatusTable
@@ -154,9 +154,19 @@ def with_own_nets(
     return replace(execution, own_nets=str(Path.cwd()))
 
 
-def create_runs(outputs: Path, configs: Sequence[RunConfig], site: Site | None = None) -> list[Path]:
-    """Create the directories of runs that are to be submitted, readable by the group where the site says so."""
+def create_runs(
+    outputs: Path, configs: Sequence[RunConfig], site: Site | None = None, *, anew: bool = False
+) -> list[Path]:
+    """Create the directories of runs that are to be submitted, readable by the group where the site says so.
+
+    anew: let the runs that other numerics began start again. Without it such a run is an InputError.
+    """
+    known = [run_directory.runs_folder(outputs) / run_id(config) for config in configs]
     try:
+        if not anew:
+            numerics.check_numerics(known)
+        elif begun := sum(map(numerics.begin_anew, known)):
+            print(f"{begun} runs of other numerics begin anew; what they had is in their quarantine folders")
         share_folders(outputs, site)
         return [run_directory.create(outputs, config) for config in configs]
     except OSError as error:

@@ -212,8 +212,11 @@ def strict_json(content: bytes) -> Any:
     return json.loads(text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
 
 
-def read_bytes(path: AnyPath, limit: int, directory: int | None = None) -> bytes:
-    """The content of a regular file of at most `limit` bytes; no link is followed, no pipe waited for."""
+def read_bytes(path: AnyPath, limit: int, directory: int | None = None, first: int | None = None) -> bytes:
+    """The content of a regular file of at most `limit` bytes; no link is followed, no pipe waited for.
+
+    first: only so many bytes of it.
+    """
     try:
         handle = os.open(path, _READ_FILE, dir_fd=directory)
     except OSError as error:
@@ -225,7 +228,7 @@ def read_bytes(path: AnyPath, limit: int, directory: int | None = None) -> bytes
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise DamagedFile(path, f"it is not a regular file of at most {limit} bytes")
         with open(handle, "rb", closefd=False) as stream:
-            return stream.read(status.st_size)
+            return stream.read(status.st_size if first is None else first)
     finally:
         os.close(handle)
 

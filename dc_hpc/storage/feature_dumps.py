@@ -5,26 +5,52 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from dc_hpc.algorithm import NUMERICS
 from dc_hpc.storage import atomic_files, run_directory, serialization
 from dc_hpc.storage.atomic_files import DamagedFile
 
 _SCHEMA = {"features": ("f", 2), "pseudo_labels": ("u", 1)}
 
 
-def dump_features(directory: Path, *, cycle: int, features: np.ndarray, pseudo_labels: np.ndarray, k: int) -> None:
+class FirstClustering(NamedTuple):
+    """The only clustering of an IA run. pseudo_labels: uint16 or uint32 (n,); the rest as in metrics.csv."""
+
+    pseudo_labels: np.ndarray
+    inertia: float
+    components_alive: int | None
+    effective_rank: float | None
+
+
+def dump_features(
+    directory: Path,
+    *,
+    cycle: int,
+    features: np.ndarray,
+    pseudo_labels: np.ndarray,
+    k: int,
+    components_alive: int | None = None,
+) -> None:
     """features/cNNNN.h5: features float16 (n, q) as they were clustered, pseudo_labels uint16 or uint32 (n,).
 
-    One that is there and whole is left as it is.
+    One that is there, whole and of the same numerics is left as it is.
     """
     path = features_path(directory, cycle)
     atomic_files.make_directory(path.parent)
     labels = pseudo_labels.astype(_label_type(k))
     data = serialization.hdf5_bytes(
         {"features": features.astype(np.float16), "pseudo_labels": labels},
-        {"format": run_directory.FORMAT, "run_id": directory.name, "cycle": cycle, "k": k},
+        {
+            "format": run_directory.FORMAT,
+            "run_id": directory.name,
+            "cycle": cycle,
+            "k": k,
+            "numerics": NUMERICS,
+            **({} if components_alive is None else {"components_alive": components_alive}),
+        },
     )
     if not atomic_files.write_once(path, data) and not _is_whole(directory, cycle):
         atomic_files.quarantine(path)
@@ -50,6 +76,11 @@ def written_cycles(directory: Path) -> tuple[int, ...]:
 
 def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
     """`features` and `pseudo_labels` of a dumped cycle; DamagedFile when they are not whole or of another run."""
+    return _read(directory, cycle)[0]
+
+
+def _read(directory: Path, cycle: int) -> tuple[dict[str, np.ndarray], dict[str, str | float]]:
+    """The arrays of a dumped cycle, and the attributes of its file; errors as of `read_features`."""
     path = features_path(directory, cycle)
     found, attributes = serialization.read_hdf5(path, _SCHEMA)
     if (attributes.get("format"), attributes.get("run_id"), attributes.get("cycle")) != (
@@ -61,12 +92,14 @@ def read_features(directory: Path, cycle: int) -> dict[str, np.ndarray]:
             path,
             f"holds cycle {attributes.get('cycle')} of {attributes.get('run_id')}, format {attributes.get('format')}",
         )
-    return found
+    return found, attributes
 
 
 def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
     """Dump in `target` what `source` has dumped of a cycle that is the same in both runs."""
-    dump_features(target, cycle=cycle, k=k, **read_features(source, cycle))
+    found, attributes = _read(source, cycle)
+    alive = attributes.get("components_alive")
+    dump_features(target, cycle=cycle, k=k, components_alive=None if alive is None else int(alive), **found)
 
 
 def quarantine_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
@@ -82,20 +115,37 @@ def quarantine_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
     return warnings
 
 
-def write_first_clustering(directory: Path, *, pseudo_labels: np.ndarray, k: int, inertia: float) -> None:
+def write_first_clustering(
+    directory: Path,
+    *,
+    pseudo_labels: np.ndarray,
+    k: int,
+    inertia: float,
+    components_alive: int | None,
+    effective_rank: float | None,
+) -> None:
     """first-<digest>.safetensors, what an IA run leaves for longer runs: pseudo_labels uint16 or uint32 (n,)."""
-    metadata = {"format": str(run_directory.FORMAT), "run_id": directory.name, "inertia": json.dumps(inertia)}
+    metadata = {
+        "format": str(run_directory.FORMAT),
+        "run_id": directory.name,
+        "numerics": str(NUMERICS),
+        "inertia": json.dumps(inertia),
+        "components_alive": json.dumps(components_alive),
+        "effective_rank": json.dumps(effective_rank),
+    }
     data = serialization.safetensors_bytes({"pseudo_labels": pseudo_labels.astype(_label_type(k))}, metadata)
     atomic_files.write_digested(directory, "first", ".safetensors", data)
 
 
-def read_first_clustering(directory: Path) -> tuple[np.ndarray, float] | None:
-    """(pseudo_labels, inertia) of a finished IA run; None where it has no whole one."""
+def read_first_clustering(directory: Path) -> FirstClustering | None:
+    """That of a finished IA run; None where it has no whole one, or one of other numerics."""
     for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
         try:
             tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
-            if metadata["format"] == str(run_directory.FORMAT) and metadata["run_id"] == directory.name:
-                return tensors["pseudo_labels"], float(json.loads(metadata["inertia"]))
+            own = (metadata["format"], metadata["run_id"], metadata["numerics"])
+            if own == (str(run_directory.FORMAT), directory.name, str(NUMERICS)):
+                names = ("inertia", "components_alive", "effective_rank")
+                return FirstClustering(tensors["pseudo_labels"], *(json.loads(metadata[name]) for name in names))
         except (DamagedFile, OSError, KeyError, ValueError):
             continue  # it can be computed again
     return None
@@ -118,11 +168,11 @@ def read_trunk(directory: Path) -> dict[str, np.ndarray]:
 
 
 def _is_whole(directory: Path, cycle: int) -> bool:
+    """Whether a dump is whole and of the numerics that compute now."""
     try:
-        read_features(directory, cycle)
+        return _read(directory, cycle)[1].get("numerics") == NUMERICS
     except DamagedFile:
         return False
-    return True
 
 
 def _label_type(k: int) -> type[np.unsignedinteger]:

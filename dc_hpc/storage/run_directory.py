@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from dc_hpc.algorithm import NUMERICS
 from dc_hpc.config.run_config import RunConfig, make_config, run_id
 from dc_hpc.errors import InputError
 from dc_hpc.storage import atomic_files, serialization
@@ -209,6 +210,7 @@ def save_checkpoint(
         "run_id": directory.name,
         "cycle": str(cycle),
         "phase": phase,
+        "numerics": str(NUMERICS),
         "history": json.dumps(history),
         **({"given_by": copied_from} if copied_from else {}),
     }
@@ -216,7 +218,7 @@ def save_checkpoint(
     atomic_files.write_digested(
         folder, f"c{cycle:06d}-{phase}", ".safetensors", serialization.safetensors_bytes(tensors, metadata)
     )
-    for old in _checkpoints(directory)[:-KEPT_CHECKPOINTS]:
+    for old in checkpoints(directory)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
 
 
@@ -237,7 +239,7 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     A bad one is moved to quarantine/; with none left the run starts from its beginning.
     """
     warnings: list[str] = []
-    for path in reversed(_checkpoints(directory)):
+    for path in reversed(checkpoints(directory)):
         try:
             return read_checkpoint(path, directory.name), warnings
         except DamagedFile as error:
@@ -260,7 +262,7 @@ def tidy(directory: Path) -> None:
     A file that cannot be removed now costs nothing but its place; the next call tries again.
     """
     with contextlib.suppress(OSError):
-        for path in _checkpoints(directory):
+        for path in checkpoints(directory):
             path.unlink(missing_ok=True)
         atomic_files.sweep(directory)
 
@@ -326,7 +328,8 @@ def quarantine_file(path: Path, directory: Path) -> str:
         return "moved away by another attempt"
 
 
-def _checkpoints(directory: Path) -> list[Path]:
+def checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints of a run, the newest last."""
     folder = directory / "checkpoints"
     # what is read here is also removed here, so never through a link
     return [] if folder.is_symlink() else sorted(folder.glob("c*.safetensors"))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHUNK_BYTES = 1 << 20
+MAX_HEADER_BYTES = 100_000_000  # safetensors itself reads no longer header
 MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES = 64, 1 << 15  # HDF5 keeps a header message below 64 KiB
 # What h5py and safetensors raise on hostile bytes; these are in memory by then, so the file is to blame.
 _PARSER_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
@@ -136,6 +137,16 @@ def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode("ascii")
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + raw[end:]
+
+
+def safetensors_metadata(path: AnyPath) -> dict[str, str]:
+    """The metadata of a file without its tensors, which are neither read nor checked; DamagedFile on any error."""
+    try:
+        length = int.from_bytes(read_bytes(path, MAX_ARRAY_BYTES, first=8), "little")
+        header = strict_json(read_bytes(path, MAX_ARRAY_BYTES, first=8 + min(length, MAX_HEADER_BYTES))[8:])
+        return dict(header.get("__metadata__") or {})
+    except _PARSER_ERRORS as error:
+        raise DamagedFile(path, f"not a safetensors file ({error})") from None
 
 
 def parse_safetensors(data: bytes, path: AnyPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -15,7 +15,14 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dc_hpc.algorithm.clustering import _whiten, cluster_by_kmeans, principal_components, reduce_features
+from dc_hpc.algorithm.clustering import (
+    LinearFeatures,
+    _whiten,
+    cluster_by_kmeans,
+    principal_components,
+    reduce_features,
+    reduction,
+)
 from dc_hpc.algorithm.kmeans.assignment import KMEANS_BACKENDS
 from dc_hpc.algorithm.kmeans.init import first_centroids
 from dc_hpc.algorithm.kmeans.lloyd import _sums_in_parts, kmeans
@@ -118,6 +125,62 @@ def test_a_component_without_variance_is_zero_not_noise():
         torch.testing.assert_close(reduced[:, :10], reduce_features(features, pca=10))
     for constant in (torch.full((50, 8), 0.1), torch.ones(1, 8)):
         assert (reduce_features(constant, pca=1) == 0).all()
+
+
+def falling(n: int, d: int, last: float, seed: int = 0) -> torch.Tensor:
+    """Features with a mean, whose variances fall from 1 to `last` as those of trained nets: half of the way in six."""
+    rotation = torch.linalg.qr(gaussian(d, d, seed + 1).double()).Q
+    place = torch.arange(d, dtype=torch.float64)
+    spread = last ** (torch.minimum(place / 5, 1 + (place - 5) / (d - 6)) / 4)
+    return ((gaussian(n, d, seed).double() * spread) @ rotation + 0.5).float()
+
+
+def test_components_with_a_hundred_millionth_of_the_variance_are_those_of_the_full_solver():
+    features = falling(3000, 400, 1e-8)
+    pca = PCA(400, whiten=True, svd_solver="full").fit(features.double().numpy())
+    assert pca.explained_variance_[-1] < 2e-8 * pca.explained_variance_[0]
+    whitened = pca.transform(features.double().numpy())
+    expected = whitened / np.linalg.norm(whitened, axis=1, keepdims=True)
+    reduced = reduction(features, pca=400)
+    signs = np.sign((expected * reduced.features.numpy()).sum(0))
+    np.testing.assert_allclose(reduced.features.numpy() * signs, expected, atol=1e-4)
+    error = np.linalg.norm(reduced.features.numpy() * signs - expected) / np.linalg.norm(expected)
+    assert error < 1e-4 and reduced.components_alive == 400
+
+
+def test_components_alive_are_those_that_are_not_zero():
+    rank = gaussian(500, 7) @ gaussian(7, 30, 1)
+    found = reduction(rank, pca=12)
+    assert found.components_alive == 7 and int((found.features != 0).any(0).sum()) == 7
+    assert reduction(rank, pca=5).components_alive == 5
+    assert reduction(rank, pca=None).components_alive is None
+    assert reduction(torch.ones(9, 3), pca=2).components_alive == 0
+
+
+def test_effective_rank_is_the_exponential_of_the_entropy_of_the_spectrum():
+    features = falling(3000, 20, 1e-3)
+    shares = np.linalg.eigvalsh(np.cov(features.double().numpy().T))
+    shares /= shares.sum()
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    for pca in (None, 5):
+        assert reduction(features, pca=pca).effective_rank == pytest.approx(expected, rel=1e-9)
+    assert reduction(gaussian(20_000, 10), pca=None).effective_rank == pytest.approx(10, rel=0.01)
+    assert reduction(gaussian(50, 1) @ torch.ones(1, 6), pca=2).effective_rank == pytest.approx(1)
+    assert reduction(torch.ones(9, 3), pca=None).effective_rank == 0
+
+
+@pytest.mark.parametrize("pca", [None, 9])
+def test_linear_features_are_reduced_as_the_features_that_they_stand_for(pca):
+    rows, weight, bias = gaussian(2500, 40).relu(), gaussian(50, 40, 1), gaussian(1, 50, 2)[0]
+    apart = LinearFeatures(rows, weight, bias)
+    features = rows @ weight.T + bias
+    torch.testing.assert_close(apart.computed(), features)
+    found, expected = reduction(apart, pca=pca), reduction(features, pca=pca)
+    torch.testing.assert_close(found.features, expected.features, atol=1e-5, rtol=0)
+    assert found.components_alive == expected.components_alive
+    assert found.effective_rank == pytest.approx(expected.effective_rank, rel=1e-5)
+    with pytest.raises(ValueError, match="pca 51 must be between 1 and the 50"):
+        cluster_by_kmeans(apart, k=3, seed=0, pca=51)
 
 
 def test_the_clustering_of_the_paper_is_the_reduction_and_then_kmeans():

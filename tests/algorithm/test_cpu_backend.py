@@ -16,10 +16,17 @@ from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
 from dc_hpc.algorithm.backends import cpu, kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
-from dc_hpc.algorithm.backends.convolutions import DirectConv5, Im2colConv, WinogradConv, fitting, toom_cook
+from dc_hpc.algorithm.backends.convolutions import (
+    DirectConv5,
+    Im2colConv,
+    SobelConv,
+    WinogradConv,
+    fitting,
+    toom_cook,
+)
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.backends.kernels import compiled
-from dc_hpc.algorithm.nets import initialise, new_head
+from dc_hpc.algorithm.nets import Sobel, initialise, new_head
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="numba is not installed: torch computes everything")
 
@@ -157,6 +164,49 @@ def test_every_kind_of_convolution_is_the_convolution(layer, side, kind):
         close(filters, precise[1].grad)
 
 
+@pytest.mark.parametrize("kind", ["fixed", "random"])
+@pytest.mark.parametrize("layer, side", [(nn.Conv2d(2, 48, 8, stride=3), 32), (nn.Conv2d(2, 3, 2), 5)], ids=str)
+def test_sobel_and_the_convolution_behind_it_are_one(layer, side, kind):
+    """Against float64: the image has a border of zeros for the Sobel kernels and none for the layer."""
+    sobel = Sobel(frozen_kernels=kind == "fixed")
+    initialise(nn.Sequential(sobel), seed=3)
+    for n in (9, 13, 4):
+        x = torch.randn(n, 3, side, side)
+        convolution = SobelConv(sobel, layer)
+        edges = copy.deepcopy(sobel).double()(x.double())
+        precise = [t.detach().double().requires_grad_() for t in (layer.weight, layer.bias)]
+        expected = conv2d(edges, *precise, stride=layer.stride)
+        close(outermost(convolution.forward(innermost(x))), expected, 1e-6)
+        gradient = torch.randn(expected.shape)
+        expected.backward(gradient.double())
+        back, filters = convolution.backward(innermost(gradient), to_input=False)
+        assert back is None
+        close(filters, precise[0].grad, 2e-6)
+        close(outermost(convolution.edges_of(innermost(x))), edges, 1e-6)
+
+
+def test_filters_that_have_learned_are_not_those_of_before():
+    """In eval mode what is made of filters is made once a pass; training and the next pass make it anew."""
+    trunk, channels = drawn("alexnet_small")
+    batch = torch.randn(20, channels, 32, 32)
+    evaluate = cpu.evaluation(trunk, ["relu5"])
+    assert torch.equal(evaluate(batch)["relu5"].clone(), evaluate(batch)["relu5"])
+    train = cpu.training(trunk)
+    for _ in range(2):
+        train(batch).square().sum().backward()
+        with torch.no_grad():
+            for parameter in trunk.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.1 * parameter.grad.sign() * parameter.abs().mean()
+                    parameter.grad = None
+    torch.manual_seed(7)
+    found = train(batch)
+    torch.manual_seed(7)
+    expected = copy.deepcopy(trunk).train()(batch)
+    close(found, expected, 1e-4)
+    close(cpu.evaluation(trunk, ["pool5"])(batch)["pool5"], copy.deepcopy(trunk).eval()[:-6](batch), 1e-4)
+
+
 @pytest.mark.parametrize("m", [2, 3, 4])
 @pytest.mark.parametrize("r", [2, 3])
 def test_the_method_of_toom_and_cook_is_exact(m, r):
@@ -260,8 +310,8 @@ def test_the_backward_pass_comes_before_the_next_forward_pass():
 
 def test_blocks_know_their_parameters():
     blocks = blocks_of(list(alexnet_small().named_children()))
-    assert [len(block.parameters()) for block in blocks] == [0, 4, 4, 4, 4, 4]
-    assert [type(block) for block in blocks[1:]] == [Block] * 5
+    assert [len(block.parameters()) for block in blocks] == [4, 4, 4, 4, 4]
+    assert [type(block) for block in blocks] == [Block] * 5
 
 
 def test_vectors_are_as_wide_as_the_cpu_has_them():
@@ -297,12 +347,13 @@ def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
             torch.utils.deterministic.fill_uninitialized_memory,
         )
 
-    before = settings()
+    before, tiny = settings(), torch.tensor(1e-40)
     with pytest.raises(ValueError), exact():
         assert settings() == (2, False, False) != before
+        assert float(tiny * 1) == 0
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise ValueError
-    assert settings() == before
+    assert settings() == before and float(tiny * 1) > 0
 
 
 @pytest.mark.parametrize("make", [lenet5, alexnet_small])

@@ -35,8 +35,8 @@ def alone(tmp_path, digits_root):
 
 
 def test_an_ia_study_looks_at_the_images_once_for_each_seed(tmp_path, digits_root, alone, monkeypatch):
-    passes, true_forward = [], process_cache.extract_features
-    monkeypatch.setattr(process_cache, "extract_features", lambda *args: passes.append(1) or true_forward(*args))
+    passes, true_forward = [], process_cache.features_for
+    monkeypatch.setattr(process_cache, "features_for", lambda *args: passes.append(1) or true_forward(*args))
     decomposed, true_components = [], process_cache.principal_components
     monkeypatch.setattr(process_cache, "principal_components", lambda one: decomposed.append(1) or true_components(one))
     points = [

@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import normalized_mutual_info_score
 from support.small_runs import new_run, results, small_config
 
+from dc_hpc.algorithm import NUMERICS
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.run import run
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory, serialization
@@ -47,6 +49,7 @@ def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
     assert np.isnan(metrics.nmi_prev[0]) and 0 < metrics.nmi_prev[1] < 1
     assert 10 < result["accuracy"] <= result["accuracy_best"] <= 100
     attempt = run_directory.attempts(directory)[0]
+    assert attempt["numerics"] == NUMERICS
     assert attempt["ended"] == "done" and attempt["device"] and attempt["versions"]["torch"] and attempt["blas"]
     assert {row["stage"] for row in attempt["seconds"]} == {"load", "clustered", "trained", "probe"}
     assert all(oct(path.stat().st_mode)[-3:] in ("600", "700") for path in directory.rglob("*"))
@@ -84,6 +87,25 @@ def test_nmi_is_that_of_scikit_learn_on_the_dumped_labels(digits_root, tmp_path)
     result = run_directory.read_result(directory)
     assert result["ia"] == pytest.approx(normalized_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
     assert result["ia_ami"] == pytest.approx(adjusted_mutual_info_score(truth, dump["pseudo_labels"]), abs=1e-10)
+
+
+def test_every_clustering_has_the_statistics_of_its_features(digits_root, tmp_path):
+    """None of them looks at a label: shuffled labels leave them as they are."""
+    directory = new_run(tmp_path, digits_root, pca=20, features="every", cycles=2)
+    assert finish(directory, digits_root) == "done"
+    metrics = pd.read_csv(directory / "metrics.csv")
+    images = np.load(digits_root / "digits.npz")["train_images"]
+    means = images.reshape(len(images), -1).mean(1)
+    deciles = np.argsort(np.argsort(means, kind="stable")) * 10 // len(means)
+    assert np.bincount(deciles).min() >= len(means) // 10
+    for cycle in range(2):
+        path = feature_dumps.features_path(directory, cycle)
+        found, attributes = serialization.read_hdf5(path, {"features": ("f", 2), "pseudo_labels": ("u", 1)})
+        row = metrics.iloc[cycle]
+        assert row.nmi_brightness == pytest.approx(normalized_mutual_info_score(deciles, found["pseudo_labels"]))
+        assert row.inertia_per_point == pytest.approx(row.inertia / len(images))
+        assert row.components_alive == attributes["components_alive"] == (found["features"] != 0).any(0).sum()
+        assert 1 < row.effective_rank < 84
 
 
 def test_running_a_finished_run_changes_nothing(digits_root, tmp_path):

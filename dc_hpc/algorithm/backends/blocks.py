@@ -13,16 +13,15 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from dc_hpc.algorithm.backends import kernels
-from dc_hpc.algorithm.backends.convolutions import BufferPool, Im2colConv, fitting, rows_of
+from dc_hpc.algorithm.backends.convolutions import BufferPool, SobelConv, fitting, rows_of
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
 from dc_hpc.algorithm.nets import Sobel, bias_of
 
 
 class Block:
-    """Convolution, batch norm or none, ReLU, 2 x 2 max-pool or none.
+    """A Sobel filter or none, convolution, batch norm or none, ReLU, 2 x 2 max-pool or none.
 
     layers: the children of the trunk that the block computes, each with its name.
     """
@@ -32,6 +31,7 @@ class Block:
         self.name = {type(layer): name for name, layer in layers}
         found = {type(layer): layer for _, layer in layers}
         self.layer = cast(nn.Conv2d, found[nn.Conv2d])
+        self.sobel = cast("Sobel | None", found.get(Sobel))
         self.size: tuple[int, ...] | None = None
         self.norm = cast("nn.BatchNorm2d | None", found.get(nn.BatchNorm2d))
         pool = cast("nn.MaxPool2d | None", found.get(nn.MaxPool2d))
@@ -39,7 +39,7 @@ class Block:
 
     def parameters(self) -> list[nn.Parameter]:
         """In the order of the gradients that `backward` returns."""
-        return [p for _, layer in self.layers for p in layer.parameters()]
+        return [p for _, layer in self.layers if layer is not self.sobel for p in layer.parameters()]
 
     def forward(self, x: Tensor) -> Tensor:
         """In training: with the statistics of this batch, which the running ones follow."""
@@ -52,13 +52,15 @@ class Block:
 
         The values are views of buffers that the next call overwrites.
         """
-        y = self._convolve(x)
+        y = self._convolve(x, same_filters=True)
         statistics = None
         if self.norm:
             mean, variance = _running_statistics(self.norm)
             statistics = mean.numpy(), np.sqrt(variance.numpy() + self.norm.eps)
         out = self._rectify(y, statistics)
-        found = {self.layers[0][0]: y, self.layers[-1][0]: out}
+        found = {self.name[nn.Conv2d]: y, self.layers[-1][0]: out}
+        if isinstance(self.convolution, SobelConv) and self.name[Sobel] in requested:
+            found[self.name[Sobel]] = self.convolution.edges_of(x)
         missing = [name for name, _ in self.layers if name in requested and name not in found]
         if missing:
             scale, shift = (_by_channel(one) for one in self._scale_and_shift(statistics))
@@ -87,10 +89,11 @@ class Block:
         back, filters = self.convolution.backward(spread, to_input=to_input)
         return back, [filters, convolution_bias, weight, bias]
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
         if self.size != x.shape[1:3]:
-            self.size, self.convolution = x.shape[1:3], fitting(self.layer, *x.shape[1:3])
-        return self.convolution.forward(x)
+            self.size = x.shape[1:3]
+            self.convolution = SobelConv(self.sobel, self.layer) if self.sobel else fitting(self.layer, *self.size)
+        return self.convolution.forward(x, same_filters=same_filters)
 
     def _batch_statistics(self, norm: nn.BatchNorm2d, y: Tensor) -> tuple[Floats, Floats]:
         """Mean and deviation (the root of biased variance + epsilon) of each channel; moves the running ones."""
@@ -130,48 +133,26 @@ class Block:
         return scale, bias - mean * scale
 
 
-class SobelBlock:
-    """The frozen Sobel filter, which has no backward pass."""
-
-    def __init__(self, name: str, sobel: Sobel):
-        self.layers = [(name, sobel)]
-        self.grey, self.edges = cast(nn.Conv2d, sobel.grey), Im2colConv(cast(nn.Conv2d, sobel.edges))
-
-    def parameters(self) -> list[nn.Parameter]:
-        """It has no parameters that learn."""
-        return []
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Colour (3, h, w, n) to edges (2, h, w, n), bordered with zeros."""
-        grey = torch.addmm(bias_of(self.grey), self.grey.weight.view(1, -1), x.flatten(1)).view(1, *x.shape[1:])
-        return self.edges.forward(pad(grey, (0, 0, 1, 1, 1, 1)))
-
-    def evaluate(self, x: Tensor, requested: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `Block.evaluate`."""
-        edges = self.forward(x)
-        return edges, {name: edges.permute(3, 0, 1, 2) for name, _ in self.layers if name in requested}
-
-
-def blocks_of(layers: Sequence[tuple[str, nn.Module]]) -> list[Block | SobelBlock]:
+def blocks_of(layers: Sequence[tuple[str, nn.Module]]) -> list[Block]:
     """The blocks that a trunk's children begin with; [] where a `Block` cannot compute one of them."""
-    blocks: list[Block | SobelBlock] = []
+    blocks: list[Block] = []
     place = 0
     while place < len(layers) and not isinstance(layers[place][1], nn.Flatten):
-        name, layer = layers[place]
-        if isinstance(layer, Sobel) and not blocks:
-            blocks.append(SobelBlock(name, layer))
-        else:
-            taken = _block_at(layers, place)
-            if not taken:
-                return []
-            blocks.append(Block(taken))
-        place += len(blocks[-1].layers)
+        taken = _block_at(layers, place)
+        if not taken:
+            return []
+        blocks.append(Block(taken))
+        place += len(taken)
     return blocks
 
 
 def _block_at(layers: Sequence[tuple[str, nn.Module]], place: int) -> Sequence[tuple[str, nn.Module]]:
     """The children of the block that begins at a place; none if there is no block that can be computed here."""
     end = place
+    if place == 0 and layers and isinstance(layers[0][1], Sobel):
+        if not _is_plain(layers[0][1]):
+            return []
+        end = 1
     for kind in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d):
         layer = layers[end][1] if end < len(layers) else None
         if type(layer) is kind:
@@ -180,7 +161,10 @@ def _block_at(layers: Sequence[tuple[str, nn.Module]], place: int) -> Sequence[t
             end += 1
         elif kind in (nn.Conv2d, nn.ReLU):
             return []
-    return layers[place:end]
+    taken = layers[place:end]
+    convolution = next(layer for _, layer in taken if isinstance(layer, nn.Conv2d))
+    behind_sobel = isinstance(taken[0][1], Sobel)
+    return [] if behind_sobel and convolution.kernel_size[0] != convolution.kernel_size[1] else taken
 
 
 def _running_statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -198,6 +182,8 @@ def _is_plain(layer: nn.Module) -> bool:
     """Whether a layer is on the CPU in float32 and has none of the options that blocks lack."""
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in layer.parameters()):
         return False
+    if isinstance(layer, Sobel):
+        return not bool(bias_of(cast(nn.Conv2d, layer.edges)).any())
     if isinstance(layer, nn.Conv2d):
         square = layer.stride[0] == layer.stride[1] and layer.dilation == (1, 1)
         return square and layer.padding == (0, 0) and layer.groups == 1 and layer.bias is not None

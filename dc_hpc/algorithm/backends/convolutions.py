@@ -1,23 +1,27 @@
-"""Three ways to compute a convolution without padding on a CPU, with the images of a batch innermost.
+"""Ways to compute a convolution without padding on a CPU, with the images of a batch innermost.
 
 The forward pass of each turns maps x of float32 (c, h, w, n) into y (o, h', w', n); the backward pass starts from the
-gradient of y. x and y must stay as they are in between. `fitting` chooses one.
+gradient of y. x and y must stay as they are in between. `fitting` chooses one. `same_filters` tells a forward pass that
+the filters are those of the pass before, so that what was made of them need not be made again.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv_transpose2d
 
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
-from dc_hpc.algorithm.nets import bias_of
+from dc_hpc.algorithm.nets import Sobel, bias_of
 
 Matrix = npt.NDArray[np.float64]
 
@@ -40,7 +44,7 @@ class BufferPool:
 
 
 def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colConv | WinogradConv:
-    """The fastest of the three for a layer and the size of its maps."""
+    """The fastest way for a layer and the size of its maps."""
     kernel, stride = layer.kernel_size, layer.stride[0]
     if layer.in_channels <= 8 and kernel[1] == 5 and stride == 1:
         return DirectConv5(layer)
@@ -60,7 +64,7 @@ class DirectConv5:
     def __init__(self, layer: nn.Conv2d):
         self.layer, self.buffers = layer, BufferPool()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
         """With bias."""
         filters, bias = self.layer.weight.detach(), bias_of(self.layer).detach()
         _, height, width, n = x.shape
@@ -81,6 +85,20 @@ class DirectConv5:
         return back, found
 
 
+@dataclass(frozen=True)
+class Filters:
+    """What a convolution is made of, where it is no layer of the net: weight (o, c, kh, kw), bias (o,), its stride."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, ...]
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Height and width of a filter."""
+        return tuple(self.weight.shape[2:])
+
+
 class Im2colConv:
     """A convolution as products of its filters and its windows, one for each row of the result.
 
@@ -88,18 +106,18 @@ class Im2colConv:
     result are then the rows of that copy under the filter's height, one after another, and are not copied again.
     """
 
-    def __init__(self, layer: nn.Conv2d):
+    def __init__(self, layer: nn.Conv2d | Filters):
         self.layer, self.buffers = layer, BufferPool()
         self.stride, (self.height, self.width) = layer.stride[0], layer.kernel_size
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
         """With bias."""
         channels, height, width, n = self.shape = x.shape
         across = (width - self.width) // self.stride + 1
         along, down, right, one = x.stride()
         shape, strides = (height, channels, self.width, across, n), (down, along, right, right * self.stride, one)
         self.rows = self.buffers("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
-        flat, bias = self._filters(), bias_of(self.layer).detach().unsqueeze(1)
+        flat, bias = self._filters(), _bias(self.layer).detach().unsqueeze(1)
         y = self.buffers("y", len(flat), (height - self.height) // self.stride + 1, across, n)
         for h in range(y.shape[1]):
             torch.addmm(bias, flat, self._windows(self.rows, h), out=y[:, h].flatten(1))
@@ -132,6 +150,52 @@ class Im2colConv:
         return rows[h * self.stride : h * self.stride + self.height].flatten(0, 1)
 
 
+class SobelConv:
+    """The frozen Sobel filter and the convolution behind it as one convolution of the grey image.
+
+    Filters of side r behind the Sobel kernels of side 3 are filters of side r + 2 of the grey image with a border of
+    zeros: (r + 2)^2 products a value instead of 2 r^2. The chain rule gives the gradient of the filters of the layer.
+    """
+
+    def __init__(self, sobel: Sobel, layer: nn.Conv2d):
+        self.layer, self.grey = layer, cast(nn.Conv2d, sobel.grey)
+        edges = cast(nn.Conv2d, sobel.edges)
+        self.edges = Im2colConv(edges)
+        self.border, side = cast(int, edges.padding[0]), layer.kernel_size[0]
+        larger = side + edges.kernel_size[0] - 1
+        self.filters = Filters(
+            torch.empty(layer.out_channels, 1, larger, larger), bias_of(layer).detach(), layer.stride
+        )
+        self.whole, self.buffers = Im2colConv(self.filters), BufferPool()
+        # a row for each value of a filter of the layer: that value alone, as a filter of the grey image
+        one_each = torch.eye(2 * side**2).view(-1, 2, side, side)
+        self.as_whole = conv_transpose2d(one_each, edges.weight.detach()).flatten(1)
+
+    def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
+        """From colour (3, h, w, n), with bias."""
+        torch.mm(self.layer.weight.detach().flatten(1), self.as_whole, out=self.filters.weight.flatten(1))
+        return self.whole.forward(self._bordered(x))
+
+    def edges_of(self, x: Tensor) -> Tensor:
+        """What the Sobel filter alone makes of colour, (2, h, w, n)."""
+        return self.edges.forward(self._bordered(x))
+
+    def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
+        """The gradient of the filters; images get none."""
+        assert not to_input, "the Sobel filter reads images"
+        filters = self.whole.backward(gradient, to_input=False)[1]
+        return None, (filters.flatten(1) @ self.as_whole.T).view_as(self.layer.weight)
+
+    def _bordered(self, x: Tensor) -> Tensor:
+        """The grey image with its border, (1, h + 2, w + 2, n)."""
+        _, height, width, n = x.shape
+        border = self.border
+        found = self.buffers("bordered", 1, height + 2 * border, width + 2 * border, n).zero_()
+        grey = torch.addmm(bias_of(self.grey), self.grey.weight.view(1, -1), x.flatten(1))
+        found[:, border : border + height, border : border + width] = grey.view(1, height, width, n)
+        return found
+
+
 class WinogradConv:
     """A convolution of small square maps by the method of Toom and Cook (Winograd's, in nets): fewer products.
 
@@ -142,17 +206,19 @@ class WinogradConv:
 
     def __init__(self, layer: nn.Conv2d, out: int):
         self.layer, self.buffers, self.out = layer, BufferPool(), out
+        self.filters: Tensor | None = None
         self.from_y, self.from_filter, self.from_x = (
             torch.from_numpy(np.kron(one, one)).float() for one in toom_cook(out, layer.kernel_size[0])
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
         """With bias."""
         n, filters = x.shape[3], self.layer.weight.detach()
         outs, channels, points = len(filters), len(x), len(self.from_x)
-        self.filters = self.buffers("filters", points, outs, channels)
         self.values = self.buffers("values", points, channels, n)
-        torch.mm(self.from_filter, filters.view(outs * channels, -1).T, out=self.filters.view(points, -1))
+        if self.filters is None or not same_filters:
+            self.filters = self.buffers("filters", points, outs, channels)
+            torch.mm(self.from_filter, filters.view(outs * channels, -1).T, out=self.filters.view(points, -1))
         moved = self.buffers("moved", points, channels, n).copy_(x.view(channels, points, n).transpose(0, 1))
         torch.mm(self.from_x, moved.view(points, -1), out=self.values.view(points, -1))
         products = torch.bmm(self.filters, self.values, out=self.buffers("products", points, outs, n))
@@ -163,13 +229,15 @@ class WinogradConv:
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
+        assert self.filters is not None, "a forward pass comes first"
         points, outs, channels = self.filters.shape
         n, shape = gradient.shape[3], self.layer.weight.shape
         moved = self.buffers("back", self.out**2, outs, n).copy_(gradient.view(outs, -1, n).transpose(0, 1))
         products = self.buffers("products", points, outs, n)
         torch.mm(self.from_y, moved.view(-1, outs * n), out=products.view(points, -1))
         filters = torch.bmm(products, self.values.transpose(1, 2), out=self.buffers("found", points, outs, channels))
-        found = torch.mm(filters.view(points, -1).T, self.from_filter).view(shape)
+        # the long matrix last and transposed afterwards: a BLAS reads it twice as fast
+        found = torch.mm(self.from_filter.T, filters.view(points, -1)).T.contiguous().view(shape)
         if not to_input:
             return None, found
         values = torch.bmm(self.filters.transpose(1, 2), products, out=self.buffers("values", points, channels, n))
@@ -200,6 +268,10 @@ def _with_roots(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction]:
         shifted, padded = [Fraction(0), *coefficients], [*coefficients, Fraction(0)]
         coefficients = [one - root * other for one, other in zip(shifted, padded)]
     return coefficients
+
+
+def _bias(layer: nn.Conv2d | Filters) -> Tensor:
+    return layer.bias if isinstance(layer, Filters) else bias_of(layer)
 
 
 def rows_of(maps: Tensor) -> Floats:

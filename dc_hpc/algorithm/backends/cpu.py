@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dc_hpc.algorithm.backends import kernels
-from dc_hpc.algorithm.backends.blocks import Block, SobelBlock, blocks_of
+from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import BufferPool
 from dc_hpc.algorithm.nets import OUTPUT
 
@@ -49,7 +49,8 @@ def training(trunk: nn.Module) -> Callable[[Tensor], Tensor]:
 def evaluation(trunk: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
     """A function from a batch (n, c, h, w) to the values of the named layers in eval mode, (n, ...) each.
 
-    The next call may overwrite them. Of a chain of layers, those after the last named one are not computed.
+    The next call may overwrite them. Of a chain of layers, those after the last named one are not computed. The trunk
+    must not learn between two calls: what is made of its filters is made once.
     """
     trunk.eval()
     if not _is_chain(trunk) or not set(layers) <= {OUTPUT, *(name for name, _ in _children(trunk))}:
@@ -71,6 +72,18 @@ def evaluation(trunk: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], di
         return found
 
     return evaluate
+
+
+def last_two_layers(trunk: nn.Module) -> tuple[str, nn.Linear] | None:
+    """(the name of the layer before the last, the last layer) of a chain that ends with a Linear layer; else None."""
+    children = _children(trunk) if _is_chain(trunk) else []
+    if len(children) < 2 or not _is_float_linear(children[-1][1]):
+        return None
+    return children[-2][0], cast(nn.Linear, children[-1][1])
+
+
+def _is_float_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear and layer.weight.dtype == torch.float32
 
 
 def _watched(trunk: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
@@ -108,12 +121,12 @@ def _children(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in trunk._modules.items() if child is not None]
 
 
-def _blocks(trunk: nn.Module) -> list[Block | SobelBlock]:
+def _blocks(trunk: nn.Module) -> list[Block]:
     found = blocks_of(_children(trunk)) if _is_chain(trunk) else []
     return found if found and kernels.available() else []
 
 
-def _after(blocks: list[Block | SobelBlock], trunk: nn.Module) -> list[tuple[str, nn.Module]]:
+def _after(blocks: list[Block], trunk: nn.Module) -> list[tuple[str, nn.Module]]:
     return _children(trunk)[sum(len(block.layers) for block in blocks) :]
 
 
@@ -123,7 +136,7 @@ class _Stack:
     `pass_number` counts the forward passes.
     """
 
-    def __init__(self, blocks: list[Block | SobelBlock]):
+    def __init__(self, blocks: list[Block]):
         self.blocks, self.buffers, self.pass_number = blocks, BufferPool(), 0
         self.checked: tuple[torch.Size, torch.dtype] | None = None
 
@@ -142,10 +155,9 @@ class _Stack:
         """The gradients of the parameters, block by block."""
         value: Tensor | None = self._innermost(gradient, "gradient")
         found: list[Tensor] = []
-        learning = [block for block in self.blocks if isinstance(block, Block)]
-        for block in reversed(learning):
+        for block in reversed(self.blocks):
             assert value is not None  # only the first block leaves its input without a gradient
-            value, gradients = block.backward(value, to_input=block is not learning[0])
+            value, gradients = block.backward(value, to_input=block is not self.blocks[0])
             found = [*gradients, *found]
         return found
 

@@ -14,6 +14,8 @@ import torch
 def exact() -> Iterator[None]:
     """Torch as a run needs it: no operation whose sums change from one time to the next, and float32 means float32.
 
+    Numbers too small for the exponent of their type count as 0.
+
     By default torch's convolutions on a GPU use TF32, whose factors have 10 bits where float32 has 23.
     """
     filling: Any = torch.utils.deterministic  # its setting is a property of the module, which no type checker sees
@@ -25,12 +27,15 @@ def exact() -> Iterator[None]:
     # Filling new memory is for finding reads of it, and costs time.
     filling.fill_uninitialized_memory = False
     torch.backends.cudnn.allow_tf32 = False
+    # numbers below 1e-38 count as 0: the CPU needs a hundred times as long for them, and weight decay could make some
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
         filling.fill_uninitialized_memory = fills
         torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_flush_denormal(False)
 
 
 @contextmanager

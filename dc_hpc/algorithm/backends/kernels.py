@@ -1,8 +1,9 @@
-"""Compiled loops for the parts of a net that torch is slow at on a CPU. Without numba, torch computes them.
+"""Compiled loops for what torch is slow at on a CPU: parts of a net, and k-means with few clusters.
 
-All arrays are float32 with the images of the batch innermost, (c, h, w, n): every inner loop runs over neighbours in
-memory, whatever the size or the stride of a window. All kernels are compiled when a user first needs one on a kind of
-machine (2.5 seconds); later processes load them (kernel_cache.py).
+Without numba, torch computes them. The arrays of a net are float32 with the images of the batch innermost,
+(c, h, w, n): every inner loop runs over neighbours in memory, whatever the size or the stride of a window. All kernels
+are compiled when a user first needs one on a kind of machine (2.5 seconds); later processes load them
+(kernel_cache.py).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ except Exception as error:  # an installation that does not fit fails in its own
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
+Ints32 = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
 
 
 @cache
@@ -258,6 +261,62 @@ def direct_conv5_filters(x: Floats, gradient: Floats, images: int, filters: Floa
                 t[0], t[1], t[2], t[3], t[4] = t0, t1, t2, t3, t4
 
 
+def lloyd_pass(
+    points: Floats,
+    blocks: Floats,
+    centroids: Floats,
+    half_norms: Floats,
+    scores: Floats,
+    nearest: Ints32,
+    labels: Ints,
+    sums: Doubles,
+    sizes: Ints,
+) -> None:
+    """One pass of Lloyd's algorithm for few clusters: labels (n,) of points (n, d), and what the means are made of.
+
+    blocks (m, d, b): the same points, b at a time, the points of a block innermost; behind the last one anything.
+    half_norms (k,): |c|^2 / 2. scores (2, b), nearest (b,): overwritten. The nearest centroid has the largest
+    x.c - |c|^2 / 2; of equal ones the first. labels, sums (k, d) and sizes (k,) come from the pass before, or are -1
+    and zeros: only points that change their cluster are read and added up, in float64.
+    """
+    width, score, best = blocks.shape[2], scores[0], scores[1]
+    for block in range(blocks.shape[0]):
+        x = blocks[block]
+        for j in range(centroids.shape[0]):
+            c, t, half = centroids[j], 0, half_norms[j]
+            for e in range(width):
+                score[e] = -half
+            while t + 4 <= x.shape[0]:
+                c0, c1, c2, c3 = c[t], c[t + 1], c[t + 2], c[t + 3]
+                x0, x1, x2, x3 = x[t], x[t + 1], x[t + 2], x[t + 3]
+                for e in range(width):
+                    score[e] += c0 * x0[e] + c1 * x1[e] + c2 * x2[e] + c3 * x3[e]
+                t += 4
+            for rest in range(t, x.shape[0]):
+                c0, x0 = c[rest], x[rest]
+                for e in range(width):
+                    score[e] += c0 * x0[e]
+            for e in range(width):
+                is_nearer = j == 0 or score[e] > best[e]
+                best[e] = score[e] if is_nearer else best[e]
+                nearest[e] = np.int32(j) if is_nearer else nearest[e]
+        for e in range(min(width, points.shape[0] - block * width)):
+            place, cluster = block * width + e, nearest[e]
+            old, point = labels[place], points[place]
+            if old == cluster:
+                continue
+            if old >= 0:
+                total = sums[old]
+                sizes[old] -= 1
+                for t in range(point.size):
+                    total[t] -= point[t]
+            total = sums[cluster]
+            labels[place] = cluster
+            sizes[cluster] += 1
+            for t in range(point.size):
+                total[t] += point[t]
+
+
 def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., None]:
     """Compiled, or loaded from the folder where it has been compiled into it."""
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
@@ -310,7 +369,7 @@ def _use_whole_vectors() -> None:
             numba.config.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
 
 
-_MAPS, _ROWS, _CHANNELS, _DOUBLES = "f4[:,:,:,::1]", "f4[:,:,::1]", "f4[::1]", "f8[:,::1]"
+_MAPS, _ROWS, _MATRIX, _CHANNELS, _DOUBLES = "f4[:,:,:,::1]", "f4[:,:,::1]", "f4[:,::1]", "f4[::1]", "f8[:,::1]"
 _TYPES = {
     "moments": f"{_ROWS}, {_DOUBLES}",
     "rectified_maxima": f"{_MAPS}, {_CHANNELS}, {_CHANNELS}, i8, {_MAPS}, u1[:,:,:,::1]",
@@ -320,4 +379,5 @@ _TYPES = {
     "direct_conv5": f"{_ROWS}, {_MAPS}, {_CHANNELS}, i8, {_ROWS}",
     "direct_conv5_input": f"{_ROWS}, {_MAPS}, i8, {_ROWS}",
     "direct_conv5_filters": f"{_ROWS}, {_ROWS}, i8, {_MAPS}",
+    "lloyd_pass": f"{_MATRIX}, {_ROWS}, {_MATRIX}, {_CHANNELS}, {_MATRIX}, i4[::1], i8[::1], {_DOUBLES}, i8[::1]",
 }

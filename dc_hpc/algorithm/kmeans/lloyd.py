@@ -10,6 +10,7 @@ from torch import Tensor
 from dc_hpc.algorithm.arrays import Array
 from dc_hpc.algorithm.kmeans.assignment import KMEANS_BACKENDS, rows_per_pass, squared_distances
 from dc_hpc.algorithm.kmeans.init import INITS, first_centroids
+from dc_hpc.algorithm.kmeans.small_k import SmallK
 from dc_hpc.algorithm.matrices import as_matrix, column_means
 
 _PARTS = 64  # sums per cluster on a GPU, added up at the end
@@ -65,9 +66,10 @@ def kmeans(
     points = as_matrix(points, "points")
     _check_kmeans(points, k=k, init=init, iterations=iterations, backend=backend, centroids=centroids)
     # Distances do not change when the origin moves, and round least with the origin amid the points.
-    origin = column_means(points, "points")
+    origin = column_means(points, "points").float()
     points = points - origin
-    assign = KMEANS_BACKENDS[backend](points)
+    small = SmallK(points, k) if backend == "torch" and SmallK.serves(points, k) else None
+    assign = small or KMEANS_BACKENDS[backend](points)
     if centroids is None:
         centroids = points[first_centroids(points, k=k, seed=seed, init=init)]
     else:
@@ -76,7 +78,7 @@ def kmeans(
     labels, members, done = assign(centroids), None, 0
     while done < iterations:
         done += 1
-        members, moved, still = _update(points, labels, centroids, members)
+        members, moved, still = _update(points, labels, centroids, members, small)
         if still:
             break
         centroids = moved
@@ -104,14 +106,19 @@ def _check_kmeans(
             raise ValueError("centroids hold NaN or infinite values")
 
 
-def _update(points: Tensor, labels: Tensor, centroids: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, bool]:
+def _update(
+    points: Tensor, labels: Tensor, centroids: Tensor, before: Tensor | None, small: SmallK | None
+) -> tuple[Tensor, Tensor, bool]:
     """The members of each cluster after the empty ones took theirs, (n,); their means; whether no centroid moved.
 
     before: the members whose means the centroids are, None where the centroids are no means. The host asks a GPU for
-    two flags in one transfer, and for nothing else.
+    two flags in one transfer, and for nothing else. small: what has assigned the points, if it has added them up, too.
     """
-    sizes = _sizes(labels, len(centroids))
-    moved = _means(points, labels, centroids, sizes, before)
+    if small:
+        sizes, moved = small.sizes, _quotients(small.sums, small.sizes, small.sizes > 0, centroids)
+    else:
+        sizes = _sizes(labels, len(centroids))
+        moved = _means(points, labels, centroids, sizes, before)
     empty, still = torch.stack([(sizes == 0).any(), (moved == centroids).all()]).tolist()
     if empty:
         labels = _fill_empty(points, labels, centroids, sizes.tolist())
@@ -172,6 +179,11 @@ def _means(points: Tensor, labels: Tensor, centroids: Tensor, sizes: Tensor, bef
         block = slice(start, start + height)
         members = block if rows is None else rows[block]
         sums = _sums(sums, labels[members], points[members].double())
+    return _quotients(sums, sizes, due, centroids)
+
+
+def _quotients(sums: Tensor, sizes: Tensor, due: Tensor, centroids: Tensor) -> Tensor:
+    """The means from sums, float64 (k, d), and sizes (k,); of clusters that are not due, the centroid."""
     return torch.where(due[:, None], (sums / sizes.clamp(min=1)[:, None]).float(), centroids)
 
 

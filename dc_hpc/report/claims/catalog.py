@@ -54,7 +54,7 @@ from dc_hpc.report.claims.measures import (
 from dc_hpc.report.claims.plans import PLANS, Plan
 from dc_hpc.report.claims.rules import VERDICTS, Judged, Measured, Window, above, below, judge
 from dc_hpc.report.claims.settings import command, unlike_paper
-from dc_hpc.report.panels.grouping import Cell, base_of, group_columns, label
+from dc_hpc.report.panels.grouping import Cell, base_of, group_columns, label, numerics_note
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import PANELS
 from dc_hpc.report.statistics import holm
@@ -288,7 +288,7 @@ def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measu
         "n": measured.n,
         "rule": rule_text(claim.window),
         "verdict": judged.verdict,
-        "reason": judged.reason,
+        "reason": "; ".join(filter(None, (judged.reason, numerics_note(group.rows)[:-1].lower()))),
         "unlike_paper": unlike,
         "best_epoch": None if best.lacks else judge(best, claim.window, plan.n).verdict,
         "best_epoch_value": best.value,

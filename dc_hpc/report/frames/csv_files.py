@@ -15,6 +15,7 @@ from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.runs import frame_of, no_cycles, records
 from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, none_word, setting_cell, test_images_of
+from dc_hpc.storage import numerics
 
 
 def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,8 +54,8 @@ def _at_rest(row: dict[str, Any]) -> dict[str, Any]:
 def read_runs_csv(path: Path) -> pd.DataFrame:
     """The frame that `runs_csv` made the file of; InputError when it is no such table.
 
-    Settings that did not exist when the file was written get their neutral value, and `test_images` the number of the
-    data set, where that is known.
+    Settings that did not exist when the file was written get their neutral value, runs their first numerics, and
+    `test_images` the number of the data set, where that is known.
     """
     columns = _columns(path, ("run_id", "state", "dataset", "k", "seed"), kind_of)
     new = {
@@ -63,6 +64,8 @@ def read_runs_csv(path: Path) -> pd.DataFrame:
         if name not in columns and not field.is_required()
     }
     settled = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    if "numerics" not in columns:
+        settled = [row | ({"numerics": numerics.FIRST} if row["state"] == "done" else {}) for row in settled]
     return frame_of(
         [row | (new | {"test_images": test_images_of(row)} if row["dataset"] is not None else {}) for row in settled]
     )

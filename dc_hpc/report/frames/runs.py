@@ -36,7 +36,7 @@ from dc_hpc.report.frames.schema import (
     test_images_of,
     texts,
 )
-from dc_hpc.storage import metrics_csv, run_directory
+from dc_hpc.storage import metrics_csv, numerics, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
 CYCLE_SETTINGS = ("dataset", "net", "protocol", "k", "seed", "halt_cycle", "pca", "sobel")
@@ -53,7 +53,7 @@ def load_runs(outputs: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     Columns: run_id, state (one of run_directory.STATES, or `damaged`), state_reason; every field of RunConfig; the
     numbers of result.json (accuracies in percent, one accuracy_<layer> for each probed layer; losses and
     entropies in nats); attempts (their number), seconds (of all attempts, and by stage); device, host,
-    commit, dirty, engine and threads of the last attempt. A directory that cannot be trusted has the state
+    commit, dirty, engine, threads and numerics of the last attempt. A directory that cannot be trusted has the state
     `damaged`, the reason, and whatever of it was readable; it raises nothing. A run that several folders hold counts
     once: as done where one has it done, then as the folder that comes first has it. InputError for a folder that is
     not there or holds no run.
@@ -208,6 +208,7 @@ def _attempt_cells(attempts: list[dict[str, Any]], stages: list[tuple[str, int |
         cells
         | {name: last.get(name) for name in ("device", "host", "commit", "dirty")}
         | {name: execution.get(name) for name in ("engine", "threads")}
+        | {"numerics": last.get("numerics", numerics.FIRST)}
     )
 
 

@@ -30,6 +30,7 @@ _ATTEMPT_COLUMNS = (
     Metric("dirty", "flag", "", "whether that code was changed since its commit"),
     Metric("engine", "text", "", "k-means backend of the last attempt"),
     Metric("threads", "int", "", "CPU threads of the last attempt"),
+    Metric("numerics", "int", "", "version of the arithmetic of the last attempt; runs that do not say have 1"),
 )
 _OTHER_COLUMNS = (
     Metric("run_id", "text", "", "name of the run and of its directory"),

@@ -72,6 +72,12 @@ class Cell:
         return [(seed, alignments[seed], accuracies[seed]) for seed in alignments if seed in accuracies]
 
 
+def numerics_note(rows: Iterable[Row]) -> str:
+    """A sentence where done runs of several numerics stand together, else ""."""
+    found = sorted({row["numerics"] for row in rows if row["state"] == "done" and row.get("numerics")})
+    return f"Runs of numerics {' and '.join(map(str, found))} stand together here." if len(found) > 1 else ""
+
+
 def _probed(row: Row) -> list[str]:
     return str(row.get("probe") or "").split()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, training_of, varying_settings
+from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, numerics_note, training_of, varying_settings
 from dc_hpc.report.tables.text_tables import Table
 from dc_hpc.report.test_sets import images_words
 
@@ -144,4 +144,5 @@ class Panel(ABC):
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
         rows = (row for cell in cells for row in cell.runs("accuracy").values()) if value.startswith("accuracy") else ()
         tested = images_words(rows)
-        return f"{self.title}: {what}. {where}; {n}{tested and ', '}{tested}."
+        note = numerics_note(row for cell in cells for row in cell.rows)
+        return " ".join(filter(None, (f"{self.title}: {what}. {where}; {n}{tested and ', '}{tested}.", note)))

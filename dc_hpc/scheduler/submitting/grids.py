@@ -43,11 +43,13 @@ def send_to_slurm(
     names: Collection[str],
     aggregate: Sequence[str] | None,
     snapshot: bool = False,
+    anew: bool = False,
 ) -> None:
     """Submit those runs of the requests that are still missing, as arrays, and print the jobs as they arrive.
 
     names: all runs of the grids. aggregate: arguments of the aggregator that is queued after all living jobs of the
-    grids; None for none. snapshot: let the tasks run a copy of the code. InputError says how many runs are in the
+    grids; None for none. snapshot: let the tasks run a copy of the code. anew: let runs that other numerics
+    began start again (`session.create_runs`). InputError says how many runs are in the
     queue when a part of them, or the aggregator, was refused.
     """
     session.share_folders(outputs, site)
@@ -61,7 +63,7 @@ def send_to_slurm(
             print(f"{taken} of these runs are in the queue or done by now, and are left alone")
         print("".join(f"! {line}\n" for line in now.table.describe_unanswered()), end="")
         sender = _Sender(execution, site, outputs, lock, now)
-        sender.send([one for one in left if one.configs], snapshot)
+        sender.send([one for one in left if one.configs], snapshot=snapshot, anew=anew)
         if aggregate is not None and requests:
             sender.aggregate(requests[0].name, aggregate)
     sender.finish()
@@ -76,7 +78,7 @@ class _Sender:
         self.problem: InputError | None = None
         self.aggregator_problem: InputError | None = None
 
-    def send(self, requests: Sequence[GridRequest], snapshot: bool) -> None:
+    def send(self, requests: Sequence[GridRequest], *, snapshot: bool, anew: bool) -> None:
         """Send the arrays of all requests up to the first refusal."""
         if not requests:
             return
@@ -88,7 +90,7 @@ class _Sender:
             print(f"the runs use the copy of the code in {copied}")
         code = provenance.code_record()
         for one in requests:
-            directories = session.create_runs(self.outputs, list(one.configs.values()), self.site)
+            directories = session.create_runs(self.outputs, list(one.configs.values()), self.site, anew=anew)
             try:
                 launch.submit_slurm(
                     directories,
