@@ -50,6 +50,11 @@ VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "GPUs that a run sees. Local runs get the GPUs of the process that submitted them.",
     "CUBLAS_WORKSPACE_CONFIG": "Set to `:4096:8` where it is not set, so that cuBLAS gives the same bits each time.",
     "SLURM_CONF": "Configuration of the cluster that the commands of SLURM talk to.",
+    "SLURM_JWT": "Token of the person, where the cluster asks for one. The commands of SLURM get it.",
+    "SLURM_TIME_FORMAT": "Always `standard` for the commands of SLURM, so that their dates can be read.",
+    "SLURM_CLUSTERS": "Not used. A site profile names another cluster by `extra: {clusters: NAME}`.",
+    "SBATCH_*": "Not used, and `submit` says so: the site profile says what sbatch gets. The same holds for the other "
+    "variables that change what a command of SLURM does or prints, such as SQUEUE_PARTITION.",
     "SLURM_JOB_ID": "Number of the job, which an attempt records. SLURM sets it.",
     "SLURM_ARRAY_JOB_ID": "Number of the array, which an attempt records. SLURM sets it.",
     "SLURM_ARRAY_TASK_ID": "Number of the task in its array, which an attempt records. SLURM sets it.",

@@ -110,9 +110,9 @@ def current_status(
 ) -> RunStatusTable:
     """The status of the runs; for a cluster it is a first look, and `send_to_slurm` looks again under a lock.
 
-    Before runs are computed here, submissions whose answer from sbatch was lost are searched for in the queue. Where
-    SLURM does not answer, the runs of such submissions have the state `unanswered`, and for a cluster it is an
-    InputError. A dry run takes the records as they are. grids: names that SLURM gets; InputError where it cannot.
+    Submissions whose answer from sbatch was lost are searched for in the queue. Where SLURM does not answer, the runs
+    of such submissions have the state `unanswered`, and for a cluster it is an InputError. A dry run takes the records
+    as they are. grids: names that SLURM gets; InputError where it cannot.
     """
     from dc_hpc.scheduler import run_status, submissions
 
@@ -130,7 +130,7 @@ def current_status(
     queue = slurm.queue(submissions.clusters_of(known) | ({launch.cluster_of(site)} if site else set()))
     if queue.tasks is None and site is not None:
         raise InputError(no_answer(queue))
-    if queue.tasks is not None and site is None:
+    if queue.tasks is not None and (site is None or any(one.job is None for one in known)):
         with situation.submission_lock(outputs):
             return situation.look(outputs, names).table
     return run_status.collect(outputs, names, queue.tasks, known)

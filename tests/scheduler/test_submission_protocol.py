@@ -27,7 +27,7 @@ from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
 from dc_hpc.storage import lock_file, run_directory
 from dc_hpc.storage.run_directory import run_id
 
-RUNS, STEPS, EXAMPLES = 6, 50, 200
+RUNS, STEPS, EXAMPLES = 6, 50, 240
 # A new job is shown after at most 14 seconds, and in every third answer: nobody can know of a job that is shown later
 # than the last look.
 BAD = Habits(
@@ -178,4 +178,4 @@ def test_ten_thousand_random_steps_send_and_compute_each_run_once(digits_root, c
     steps = sum(Submissions.steps.values())
     with capsys.disabled():
         print(f"\n{steps} steps: {dict(Submissions.steps)}")
-    assert steps >= 0.9 * EXAMPLES * STEPS
+    assert steps >= 10_000

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 # A person's variables that change what the commands do or print (SQUEUE_USERS, SBATCH_JOB_NAME, SLURM_TIME_FORMAT), and
 # those that describe the job around this process: sbatch would hand them on to the new job.
-_REMOVED = (
-    "SLURM_",
-    "SLURMD_",
-    "SBATCH_",
-    "SRUN_",
-    "SALLOC_",
-    "SQUEUE_",
-    "SACCT_",
-    "SACCTMGR_",
-    "SCANCEL_",
-    "SCONTROL_",
-    "SINFO_",
-    "SUBMITIT_",
-)
+_REMOVED = re.compile("(SLURMD?|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SACCTMGR|SCANCEL|SCONTROL|SINFO|SUBMITIT)_")
 _KEPT = ("SLURM_CONF", "SLURM_JWT")  # where SLURM is, and who the person is
-_OF_A_JOB = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_GPUS_OF_A_JOB = "CUDA_VISIBLE_DEVICES"
 _ANSWER_SECONDS = 30.0
 
 
@@ -57,9 +45,9 @@ def run(command: Sequence[str], *, seconds: float = _ANSWER_SECONDS) -> Answer:
 
 def clean_environment() -> dict[str, str]:
     """The environment of all commands of SLURM: that of this process without what would change their answers."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_REMOVED)}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not _REMOVED.match(name)}
     if "SLURM_JOB_ID" in os.environ:
-        kept = {name: value for name, value in kept.items() if name not in _OF_A_JOB}
+        kept.pop(_GPUS_OF_A_JOB, None)
     return {**kept, "SLURM_TIME_FORMAT": "standard"}
 
 
