@@ -12,6 +12,7 @@ those of `lowc` are cancelled instead of requeued.
 `--like NAME` makes the cluster like another kind of site (VARIANTS); it may be given several times:
     database  accounting with slurmdbd and MariaDB: sacct, sacctmgr, QOS (apt-get install slurmdbd mariadb-server)
     strict    with `database`: what exceeds a limit of a partition, QOS or account is refused when it is submitted
+    plugin    a plugin of the site (job_submit/lua) refuses jobs of more than 20 minutes
     qos       with `database`: jobs of QOS `urgent` preempt those of the other QOS
     gang      preempted jobs are suspended, and go on later
     cgroup    each task has its memory limited by a cgroup

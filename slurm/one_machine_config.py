@@ -67,6 +67,19 @@ CgroupMountpoint=/sys/fs/cgroup
 CgroupAutomount=no
 ConstrainRAMSpace=yes
 """
+# The rule of a site that no limit of SLURM expresses, as plugins of sites have.
+PLUGIN = """function slurm_job_submit(job, partitions, user)
+  if job.time_limit == slurm.NO_VAL or job.time_limit > 20 then
+    slurm.log_user("jobs of this site have a time limit of at most 20 minutes")
+    return slurm.ERROR
+  end
+  return slurm.SUCCESS
+end
+
+function slurm_job_modify(job, record, partitions, user)
+  return slurm.SUCCESS
+end
+"""
 # Settings of slurm.conf that differ between the kinds of site. Each variant changes those that it names.
 SETTINGS = {
     "ProctrackType": "proctrack/linuxproc",
@@ -85,6 +98,7 @@ VARIANTS = {
         "JobAcctGatherType": "jobacct_gather/linux",
     },
     "strict": {"EnforcePartLimits": "ALL", "AccountingStorageEnforce": "limits,qos"},
+    "plugin": {"JobSubmitPlugins": "lua"},
     "qos": {"PreemptType": "preempt/qos", "PreemptMode": "REQUEUE"},
     "gang": {"PreemptMode": "SUSPEND,GANG", "SchedulerTimeSlice": "5"},
     "cgroup": {
@@ -146,6 +160,8 @@ def write_config(
     (state / "cgroup.conf").write_text(LIMITING_CGROUPS if "cgroup" in like else _cgroup_config(state))
     for file in (path, state / "gres.conf", state / "cgroup.conf"):
         file.chmod(0o644)
+    if "plugin" in like:
+        (state / "job_submit.lua").write_text(PLUGIN)
     if "database" in like:
         database = state / "slurmdbd.conf"
         database.write_text(DATABASE_CONFIG.format(**values))

@@ -90,9 +90,7 @@ def test_a_suspended_run_goes_on_and_ends(suspending, digits_root, tmp_path, uni
     sc.wait_until(lambda: state_of(job) == "SUSPENDED", "suspended")
     status = json.loads(run_command("status", "--json", "--outputs", tmp_path, cwd=tmp_path, check=0).stdout)
     assert [one["state"] for one in status["runs"]] == ["running"]
-    before = (directories[0] / "metrics.csv").stat().st_mtime
     sc.wait_until(lambda: state_of(job) == "RUNNING", "running again")
-    assert (directories[0] / "metrics.csv").stat().st_mtime == before or state_of(job) == "RUNNING"
     sc.release(directories[0])
     sc.wait_for_end(directories)
     sc.assert_same(directories, uninterrupted)
@@ -141,7 +139,8 @@ def test_out_of_memory_is_named(limited_memory, digits_root, tmp_path):
 
 
 def test_a_run_within_its_memory_is_left_alone(limited_memory, digits_root, tmp_path, uninterrupted):
+    # OverMemoryKill adds up the memory of all processes, also what a task and its worker process share
     directories = sc.long_runs(tmp_path, digits_root, 2)
-    submit(directories, digits_root, Site(partition="low", cpus=1, memory_gb=1))
+    submit(directories, digits_root, Site(partition="low", cpus=1, memory_gb=2))
     sc.wait_for_end(directories)
     sc.assert_same(directories, uninterrupted)

@@ -111,6 +111,27 @@ def test_what_is_within_the_limits_runs(strict, place, digits_root):
         sc.wait_for_end(list(run_directory.run_directories(place / f"of_{minutes}")))
 
 
+@pytest.fixture(scope="module")
+def plugin():
+    """A cluster whose site has a rule of its own, which no question tells."""
+    with running_cluster("plugin") as one_machine:
+        yield one_machine
+
+
+def test_the_words_of_a_site_plugin_are_repeated(plugin, place, digits_root):
+    """In one line, and nothing is in the queue; corrected, the same runs are sent."""
+    grid = (place / "grid.yaml").read_text()
+    (place / "grid.yaml").write_text(grid + "resources: {minutes: 30}\n")
+    out = send(place, digits_root, "partition: low")
+    assert out.returncode == 2 and len(out.stderr.strip().splitlines()) == 1, out.stderr
+    assert "jobs of this site have a time limit of at most 20 minutes" in out.stderr
+    assert sc.queue_is_empty("grid")
+    (place / "grid.yaml").write_text(grid + "resources: {minutes: 20}\n")
+    out = send(place, digits_root, "partition: low", "--no-aggregate")
+    assert out.returncode == 0 and "3 tasks" in out.stdout, out.stderr
+    sc.wait_for_end(list(run_directory.run_directories(place / "outputs")))
+
+
 def test_a_constraint_with_or_and_a_range_of_nodes_run_on_the_node_that_they_leave(queue, digits_root, tmp_path):
     path = tmp_path / "site.yaml"
     path.write_text("partition: low\ncpus: 1\nextra: {constraint: 'only_n1|only_n2', exclude: 'n[2]'}\n")
