@@ -89,13 +89,13 @@ def _columns(path: Path, needed: Sequence[str], kind_of: Callable[[str], str]) -
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--runs {path} cannot be read ({error}); give a table that aggregate has written") from None
     _refuse_separators(path, header)
-    header, lines = _without_blanks(header, lines)
+    header, numbered = _without_blanks(header, lines)
     lost = [name for name in needed if name not in header]
     if lost or len(set(header)) < len(header):
         wrong = f"has no column {lost[0]}" if lost else "names a column twice"
         raise InputError(f"--runs {path} {wrong}; give a table that aggregate has written")
     rows = []
-    for number, line in lines:
+    for number, line in numbered:
         if len(line) != len(header):
             raise InputError(f"--runs {path}:{number} has {len(line)} cells, not {len(header)}; write the file again")
         rows.append(dict(zip(header, line)))
