@@ -36,9 +36,9 @@ def allowed(model: type[BaseModel], name: str) -> str:
     The word for None comes from the model's `words_for_none`, where it has one.
     """
     none_words: tuple[str, ...] = getattr(model, "words_for_none", lambda _: ())(name)
-    words = _words(_schema(model)[name], none_words[0] if none_words else "null")
-    of_list = none_words and _schema(model)[name].get("type") == "array"
-    return f"{words}, or {none_words[0]}" if of_list else words
+    schema = _schema(model)[name]
+    words = _words(schema, none_words[0] if none_words else "null")
+    return f"{words}, or {none_words[0]}" if none_words and schema.get("type") == "array" else words
 
 
 @functools.cache

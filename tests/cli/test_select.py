@@ -158,3 +158,15 @@ def test_missing_ia_runs_are_computed(tmp_path, digits_root):
     assert "IA runs: 0 done, 4 to run" in done.stdout and "4 of 4 runs done" in done.stdout
     assert yaml.safe_load((tmp_path / "grid_by_ia.yaml").read_text())["sweep"]["k"] == [30]
     assert "IA runs: 4 done, 0 to run" in select(*arguments, cwd=tmp_path).stdout
+
+
+def test_a_grid_that_is_written_again_stays_a_link_and_keeps_its_mode(tmp_path):
+    (tmp_path / "svhn_ia.yaml").write_text(IA_GRID)
+    for point in read_grid(tmp_path / "svhn_ia.yaml", data_root=tmp_path).points:
+        record(tmp_path / "outputs", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    (tmp_path / "real.yaml").write_text("old")
+    (tmp_path / "real.yaml").chmod(0o644)
+    (tmp_path / "mine.yaml").symlink_to("real.yaml")
+    assert select("--grid", "svhn_ia.yaml", "--span", 4, "--write", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "mine.yaml").is_symlink() and "4 runs." in (tmp_path / "real.yaml").read_text()
+    assert oct((tmp_path / "real.yaml").stat().st_mode)[-3:] == "644"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +33,7 @@ READ = {
 
 
 def _quoted(text: str) -> str:
-    frame_of_texts = pd.read_csv(__import__("io").StringIO(text), dtype=str, keep_default_na=False)
+    frame_of_texts = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     return frame_of_texts.to_csv(index=False, quoting=1)
 
 
