@@ -41,6 +41,7 @@ def test_a_run_leaves_what_the_design_says(digits_root, tmp_path):
         "features/c0000.h5",
         "features/c0002.h5",
         "trunk.safetensors",
+        "predictions.h5",
         "result.json",
     }
     result, metrics = run_directory.read_result(directory), pd.read_csv(directory / "metrics.csv")
