@@ -129,7 +129,7 @@ def collect(
         tasks = queue(known)
     reported = list(tasks or [])
     if tasks is not None:
-        reported += accounted(_left_the_queue(known, states, reported))
+        reported += accounted([one.name for one in _left_the_queue(known, states, reported)])
     owners = submissions.runs_of_tasks(known, reported)
     last = _Last(known, reported, answered=tasks is not None)
     runs = {name: _status_of(folder / name, state, owners.get(name), last) for name, state in states.items()}
@@ -187,12 +187,14 @@ def _mark_unsent(runs: dict[str, RunStatus], last: _Last) -> None:
                 runs[name] = replace(run, reason="not submitted", is_refused=True)
 
 
-def _left_the_queue(known: Sequence[Submission], states: dict[str, RunState], tasks: Sequence[Task]) -> list[str]:
+def _left_the_queue(
+    known: Sequence[Submission], states: dict[str, RunState], tasks: Sequence[Task]
+) -> list[Submission]:
     """The jobs that have a task with unfinished runs which squeue has forgotten; only the accounting knows its end."""
     listed = {(task.name, task.index) for task in tasks}
     aggregators = [one.name for one in task_ends.newest_aggregators(known) if not task_ends.has_finished(one)]
     return [
-        one.name
+        one
         for one in known
         if (one.name in aggregators and (one.name, 0) not in listed)
         or any(
