@@ -89,8 +89,8 @@ def _opens_for_writing(call, owner):
 # fetch writes into a folder of its own in the data root, verifies, then moves it into place: torchvision, gzip and tar
 # cannot write otherwise. The benchmark works in temporary folders and asks the kernel to forget a peak of memory.
 # Compiled kernels go to the user's cache, and their module knows nothing of outputs. The streams of a local job lead to
-# /dev/null. NVIDIA's service gets a temporary folder. submitit, which is not part of the package, writes its own pickles
-# and logs below outputs/slurm.
+# /dev/null. NVIDIA's service gets a temporary folder. submitit, which is not part of the package, writes its own
+# pickles and logs below outputs/slurm.
 MAY_WRITE = {
     "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
     "dc_hpc.data.fetching": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
