@@ -103,15 +103,14 @@ class RunStatusTable:
 
     def describe_problems(self) -> list[str]:
         """A line for each thing that went wrong outside of the runs: a lost answer, a refusal, a task that failed."""
-        lines = [
-            *self.describe_unanswered(),
-            *memory_retry.describe(self),
-            *task_ends.describe_ends(run.end for run in self.runs.values()),
-        ]
+        memory = memory_retry.describe(self)
+        # what becomes of a run that ran out of memory is said there
+        ends = [run.end for run in self.runs.values() if run.end and not (memory and run.end.is_out_of_memory)]
+        lines = [*self.describe_unanswered(), *memory, *task_ends.describe_ends(ends)]
         refused = sum(run.is_refused for run in self.runs.values())
         if refused:
             lines.append(
-                f"{refused} of {len(self.runs)} runs are not submitted: SLURM did not take their job; run the same "
+                f"{refused} of {len(self.runs)} runs not submitted: SLURM did not take their job; run the same "
                 "submit command again, which says why if it happens again"
             )
         return lines + task_ends.describe_aggregators(self.failed_aggregators)

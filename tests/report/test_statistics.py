@@ -123,7 +123,8 @@ OTHER = {
     "std": (0.4,),
     "training_view": "none", "data_digest": "0" * 64, "train_digest": "0" * 64, "test_digest": "0" * 64,
     "net_digest": "0" * 64, "pca": 40, "halt_cycle": 3, "reassign": 2, "epochs_per_cycle": 2, "kmeans_iterations": 10,
-    "draws": "authors", "kmeans_n_init": 10, "labels": True, "probe": ("conv1",), "probe_flip": False, "probe_crop": True,
+    "draws": "authors", "kmeans_n_init": 10, "labels": True, "probe": ("conv1",), "probe_flip": False,
+    "probe_crop": True,
     "probe_average_pool": 2, "probe_epochs": 5, "probe_lr": 0.1, "probe_momentum": 0.5,
     "probe_weight_decay": 0.0, "probe_batch_size": 64, "dataset": "mnist",
 }  # fmt: skip

@@ -298,7 +298,7 @@ def test_a_part_that_was_refused_is_shown_as_not_submitted(digits_root, tmp_path
     table = run_status.collect(outputs, [first.name, second.name, third.name])
     assert table.runs[first.name].state == "queued"
     assert [table.runs[one.name].reason[:13] for one in (second, third)] == ["not submitted", "not submitted"]
-    assert "! 2 of 3 runs are not submitted: SLURM did not take" in run_command("status", cwd=tmp_path, check=0).stdout
+    assert "! 2 of 3 runs not submitted: SLURM did not take" in run_command("status", cwd=tmp_path, check=0).stdout
 
 
 def test_sacct_is_asked_for_a_task_that_left_squeue_while_a_sibling_lives(digits_root, tmp_path, cluster):

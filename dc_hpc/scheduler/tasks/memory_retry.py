@@ -97,7 +97,7 @@ def _more(had: int | None, most: int | None) -> int | None:
 
 def _ran_out(run: RunStatus) -> bool:
     """Whether the last task of a run, or the run's own process, was killed for its memory."""
-    of_task = run.end is not None and run.end.cause.name == OUT_OF_MEMORY
+    of_task = run.end is not None and run.end.is_out_of_memory
     return of_task or (run.state == "failed" and run.reason.startswith(f"Crashed: {OUT_OF_MEMORY}"))
 
 

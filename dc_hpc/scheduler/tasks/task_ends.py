@@ -49,6 +49,11 @@ class TaskEnd:
             return _VERBS[self.cause.name]
         return "ended" if self.state in ("", "COMPLETED") and self.cause.name == "unknown" else "failed"
 
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether it had too little memory."""
+        return self.cause.name == causes.OUT_OF_MEMORY
+
     def describe(self, run: str) -> str:
         """The end in one line, with the command that prints the log of this run."""
         if self.began:
@@ -160,11 +165,11 @@ def describe_aggregators(ends: Sequence[TaskEnd]) -> list[str]:
     return lines
 
 
-def describe_ends(ends: Iterable[TaskEnd | None]) -> list[str]:
+def describe_ends(ends: Iterable[TaskEnd]) -> list[str]:
     """A line for each cause for which tasks ended before their run began, with the next step."""
     groups: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for one in ends:
-        if one is not None and one.is_failure:
+        if one.is_failure:
             empty = "their logs are empty" if one.log.exists() else f"no log in {one.log.parent}"
             said = one.cause.words or one.line or empty
             groups[one.verb, said, one.cause.next_step].add(one.id)
