@@ -206,19 +206,18 @@ def _draw(layers: Iterable[nn.Module], generator: torch.Generator) -> None:
 def _draw_as_authors(trunk: nn.Module, seed: int) -> None:
     """Draw the filters of a net of the paper as `torch.manual_seed(seed)` and the authors' code do, in place.
 
-    Their code builds the convolutions and the Linear layers, then the Sobel filter, all of which torch initialises;
-    that initialisation is overwritten at once, but its draws count. Then it draws the weights, those of the Sobel
-    filter first, and those of a convolution filter by filter. A fixed Sobel filter keeps its kernels and costs the same
-    draws, so `fixed` and `random` share all the other filters of a seed here, too.
+    torch initialises every layer that their code builds. That is overwritten at once, so only the number of these draws
+    counts. Then their code draws the weights, those of the Sobel filter first, and those of a convolution filter by
+    filter. A fixed Sobel filter keeps its kernels and costs the same draws, so `fixed` and `random` share all the other
+    filters of a seed here, too.
     """
     drawn = copy.deepcopy(trunk).cpu()  # torch's generators on other devices draw other numbers
     sobels = [layer for layer in drawn.modules() if isinstance(layer, Sobel)]
     kept = [(one, copy.deepcopy(one.state_dict())) for one in sobels if one.frozen_kernels]
-    inside = {layer for one in sobels for layer in one.modules()}
     weighted = [layer for layer in drawn.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for layer in sorted(weighted, key=inside.__contains__):
+        for layer in weighted:
             layer.reset_parameters()
         for layer in weighted:
             if isinstance(layer, nn.Conv2d):
