@@ -22,10 +22,11 @@ from dc_hpc.algorithm.backends.convolutions import (
     SobelConv,
     WinogradConv,
     fitting,
-    toom_cook,
 )
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.backends.kernels import compiled
+from dc_hpc.algorithm.backends.tile_transforms import TileTransform
+from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, initialise, new_head
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="numba is not installed: torch computes everything")
@@ -205,6 +206,24 @@ def test_filters_that_have_learned_are_not_those_of_before():
     expected = copy.deepcopy(trunk).train()(batch)
     close(found, expected, 1e-4)
     close(cpu.evaluation(trunk, ["pool5"])(batch)["pool5"], copy.deepcopy(trunk).eval()[:-6](batch), 1e-4)
+
+
+@pytest.mark.parametrize("n", [64, 37, 5])  # whole vectors, a rest, less than one
+@pytest.mark.parametrize("shape", [(6, 6), (6, 3), (2, 4)], ids=str)
+def test_a_transform_of_tiles_is_its_matrix_along_both_axes(shape, n):
+    after, before = shape
+    matrix = np.random.default_rng(n).integers(-2, 3, shape) / 2
+    precise = torch.from_numpy(matrix)
+    maps, points = torch.randn(3, before, before, n), torch.full((after**2 + 1, 3, n), 7.0)
+    TileTransform(matrix, to_points=True)(maps, points[:-1], 3, n)
+    expected = torch.einsum("ki,lj,cijn->klcn", precise, precise, maps.double())
+    close(points[:-1].view(after, after, 3, n), expected, 1e-6)
+    assert (points[-1] == 7).all()  # nothing behind the end is written
+    source, bias, found = torch.randn(before**2, 3, n), torch.randn(3), torch.full((4, after, after, n), 7.0)
+    TileTransform(matrix, to_points=False)(source, found[:-1], 3, n, bias)
+    expected = torch.einsum("ki,lj,ijcn->ckln", precise, precise, source.double().view(before, before, 3, n))
+    close(found[:-1], expected + bias.double().view(-1, 1, 1, 1), 1e-6)
+    assert (found[-1] == 7).all()
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])

@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cache
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
+from dc_hpc.algorithm.backends.tile_transforms import TileTransform
+from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
-
-Matrix = npt.NDArray[np.float64]
-
-# At these points the products of Toom and Cook lose least: a digit for filters of 3, half a digit for filters of 2.
-_POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 
 class BufferPool:
@@ -207,67 +200,51 @@ class WinogradConv:
     def __init__(self, layer: nn.Conv2d, out: int):
         self.layer, self.buffers, self.out = layer, BufferPool(), out
         self.filters: Tensor | None = None
-        self.from_y, self.from_filter, self.from_x = (
-            torch.from_numpy(np.kron(one, one)).float() for one in toom_cook(out, layer.kernel_size[0])
-        )
+        y, filters, x = toom_cook(out, layer.kernel_size[0])
+        self.gradient_to_points, self.points_to_y = _both_ways(y)
+        self.filters_to_points, self.points_to_filters = _both_ways(filters)
+        self.x_to_points, self.points_to_x = _both_ways(x)
 
     def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
         """With bias."""
-        n, filters = x.shape[3], self.layer.weight.detach()
-        outs, channels, points = len(filters), len(x), len(self.from_x)
+        channels, side, _, n = x.shape
+        outs, points = self.layer.out_channels, side**2
         self.values = self.buffers("values", points, channels, n)
         if self.filters is None or not same_filters:
             self.filters = self.buffers("filters", points, outs, channels)
-            torch.mm(self.from_filter, filters.view(outs * channels, -1).T, out=self.filters.view(points, -1))
-        moved = self.buffers("moved", points, channels, n).copy_(x.view(channels, points, n).transpose(0, 1))
-        torch.mm(self.from_x, moved.view(points, -1), out=self.values.view(points, -1))
+            pairs = outs * channels
+            turned = self.buffers("turned", self.layer.weight[0, 0].numel(), pairs)
+            turned.copy_(self.layer.weight.detach().view(pairs, -1).T)
+            self.filters_to_points(turned, self.filters, 1, pairs)
+        self.x_to_points(x, self.values, channels, n)
         products = torch.bmm(self.filters, self.values, out=self.buffers("products", points, outs, n))
-        back = torch.mm(self.from_y.T, products.view(points, -1), out=self.buffers("back", self.out**2, outs * n))
-        y = self.buffers("y", outs, self.out**2, n)
-        torch.add(back.view(-1, outs, n).transpose(0, 1), bias_of(self.layer).detach().view(-1, 1, 1), out=y)
-        return y.view(outs, self.out, self.out, n)
+        y = self.buffers("y", outs, self.out, self.out, n)
+        self.points_to_y(products, y, outs, n, bias_of(self.layer).detach())
+        return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
         assert self.filters is not None, "a forward pass comes first"
         points, outs, channels = self.filters.shape
-        n, shape = gradient.shape[3], self.layer.weight.shape
-        moved = self.buffers("back", self.out**2, outs, n).copy_(gradient.view(outs, -1, n).transpose(0, 1))
+        n, shape, pairs = gradient.shape[3], self.layer.weight.shape, outs * channels
         products = self.buffers("products", points, outs, n)
-        torch.mm(self.from_y, moved.view(-1, outs * n), out=products.view(points, -1))
+        self.gradient_to_points(gradient, products, outs, n)
         filters = torch.bmm(products, self.values.transpose(1, 2), out=self.buffers("found", points, outs, channels))
-        # the long matrix last and transposed afterwards: a BLAS reads it twice as fast
-        found = torch.mm(self.from_filter.T, filters.view(points, -1)).T.contiguous().view(shape)
+        turned = self.buffers("turned", shape[2] * shape[3], pairs)
+        self.points_to_filters(filters, turned, 1, pairs)
+        found = turned.T.contiguous().view(shape)
         if not to_input:
             return None, found
         values = torch.bmm(self.filters.transpose(1, 2), products, out=self.buffers("values", points, channels, n))
-        back = torch.mm(self.from_x.T, values.view(points, -1), out=self.buffers("moved", points, channels * n))
         side = self.out + shape[2] - 1
-        x = self.buffers("x", channels, points, n).copy_(back.view(points, channels, n).transpose(0, 1))
-        return x.view(channels, side, side, n), found
+        x = self.buffers("x", channels, side, side, n)
+        self.points_to_x(values, x, channels, n)
+        return x, found
 
 
-@cache
-def toom_cook(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Matrices a (p, m), g (p, r) and b (p, p), p = m + r - 1, float64, with which y = a' (g w * b x).
-
-    y_i is the sum over j of x_(i+j) w_j. The last point is infinity.
-    """
-    points = _POINTS[: m + r - 2]
-    others = [[q for q in points if q != p] for p in points]
-    a = [[p**i for i in range(m)] for p in points] + [[0] * (m - 1) + [1]]
-    g = [[p**j / math.prod(p - q for q in rest) for j in range(r)] for p, rest in zip(points, others)]
-    b = [[*_with_roots(rest), 0] for rest in others] + [_with_roots(points)]
-    return np.array(a, float), np.array([*g, [0] * (r - 1) + [1]], float), np.array(b, float)
-
-
-def _with_roots(roots: tuple[Fraction, ...] | list[Fraction]) -> list[Fraction]:
-    """The coefficients, lowest first, of the product of (x - root)."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted, padded = [Fraction(0), *coefficients], [*coefficients, Fraction(0)]
-        coefficients = [one - root * other for one, other in zip(shifted, padded)]
-    return coefficients
+def _both_ways(matrix: Matrix) -> tuple[TileTransform, TileTransform]:
+    """The transform to points, and its transpose back to maps."""
+    return TileTransform(matrix, to_points=True), TileTransform(matrix.T, to_points=False)
 
 
 def _bias(layer: nn.Conv2d | Filters) -> Tensor:

@@ -1,0 +1,240 @@
+"""The transforms of WinogradConv as machine code: a matrix along both axes of every tile, for whole vectors of images.
+
+As a product of matrices a transform of 6 x 6 takes 36 products a value, along one axis after the other 12, and it reads
+and writes the maps in the order that they have. numba makes no vectors of it, because it does not know that so many
+arrays do not overlap. Therefore the code is written for LLVM itself, through llvmlite, which numba brings along.
+
+The layouts: `maps` are float32 (c, a, a, n), as a block has them; `points` are (a a, c, n), as the products need them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dc_hpc.algorithm.backends import kernel_cache
+from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
+
+Rows = tuple[tuple[float, ...], ...]
+_USUAL = ((4, 3), (3, 3), (2, 3), (4, 2), (3, 2), (2, 2))  # sizes of results and filters; others are compiled anew
+_WIDTH = 16  # floats of a vector of 512 bits; where a CPU has shorter ones, LLVM takes two
+_FLAGS = ("contract",)  # a product and a sum may be one instruction
+
+
+class TileTransform:
+    """matrix @ tile @ matrix.T of every tile (a, a) of every channel and image; matrix: (b, a).
+
+    to_points: from maps (c, a, a, n) to points (b b, c, n); else from points (a a, c, n) to maps (c, b, b, n).
+    """
+
+    def __init__(self, matrix: Matrix, *, to_points: bool):
+        self.matrix, self.to_points = tuple(map(tuple, matrix.tolist())), to_points
+
+    def __call__(self, source: Tensor, target: Tensor, channels: int, images: int, bias: Tensor | None = None) -> None:
+        """Overwrite `target`. bias (c,): added to every value of a channel, of maps only.
+
+        All are contiguous, float32 and of these lengths: the code checks no bounds.
+        """
+        assert source.is_contiguous() and target.is_contiguous()
+        added = 0 if bias is None else bias.data_ptr()
+        _function(self.matrix, self.to_points)(source.data_ptr(), target.data_ptr(), added, channels, images)
+
+
+@cache
+def _function(matrix: Rows, to_points: bool) -> Callable[..., None]:
+    """The machine code of a transform, as a function of three addresses and two lengths."""
+    from llvmlite import binding
+
+    name, folder = _name(matrix, to_points), _folder()
+    engine = _engine()
+    stored = folder / f"{name}.o" if folder else None
+    if stored and stored.is_file():
+        engine.add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
+    else:
+        engine.add_module(_parsed(matrix, to_points))
+    engine.finalize_object()
+    pointer, length = ctypes.c_void_p, ctypes.c_int64
+    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, length, length)(engine.get_function_address(name))
+
+
+@cache
+def _folder() -> Path | None:
+    """The folder with the machine code of the usual transforms for this kind of machine."""
+    import llvmlite
+
+    source = Path(__file__).stat()
+    kind = ["tiles", llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *_cpu()]
+
+    def build(folder: Path) -> None:
+        machine = _machine()
+        for size in _USUAL:
+            for matrix in toom_cook(*size):
+                for one, to_points in ((matrix, True), (matrix.T, False)):
+                    rows = tuple(map(tuple, one.tolist()))
+                    code = machine.emit_object(_parsed(rows, to_points))
+                    (folder / f"{_name(rows, to_points)}.o").write_bytes(code)
+
+    return kernel_cache.cached_folder(kind, build)
+
+
+def _cpu() -> tuple[str, str]:
+    """Name and features of this CPU. By default LLVM uses half of a vector of 512 bits; here it is to use the whole."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return binding.get_host_cpu_name(), features.flatten() + (",-prefer-256-bit" if features.get("avx512f") else "")
+
+
+def _machine() -> Any:
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    cpu, features = _cpu()
+    return binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3, jit=True)
+
+
+@cache
+def _engine() -> Any:
+    """LLVM's compiler and loader. It lives as long as the process."""
+    from llvmlite import binding
+
+    machine = _machine()
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+
+
+def _name(matrix: Rows, to_points: bool) -> str:
+    digits = hashlib.sha256(repr(matrix).encode()).hexdigest()[:12]
+    return f"tile_{'points' if to_points else 'maps'}_{len(matrix)}_{len(matrix[0])}_{digits}"
+
+
+def _parsed(matrix: Rows, to_points: bool) -> Any:
+    """The module of one transform, in LLVM's own form."""
+    from llvmlite import binding, ir
+
+    name = _name(matrix, to_points)
+    module, floats, length = ir.Module(name=name), ir.FloatType().as_pointer(), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats, floats, floats, length, length]), name=name)
+    for argument in function.args[:3]:
+        argument.add_attribute("noalias")
+    _write(ir, function, matrix, to_points)
+    parsed = binding.parse_assembly(str(module))
+    parsed.verify()
+    return parsed
+
+
+def _write(ir: Any, function: Any, matrix: Rows, to_points: bool) -> None:
+    """The loops over channels and over images, 16 at a time, then one at a time."""
+    source, target, bias, channels, images = function.args
+    builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
+    zero, one, width = (length(number) for number in (0, 1, _WIDTH))
+    whole = builder.sub(images, builder.urem(images, width))
+    after, before = len(matrix), len(matrix[0])
+    has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, length), zero)
+    with _loop(ir, builder, zero, channels, one) as channel:
+        inputs = _places(ir, builder, source, channels, images, channel, before, in_maps=to_points)
+        outputs = _places(ir, builder, target, channels, images, channel, after, in_maps=not to_points)
+        # where there is no bias, any readable number stands in its place and counts as 0
+        place = builder.select(has_bias, builder.gep(bias, [channel]), source)
+        added = builder.select(has_bias, builder.load(place), ir.FloatType()(0.0))
+        for begin, end, step in ((zero, whole, width), (whole, images, one)):
+            with _loop(ir, builder, begin, end, step) as image:
+                kind = ir.VectorType(ir.FloatType(), _WIDTH) if step is width else ir.FloatType()
+                _tile(ir, builder, kind, matrix, inputs, outputs, image, None if to_points else added)
+    builder.ret_void()
+
+
+def _tile(
+    ir: Any,
+    builder: Any,
+    kind: Any,
+    matrix: Rows,
+    inputs: list[Any],
+    outputs: list[Any],
+    image: Any,
+    added: Any,
+) -> None:
+    """One tile of some images: load, along the rows, along the columns, add, store."""
+    after, before = len(matrix), len(matrix[0])
+
+    def at(place: Any) -> Any:
+        return builder.bitcast(builder.gep(place, [image]), kind.as_pointer())
+
+    values = [builder.load(at(place), align=4) for place in inputs]
+    half = [
+        [_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)
+    ]  # half[k][j]: sum over i of matrix[k][i] tile[i][j]
+    shift = None if added is None else _broadcast(ir, builder, kind, added)
+    for k in range(after):
+        for other in range(after):
+            value = _combined(builder, kind, matrix[other], half[k])
+            value = value if shift is None else builder.fadd(value, shift)
+            builder.store(value, at(outputs[k * after + other]), align=4)
+
+
+def _combined(builder: Any, kind: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
+    """The sum of factor times value."""
+    total = None
+    for factor, value in zip(factors, values, strict=True):
+        if factor == 0:
+            continue
+        if total is None:
+            total = value if factor == 1 else builder.fmul(value, _constant(kind, factor), flags=_FLAGS)
+        elif factor in (1, -1):
+            total = (builder.fadd if factor == 1 else builder.fsub)(total, value, flags=_FLAGS)
+        else:
+            total = builder.fadd(total, builder.fmul(value, _constant(kind, factor), flags=_FLAGS), flags=_FLAGS)
+    return _constant(kind, 0.0) if total is None else total
+
+
+def _constant(kind: Any, number: float) -> Any:
+    """A number, or a vector of it."""
+    rounded = ctypes.c_float(number).value
+    return kind([rounded] * kind.count) if hasattr(kind, "count") else kind(rounded)
+
+
+def _broadcast(ir: Any, builder: Any, kind: Any, number: Any) -> Any:
+    if not hasattr(kind, "count"):
+        return number
+    lane = builder.insert_element(kind(ir.Undefined), number, ir.IntType(32)(0))
+    return builder.shuffle_vector(lane, kind(ir.Undefined), ir.VectorType(ir.IntType(32), kind.count)([0] * kind.count))
+
+
+def _places(
+    ir: Any, builder: Any, start: Any, channels: Any, images: Any, channel: Any, side: int, *, in_maps: bool
+) -> list[Any]:
+    """The addresses of the side^2 values of a channel's tile, of the first image."""
+    length = ir.IntType(64)
+    found = []
+    for place in range(side * side):
+        if in_maps:
+            row = builder.add(builder.mul(channel, length(side * side)), length(place))
+        else:
+            row = builder.add(builder.mul(channels, length(place)), channel)
+        found.append(builder.gep(start, [builder.mul(row, images)]))
+    return found
+
+
+@contextmanager
+def _loop(ir: Any, builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
+    """A loop while the counter, which the body gets, is below `end`."""
+    entry, head = builder.block, builder.append_basic_block("head")
+    body, leave = builder.append_basic_block("body"), builder.append_basic_block("leave")
+    builder.branch(head)
+    builder.position_at_end(head)
+    counter = builder.phi(ir.IntType(64))
+    counter.add_incoming(begin, entry)
+    builder.cbranch(builder.icmp_signed("<", counter, end), body, leave)
+    builder.position_at_end(body)
+    yield counter
+    counter.add_incoming(builder.add(counter, step), builder.block)
+    builder.branch(head)
+    builder.position_at_end(leave)
