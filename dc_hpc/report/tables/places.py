@@ -9,8 +9,8 @@ apart between them:
     fig_5b[sobel=random,halt_cycle=1].accuracy_median - fig_5b[sobel=random,halt_cycle=10].accuracy_median:0
 
 FORMAT is the number of decimals; `%` after it gives percent of a share, `+` before it the sign. Without one, a word
-stands as it is, an integer has commas from 1,000 on, and another number has two decimals, three where it is smaller than 1. A number smaller than
-1 has no zero before its point.
+stands as it is, an integer has commas from 1,000 on, and another number has two decimals, three where it is smaller
+than 1. A number smaller than 1 has no zero before its point.
 """
 
 from __future__ import annotations
