@@ -72,7 +72,9 @@ def aggregate(
         check_crate(crate)
     panels = panels_of(only or [])
     with_sweeps = not only or SWEEP in only
-    findings = collect(*read(outputs, runs or ()), panels, jobs=jobs, data=data, with_sweeps=with_sweeps)
+    read_runs = read(outputs, runs or ())
+    directories = None if runs else outputs
+    findings = collect(*read_runs, panels, jobs=jobs, data=data, with_sweeps=with_sweeps, outputs=directories)
     # Runs of a table are somewhere else: what is missing goes to submit's own folder.
     submitted = Path("outputs") if runs else outputs
     try:

@@ -88,9 +88,9 @@ def _describe(crate: ROCrate, files: dict[str, bytes], date: str) -> None:
     root["conformsTo"] = {"@id": PROFILE}
     paper = {"name": "A Deep Dive into Deep Cluster", "datePublished": "2022"}
     authors = [("Ahmad", "Mustapha"), ("Wael", "Khreich"), ("Wassim", "Masri")]
-    for given, family in authors:
-        _add(crate, f"#{family.lower()}", "Person", name=f"{given} {family}", givenName=given, familyName=family)
-    _add(crate, _PAPER, "ScholarlyArticle", **paper, author=[{"@id": f"#{family.lower()}"} for _, family in authors])
+    for first, last in authors:
+        _add(crate, f"#{last.lower()}", "Person", name=f"{first} {last}")
+    _add(crate, _PAPER, "ScholarlyArticle", **paper, author=[{"@id": f"#{last.lower()}"} for _, last in authors])
     root["citation"] = {"@id": _PAPER}
     for name, content in files.items():
         path = Path(name)

@@ -19,6 +19,7 @@ from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.sweeps.own_runs import is_of_the_paper, own_runs, sweeps_of
 from dc_hpc.report.tables.text_tables import Table
+from dc_hpc.report.test_sets import with_predictions
 
 SWEEP = "sweep"  # what --only calls a person's own sweeps
 _MIXED_NAMED = 3
@@ -100,12 +101,14 @@ def collect(
     jobs: Path,
     data: Path,
     with_sweeps: bool = True,
+    outputs: Path | None = None,
 ) -> Findings:
     """The findings of the panels, not drawn yet, and the verdicts of all claims. jobs: the folder of the grids.
 
+    outputs: the folder of the run directories, where the runs come from one, for the predictions of the runs.
     with_sweeps: whether a person's own sweeps are looked for, too.
     """
-    rows = records(runs)
+    rows = records(runs) if outputs is None else with_predictions(records(runs), outputs)
     of_the_paper = any(is_of_the_paper(row) for row in rows)
     panels = panels if of_the_paper else []
     of_grids = PANELS.values() if with_sweeps and of_the_paper else panels

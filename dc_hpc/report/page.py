@@ -171,7 +171,7 @@ def _verdicts(verdicts: pd.DataFrame, panels: Collection[str]) -> list[dict[str,
                 "statistic": claim["statistic"],
                 "found": measured_words(claim) or claim["reason"],
                 "n": claim["n"],
-                "figure": PANELS[figure].title.partition(":")[0],
+                "figure": title.partition(":")[0] if ":" in (title := PANELS[figure].title) else figure,
                 "link": figure if figure in panels else "",
             }
         )

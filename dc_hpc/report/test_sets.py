@@ -11,15 +11,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm, t
 
+from dc_hpc.errors import InputError
 from dc_hpc.report.frames.schema import test_images_of
+from dc_hpc.report.frames.single_run import load_run
 from dc_hpc.report.statistics import FEWEST, RESAMPLES, Interval, IntervalAt
+from dc_hpc.storage.run_directory import runs_folder
+
+Row = dict[str, Any]
 
 _SEED = 1  # the seeds of a cell are drawn with 0, its images with this
+
+
+def with_predictions(rows: Iterable[Row], outputs: Path) -> list[Row]:
+    """The rows with what their runs predicted right, where the folder of runs has predictions.
+
+    `correct` and `correct_best`: bool (test images,) of the probe's last and best epoch, at the layer of `accuracy`.
+    """
+    return [row | (_correct(row, outputs) if row.get("accuracy") is not None else {}) for row in rows]
+
+
+def _correct(row: Row, outputs: Path) -> Row:
+    try:
+        layer = load_run(runs_folder(outputs) / row["run_id"]).predictions[str(row["probe"]).split()[0]]
+    except (InputError, KeyError):
+        return {}  # an earlier version kept none
+    return {"correct": layer.last == layer.labels, "correct_best": layer.best == layer.labels}
 
 
 def images_words(rows: Iterable[Mapping[str, Any]]) -> str:

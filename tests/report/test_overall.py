@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from support.recorded_runs import config_of, row_of
+from support.recorded_runs import config_of, record, row_of
 
+from dc_hpc.errors import InputError
 from dc_hpc.report import test_sets
+from dc_hpc.report.frames.runs import load_runs, records
+from dc_hpc.report.frames.single_run import Run
 from dc_hpc.report.statistics import LEVEL, RESAMPLES
 from dc_hpc.report.tables.overall import overall_tables
 from dc_hpc.report.test_sets import images_words, mean_at, noise_of, standard_error
@@ -89,3 +94,19 @@ def test_seeds_alone_give_nearly_students_interval():
     found, student = mean_at(values, np.zeros(RESAMPLES))(LEVEL), mean_interval(values)
     assert found.high - found.low == pytest.approx(student.high - student.low, rel=0.12)
     assert mean_at(values[:2], np.zeros(RESAMPLES))(LEVEL) is None
+
+
+def test_the_predictions_of_the_runs_are_read(tmp_path, monkeypatch):
+    kept, other = (record(tmp_path, config_of("fmnist", seed=seed, cycles=1), accuracy=75.0) for seed in (1, 2))
+    layer = SimpleNamespace(last=np.array([1, 2, 3, 4]), best=np.array([1, 2, 3, 0]), labels=np.array([1, 2, 3, 0]))
+
+    def predictions(run):
+        if run.path == kept:
+            return {"conv2": layer}
+        raise InputError("kept none")
+
+    monkeypatch.setattr(Run, "predictions", property(predictions))
+    rows = {row["run_id"]: row for row in test_sets.with_predictions(records(load_runs(tmp_path)), tmp_path)}
+    assert rows[kept.name]["correct"].tolist() == [True, True, True, False]
+    assert rows[kept.name]["correct_best"].tolist() == [True] * 4
+    assert "correct" not in rows[other.name]

@@ -12,7 +12,7 @@ CLAIMS = (
     "fig_3a,ia_range,code,0.64,100,contradicted\n"
     "fig_3a,ia_range,text,-0.6,10,undecided\n"
 )
-OTHER = "k,accuracy_median,n\n5,79.805,10\n20,75.25,10\n"
+OTHER = "k,accuracy_median,n,images\n5,79.805,10,1952\n20,75.25,10,1952\n"
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def filled(tables, reference: str) -> str:
         ("claims.fig_3a.ia_range.n", "100"),
         ("claims.fig_3a.ia_range.verdict", "contradicted"),
         ("fig_4a[k=5].accuracy_median:1", "79.8"),
+        ("fig_4a[k=5].images", "1,952"),
         ("fig_4a[k=5].accuracy_median", "79.81"),
         ("fig_4a[k=5].accuracy_median - fig_4a[k=20].accuracy_median:1", "4.6"),
         ("fig_4a[k=20].accuracy_median - fig_4a[k=5].accuracy_median:+1", "-4.6"),
@@ -61,7 +62,7 @@ def test_a_place_is_filled(tables, reference, expected):
         ("fig_9[k=5].n", "has no table fig_9"),
         ("fig_4a.n", "2 rows of fig_4a are meant"),
         ("fig_4a[k=6].n", "0 rows of fig_4a are meant"),
-        ("fig_4a[k=5].accuracy", "fig_4a has no column accuracy; it has k, accuracy_median, n"),
+        ("fig_4a[k=5].accuracy", "fig_4a has no column accuracy; it has k, accuracy_median, n, images"),
         ("claims.fig_3a.value", "claims takes figure and claim before its column"),
         ("claims.fig_3a.ia_range.verdict:1", "is 'contradicted' and no number"),
         ("claims.fig_3a.ia_range.value:x", "the format 'x' is none"),

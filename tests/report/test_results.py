@@ -11,6 +11,7 @@ import typer
 
 from dc_hpc import aggregate as command
 from dc_hpc.report import output_files
+from dc_hpc.report.tables.places import PLACE
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -23,6 +24,9 @@ def again(tmp_path_factory) -> Path:
     text = (ROOT / "docs" / "RESULTS.md").read_text("utf-8")
     emptied = re.sub(r"(<!-- [a-z0-9_]+ -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
     assert emptied != text
+    without = PLACE.sub(r"\1?\4", emptied)
+    assert without != emptied
+    emptied = without
     (outputs / "RESULTS.md").write_text(emptied, "utf-8")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
         patch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
@@ -47,6 +51,30 @@ def test_the_committed_tables_come_out_byte_for_byte(again):
 
 def test_the_tables_of_the_document_are_the_committed_ones(again):
     assert (again / "RESULTS.md").read_bytes() == (ROOT / "docs" / "RESULTS.md").read_bytes()
+
+
+def numbers_of_nobody(text: str) -> list[str]:
+    """The numbers of more than two digits in the sentences of a document that no table gives it.
+
+    Code, tables, places, pictures, quotations of the paper and years do not count.
+    """
+    kinds = (
+        r"```.*?```", r"<!-- [a-z0-9_]+ -->\n.*?<!-- end -->", PLACE.pattern, r"`[^`\n]*`", r"\]\([^)]*\)", r'"[^"]*"',
+        r"\b(?:19|20)\d\d\b",
+    )  # fmt: skip
+    for kind in kinds:
+        text = re.sub(kind, " ", text, flags=re.DOTALL)
+    found = re.findall(r"(?<![\w.])\.?\d[\d.,]*", text)
+    return [number for number in found if len(re.sub(r"\D", "", number)) > 2]
+
+
+def test_every_number_of_the_document_comes_from_a_table():
+    assert numbers_of_nobody((ROOT / "docs" / "RESULTS.md").read_text("utf-8")) == []
+
+
+def test_a_number_of_nobody_is_found():
+    text = 'Of `k: 500` <!-- =a.b -->.123<!-- end --> in 2022, "(0.37 0.41)", 12.5 or .012 of 1,789 and 40.\n'
+    assert numbers_of_nobody(text) == ["12.5", ".012", "1,789"]
 
 
 def test_the_document_shows_figures_that_are_there():

@@ -8,9 +8,9 @@ apart between them:
     fig_4a[k=5].accuracy_median:1           of another table: the columns and values of one row; 1 decimal
     fig_5b[sobel=random,halt_cycle=1].accuracy_median - fig_5b[sobel=random,halt_cycle=10].accuracy_median:0
 
-FORMAT is the number of decimals; `%` after it gives percent of a share, `+` before it the sign. Without one, an integer
-or a word stands as it is, and another number has two decimals, three where it is smaller than 1. A number smaller than
-1 has no zero before its point.
+FORMAT is the number of decimals; `%` after it gives percent of a share, `+` before it the sign. Without one, a word
+stands as it is, an integer has commas from 1,000 on, and another number has two decimals, three where it is smaller
+than 1. A number smaller than 1 has no zero before its point.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def number_of(reference: str, rows_of: Callable[[str], Rows]) -> str:
     parts = body.split(" - ")
     cells = [_cell(part, rows_of) for part in parts]
     if len(cells) == 1 and not form and (not _is_number(cells[0]) or cells[0].lstrip("-").isdigit()):
-        return cells[0]
+        return f"{int(cells[0]):,}" if _is_number(cells[0]) else cells[0]
     for part, cell in zip(parts, cells):
         if not _is_number(cell):
             raise InputError(f"{part} is {cell!r} and no number")
