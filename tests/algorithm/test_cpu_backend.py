@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
-from dc_hpc.algorithm.backends import cpu, kernels
+from dc_hpc.algorithm.backends import cpu, kernels, panel_products
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import (
     DirectConv5,
@@ -224,6 +224,17 @@ def test_a_transform_of_tiles_is_its_matrix_along_both_axes(shape, n):
     expected = torch.einsum("ki,lj,ijcn->ckln", precise, precise, source.double().view(before, before, 3, n))
     close(found[:-1], expected + bias.double().view(-1, 1, 1, 1), 1e-6)
     assert (found[-1] == 7).all()
+
+
+@pytest.mark.parametrize("n", [64, 37, 128, 5, 91])  # whole blocks, and every kind of rest
+@pytest.mark.parametrize("rows", [6, 7, 13, 1])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_of_panels_are_products(n, rows, transposed):
+    left = torch.randn(3, 9, rows).transpose(1, 2) if transposed else torch.randn(3, rows, 9)
+    right, out = torch.randn(3, 9, n), torch.full((4, rows, n), 7.0)
+    panel_products.products(left, right, out[:3])
+    close(out[:3], left.double() @ right.double(), 1e-6)
+    assert (out[3] == 7).all()  # nothing behind the end is written
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])

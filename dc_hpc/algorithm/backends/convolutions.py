@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
-from dc_hpc.algorithm.backends import kernels
+from dc_hpc.algorithm.backends import kernels, panel_products
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
 from dc_hpc.algorithm.backends.tile_transforms import TileTransform
 from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
@@ -217,7 +217,7 @@ class WinogradConv:
             turned.copy_(self.layer.weight.detach().view(pairs, -1).T)
             self.filters_to_points(turned, self.filters, 1, pairs)
         self.x_to_points(x, self.values, channels, n)
-        products = torch.bmm(self.filters, self.values, out=self.buffers("products", points, outs, n))
+        products = panel_products.products(self.filters, self.values, self.buffers("products", points, outs, n))
         y = self.buffers("y", outs, self.out, self.out, n)
         self.points_to_y(products, y, outs, n, bias_of(self.layer).detach())
         return y
@@ -235,7 +235,8 @@ class WinogradConv:
         found = turned.T.contiguous().view(shape)
         if not to_input:
             return None, found
-        values = torch.bmm(self.filters.transpose(1, 2), products, out=self.buffers("values", points, channels, n))
+        transposed = self.filters.transpose(1, 2)
+        values = panel_products.products(transposed, products, self.buffers("values", points, channels, n))
         side = self.out + shape[2] - 1
         x = self.buffers("x", channels, side, side, n)
         self.points_to_x(values, x, channels, n)

@@ -54,15 +54,14 @@ def _function(matrix: Rows, to_points: bool) -> Callable[..., None]:
     from llvmlite import binding
 
     name, folder = _name(matrix, to_points), _folder()
-    engine = _engine()
     stored = folder / f"{name}.o" if folder else None
     if stored and stored.is_file():
-        engine.add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
+        engine().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
     else:
-        engine.add_module(_parsed(matrix, to_points))
-    engine.finalize_object()
+        engine().add_module(_parsed(matrix, to_points))
+    engine().finalize_object()
     pointer, length = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, length, length)(engine.get_function_address(name))
+    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, length, length)(engine().get_function_address(name))
 
 
 @cache
@@ -71,21 +70,21 @@ def _folder() -> Path | None:
     import llvmlite
 
     source = Path(__file__).stat()
-    kind = ["tiles", llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *_cpu()]
+    kind = ["tiles", llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *cpu()]
 
     def build(folder: Path) -> None:
-        machine = _machine()
+        target = machine()
         for size in _USUAL:
             for matrix in toom_cook(*size):
                 for one, to_points in ((matrix, True), (matrix.T, False)):
                     rows = tuple(map(tuple, one.tolist()))
-                    code = machine.emit_object(_parsed(rows, to_points))
+                    code = target.emit_object(_parsed(rows, to_points))
                     (folder / f"{_name(rows, to_points)}.o").write_bytes(code)
 
     return kernel_cache.cached_folder(kind, build)
 
 
-def _cpu() -> tuple[str, str]:
+def cpu() -> tuple[str, str]:
     """Name and features of this CPU. By default LLVM uses half of a vector of 512 bits; here it is to use the whole."""
     from llvmlite import binding
 
@@ -93,22 +92,22 @@ def _cpu() -> tuple[str, str]:
     return binding.get_host_cpu_name(), features.flatten() + (",-prefer-256-bit" if features.get("avx512f") else "")
 
 
-def _machine() -> Any:
+def machine() -> Any:
+    """A compiler of modules for this CPU."""
     from llvmlite import binding
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    cpu, features = _cpu()
-    return binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3, jit=True)
+    name, features = cpu()
+    return binding.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
 
 
 @cache
-def _engine() -> Any:
+def engine() -> Any:
     """LLVM's compiler and loader. It lives as long as the process."""
     from llvmlite import binding
 
-    machine = _machine()
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
 
 
 def _name(matrix: Rows, to_points: bool) -> str:
@@ -139,14 +138,14 @@ def _write(ir: Any, function: Any, matrix: Rows, to_points: bool) -> None:
     whole = builder.sub(images, builder.urem(images, width))
     after, before = len(matrix), len(matrix[0])
     has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, length), zero)
-    with _loop(ir, builder, zero, channels, one) as channel:
+    with loop(ir, builder, zero, channels, one) as channel:
         inputs = _places(ir, builder, source, channels, images, channel, before, in_maps=to_points)
         outputs = _places(ir, builder, target, channels, images, channel, after, in_maps=not to_points)
         # where there is no bias, any readable number stands in its place and counts as 0
         place = builder.select(has_bias, builder.gep(bias, [channel]), source)
         added = builder.select(has_bias, builder.load(place), ir.FloatType()(0.0))
         for begin, end, step in ((zero, whole, width), (whole, images, one)):
-            with _loop(ir, builder, begin, end, step) as image:
+            with loop(ir, builder, begin, end, step) as image:
                 kind = ir.VectorType(ir.FloatType(), _WIDTH) if step is width else ir.FloatType()
                 _tile(ir, builder, kind, matrix, inputs, outputs, image, None if to_points else added)
     builder.ret_void()
@@ -172,7 +171,7 @@ def _tile(
     half = [
         [_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)
     ]  # half[k][j]: sum over i of matrix[k][i] tile[i][j]
-    shift = None if added is None else _broadcast(ir, builder, kind, added)
+    shift = None if added is None else broadcast(ir, builder, kind, added)
     for k in range(after):
         for other in range(after):
             value = _combined(builder, kind, matrix[other], half[k])
@@ -201,7 +200,8 @@ def _constant(kind: Any, number: float) -> Any:
     return kind([rounded] * kind.count) if hasattr(kind, "count") else kind(rounded)
 
 
-def _broadcast(ir: Any, builder: Any, kind: Any, number: Any) -> Any:
+def broadcast(ir: Any, builder: Any, kind: Any, number: Any) -> Any:
+    """A number as a vector of it, where the kind is a vector."""
     if not hasattr(kind, "count"):
         return number
     lane = builder.insert_element(kind(ir.Undefined), number, ir.IntType(32)(0))
@@ -224,7 +224,7 @@ def _places(
 
 
 @contextmanager
-def _loop(ir: Any, builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
+def loop(ir: Any, builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
     """A loop while the counter, which the body gets, is below `end`."""
     entry, head = builder.block, builder.append_basic_block("head")
     body, leave = builder.append_basic_block("body"), builder.append_basic_block("leave")
