@@ -136,7 +136,10 @@ def test_the_first_of_equal_maxima_wins_as_in_torch(stride, side):
         (nn.Conv2d(1, 3, 5), 7, DirectConv5),
         (nn.Conv2d(6, 16, 5), 14, DirectConv5),
         (nn.Conv2d(2, 48, 8, stride=3), 32, Im2colConv),
-        (nn.Conv2d(48, 126, 2), 8, Im2colConv),
+        (nn.Conv2d(48, 126, 2), 8, WinogradConv),
+        (nn.Conv2d(48, 5, 2), 6, WinogradConv),
+        (nn.Conv2d(40, 5, 3), 10, WinogradConv),
+        (nn.Conv2d(40, 5, 2), 12, Im2colConv),
         (nn.Conv2d(126, 192, 3), 6, WinogradConv),
         (nn.Conv2d(192, 192, 2), 4, WinogradConv),
         (nn.Conv2d(192, 128, 2), 3, WinogradConv),
@@ -215,15 +218,17 @@ def test_a_transform_of_tiles_is_its_matrix_along_both_axes(shape, n):
     matrix = np.random.default_rng(n).integers(-2, 3, shape) / 2
     precise = torch.from_numpy(matrix)
     maps, points = torch.randn(3, before, before, n), torch.full((after**2 + 1, 3, n), 7.0)
-    TileTransform(matrix, to_points=True)(maps, points[:-1], 3, n)
+    TileTransform(matrix, to_points=True)(maps, points[:-1])
     expected = torch.einsum("ki,lj,cijn->klcn", precise, precise, maps.double())
     close(points[:-1].view(after, after, 3, n), expected, 1e-6)
     assert (points[-1] == 7).all()  # nothing behind the end is written
     source, bias, found = torch.randn(before**2, 3, n), torch.randn(3), torch.full((4, after, after, n), 7.0)
-    TileTransform(matrix, to_points=False)(source, found[:-1], 3, n, bias)
+    TileTransform(matrix, to_points=False)(source, found[:-1], bias)
     expected = torch.einsum("ki,lj,ijcn->ckln", precise, precise, source.double().view(before, before, 3, n))
     close(found[:-1], expected + bias.double().view(-1, 1, 1, 1), 1e-6)
     assert (found[-1] == 7).all()
+    TileTransform(matrix, to_points=False, add=True)(source, found[:-1])
+    close(found[:-1], 2 * expected + bias.double().view(-1, 1, 1, 1), 1e-6)
 
 
 @pytest.mark.parametrize("n", [64, 37, 128, 5, 91])  # whole blocks, and every kind of rest
