@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
-from dc_hpc.algorithm.backends import cpu, kernels, panel_products
+from dc_hpc.algorithm.backends import cpu, kernels, panel_products, tile_transforms
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import (
     DirectConv5,
@@ -211,6 +211,29 @@ def test_filters_that_have_learned_are_not_those_of_before():
     close(cpu.evaluation(trunk, ["pool5"])(batch)["pool5"], copy.deepcopy(trunk).eval()[:-6](batch), 1e-4)
 
 
+@pytest.fixture(params=["this CPU", "AVX2"])
+def vectors(request, monkeypatch):
+    """Code for this CPU, and for one with vectors of 256 bits, where this CPU has them."""
+    if request.param == "this CPU":
+        yield
+        return
+    import llvmlite.binding
+
+    if not llvmlite.binding.get_host_cpu_features().get("avx2"):
+        pytest.skip("this CPU has no AVX2")
+    caches = (tile_transforms._function, tile_transforms._folder, tile_transforms.engine)
+    caches += (panel_products._function, panel_products._folder)
+    for module in (tile_transforms, panel_products):
+        monkeypatch.setattr(module, "cpu", lambda: ("haswell", "+avx,+avx2,+fma"))
+        monkeypatch.setattr(module.kernel_cache, "cached_folder", lambda kind, build: None)
+    for one in caches:
+        one.cache_clear()
+    yield
+    for one in caches:
+        one.cache_clear()
+
+
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("n", [64, 37, 5])  # whole vectors, a rest, less than one
 @pytest.mark.parametrize("shape", [(6, 6), (6, 3), (2, 4)], ids=str)
 def test_a_transform_of_tiles_is_its_matrix_along_both_axes(shape, n):
@@ -231,6 +254,7 @@ def test_a_transform_of_tiles_is_its_matrix_along_both_axes(shape, n):
     close(found[:-1], 2 * expected + bias.double().view(-1, 1, 1, 1), 1e-6)
 
 
+@pytest.mark.usefixtures("vectors")
 @pytest.mark.parametrize("n", [64, 37, 128, 5, 91])  # whole blocks, and every kind of rest
 @pytest.mark.parametrize("rows", [6, 7, 13, 1])
 @pytest.mark.parametrize("transposed", [False, True])

@@ -258,7 +258,7 @@ class WinogradConv:
         return x, found
 
     def _tiles(self, maps: Tensor) -> Iterator[Tensor]:
-        """The tiles of maps (c, h, w, n): those of y have the side of a tile, those of x a filter's side less 1 more."""
+        """The tiles of maps (c, h, w, n): those of y have the side of a tile, those of x more by a filter's less 1."""
         side = self.side + maps.shape[1] - self.out
         return (maps[:, top : top + side, left : left + side] for top in self.starts for left in self.starts)
 
