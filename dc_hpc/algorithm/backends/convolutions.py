@@ -8,6 +8,7 @@ the filters are those of the pass before, so that what was made of them need not
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
-from dc_hpc.algorithm.backends import kernels
+from dc_hpc.algorithm.backends import kernels, panel_products
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
 from dc_hpc.algorithm.backends.tile_transforms import TileTransform
 from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
+
+_LARGEST_TILE = 4  # the side of a tile of WinogradConv; with more points float32 loses too many digits
 
 
 class BufferPool:
@@ -42,7 +45,7 @@ def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colCo
     if layer.in_channels <= 8 and kernel[1] == 5 and stride == 1:
         return DirectConv5(layer)
     out, square = height - kernel[0] + 1, height == width and kernel[0] == kernel[1]
-    if square and kernel[0] in (2, 3) and out in (2, 3, 4) and stride == 1 and layer.in_channels >= 32:
+    if square and kernel[0] in (2, 3) and 2 <= out <= 8 and stride == 1 and layer.in_channels >= 32:
         return WinogradConv(layer, out)
     return Im2colConv(layer)
 
@@ -195,51 +198,84 @@ class WinogradConv:
     A result of m x m from a filter of r x r needs (m + r - 1)^2 products a channel instead of m^2 r^2: a quarter of
     them for AlexNet-small's conv3. It is exact in the rationals; in float32 it loses a digit for r = 3. Maps and
     filters are taken as polynomials: evaluated at m + r - 1 points, multiplied there, and interpolated.
+
+    A result of more than 4 x 4 is made of tiles, which overlap where its side is no multiple of theirs: half of the
+    products for AlexNet-small's conv2, 7 x 7 in four tiles of 4 x 4.
     """
 
     def __init__(self, layer: nn.Conv2d, out: int):
         self.layer, self.buffers, self.out = layer, BufferPool(), out
         self.filters: Tensor | None = None
-        y, filters, x = toom_cook(out, layer.kernel_size[0])
+        tiles = -(-out // _LARGEST_TILE)
+        self.side = -(-out // tiles)
+        self.starts = [tile * (out - self.side) // max(tiles - 1, 1) for tile in range(tiles)]
+        y, filters, x = toom_cook(self.side, layer.kernel_size[0])
         self.gradient_to_points, self.points_to_y = _both_ways(y)
         self.filters_to_points, self.points_to_filters = _both_ways(filters)
-        self.x_to_points, self.points_to_x = _both_ways(x)
+        self.x_to_points = TileTransform(x, to_points=True)
+        self.points_to_x = TileTransform(x.T, to_points=False, add=tiles > 1)
 
     def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
         """With bias."""
-        channels, side, _, n = x.shape
-        outs, points = self.layer.out_channels, side**2
-        self.values = self.buffers("values", points, channels, n)
+        (channels, _, _, n), outs, kernel = x.shape, self.layer.out_channels, self.layer.kernel_size[0]
+        points, wide = (self.side + kernel - 1) ** 2, len(self.starts) ** 2 * n
+        self.values = self.buffers("values", points, channels, wide)
         if self.filters is None or not same_filters:
             self.filters = self.buffers("filters", points, outs, channels)
-            pairs = outs * channels
-            turned = self.buffers("turned", self.layer.weight[0, 0].numel(), pairs)
-            turned.copy_(self.layer.weight.detach().view(pairs, -1).T)
-            self.filters_to_points(turned, self.filters, 1, pairs)
-        self.x_to_points(x, self.values, channels, n)
-        products = torch.bmm(self.filters, self.values, out=self.buffers("products", points, outs, n))
+            turned = self.buffers("turned", kernel**2, outs * channels)
+            turned.copy_(self.layer.weight.detach().view(outs * channels, -1).T)
+            self.filters_to_points(turned.view(1, kernel, kernel, -1), self.filters.view(points, 1, -1))
+        for tile, part in zip(self._tiles(x), torch.split(self.values, n, 2)):
+            self.x_to_points(tile, part)
+        products = panel_products.products(self.filters, self.values, self.buffers("products", points, outs, wide))
         y = self.buffers("y", outs, self.out, self.out, n)
-        self.points_to_y(products, y, outs, n, bias_of(self.layer).detach())
+        for tile, part in zip(self._tiles(y), torch.split(products, n, 2)):
+            self.points_to_y(part, tile, bias_of(self.layer).detach())
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
         assert self.filters is not None, "a forward pass comes first"
         points, outs, channels = self.filters.shape
-        n, shape, pairs = gradient.shape[3], self.layer.weight.shape, outs * channels
-        products = self.buffers("products", points, outs, n)
-        self.gradient_to_points(gradient, products, outs, n)
+        n, kernel, wide = gradient.shape[3], self.layer.kernel_size[0], self.values.shape[2]
+        products = self.buffers("products", points, outs, wide)
+        for tile, part in zip(self._shares(gradient), torch.split(products, n, 2)):
+            self.gradient_to_points(tile, part)
         filters = torch.bmm(products, self.values.transpose(1, 2), out=self.buffers("found", points, outs, channels))
-        turned = self.buffers("turned", shape[2] * shape[3], pairs)
-        self.points_to_filters(filters, turned, 1, pairs)
-        found = turned.T.contiguous().view(shape)
+        turned = self.buffers("turned", kernel**2, outs * channels)
+        self.points_to_filters(filters.view(points, 1, -1), turned.view(1, kernel, kernel, -1))
+        found = turned.T.contiguous().view(self.layer.weight.shape)
         if not to_input:
             return None, found
-        values = torch.bmm(self.filters.transpose(1, 2), products, out=self.buffers("values", points, channels, n))
-        side = self.out + shape[2] - 1
+        transposed = self.filters.transpose(1, 2)
+        values = panel_products.products(transposed, products, self.buffers("values", points, channels, wide))
+        side = self.out + kernel - 1
         x = self.buffers("x", channels, side, side, n)
-        self.points_to_x(values, x, channels, n)
+        if len(self.starts) > 1:
+            x.zero_()
+        for tile, part in zip(self._tiles(x), torch.split(values, n, 2)):
+            self.points_to_x(part, tile)
         return x, found
+
+    def _tiles(self, maps: Tensor) -> Iterator[Tensor]:
+        """The tiles of maps (c, h, w, n): those of y have the side of a tile, those of x more by a filter's less 1."""
+        side = self.side + maps.shape[1] - self.out
+        return (maps[:, top : top + side, left : left + side] for top in self.starts for left in self.starts)
+
+    def _shares(self, gradient: Tensor) -> Iterator[Tensor]:
+        """The tiles of the gradient (o, h', w', n); where some overlap, one has the value and the others 0."""
+        if len(self.starts) == 1:
+            yield gradient
+            return
+        outs, _, _, n = gradient.shape
+        firsts = [0] + [before + self.side - start for before, start in zip(self.starts, self.starts[1:])]
+        for top, first_row in zip(self.starts, firsts):
+            for left, first_column in zip(self.starts, firsts):
+                own = self.buffers("share", outs, self.side, self.side, n)
+                own[:, :first_row], own[:, :, :first_column] = 0, 0
+                part = gradient[:, top : top + self.side, left : left + self.side]
+                own[:, first_row:, first_column:] = part[:, first_row:, first_column:]
+                yield own
 
 
 def _both_ways(matrix: Matrix) -> tuple[TileTransform, TileTransform]:

@@ -32,37 +32,41 @@ _FLAGS = ("contract",)  # a product and a sum may be one instruction
 class TileTransform:
     """matrix @ tile @ matrix.T of every tile (a, a) of every channel and image; matrix: (b, a).
 
-    to_points: from maps (c, a, a, n) to points (b b, c, n); else from points (a a, c, n) to maps (c, b, b, n).
+    to_points: from maps with tiles (c, a, a, n) to points (b b, c, n); else from points (a a, c, n) to maps with tiles
+    (c, b, b, n). add: to what the maps hold, which it else overwrites.
     """
 
-    def __init__(self, matrix: Matrix, *, to_points: bool):
-        self.matrix, self.to_points = tuple(map(tuple, matrix.tolist())), to_points
+    def __init__(self, matrix: Matrix, *, to_points: bool, add: bool = False):
+        self.rows = tuple(map(tuple, matrix.tolist()))
+        self.kind = "points" if to_points else "sums" if add else "maps"
 
-    def __call__(self, source: Tensor, target: Tensor, channels: int, images: int, bias: Tensor | None = None) -> None:
-        """Overwrite `target`. bias (c,): added to every value of a channel, of maps only.
+    def __call__(self, source: Tensor, target: Tensor, bias: Tensor | None = None) -> None:
+        """Overwrite `target`, or add to it. bias (c,): added to every value of a channel, of maps only.
 
-        All are contiguous, float32 and of these lengths: the code checks no bounds.
+        float32, of these shapes; of maps and points any part of larger ones, where the images are neighbours.
         """
-        assert source.is_contiguous() and target.is_contiguous()
+        maps, points = (source, target) if self.kind == "points" else (target, source)
+        assert maps.stride(3) == points.stride(2) == 1
+        (channels, _, _, images), width = maps.shape, points.stride(1)
+        strides = (maps.stride(0), maps.stride(1), maps.stride(2), points.stride(0), width)
         added = 0 if bias is None else bias.data_ptr()
-        _function(self.matrix, self.to_points)(source.data_ptr(), target.data_ptr(), added, channels, images)
+        _function(self.rows, self.kind)(source.data_ptr(), target.data_ptr(), added, channels, images, *strides)
 
 
 @cache
-def _function(matrix: Rows, to_points: bool) -> Callable[..., None]:
-    """The machine code of a transform, as a function of three addresses and two lengths."""
+def _function(matrix: Rows, kind: str) -> Callable[..., None]:
+    """The machine code of a transform, as a function of three addresses and seven lengths."""
     from llvmlite import binding
 
-    name, folder = _name(matrix, to_points), _folder()
-    engine = _engine()
+    name, folder = _name(matrix, kind), _folder()
     stored = folder / f"{name}.o" if folder else None
     if stored and stored.is_file():
-        engine.add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
+        engine().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
     else:
-        engine.add_module(_parsed(matrix, to_points))
-    engine.finalize_object()
+        engine().add_module(_parsed(matrix, kind))
+    engine().finalize_object()
     pointer, length = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(None, pointer, pointer, pointer, length, length)(engine.get_function_address(name))
+    return ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 7)(engine().get_function_address(name))
 
 
 @cache
@@ -71,21 +75,21 @@ def _folder() -> Path | None:
     import llvmlite
 
     source = Path(__file__).stat()
-    kind = ["tiles", llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *_cpu()]
+    kind = ["tiles", llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *cpu()]
 
     def build(folder: Path) -> None:
-        machine = _machine()
+        target = machine()
         for size in _USUAL:
             for matrix in toom_cook(*size):
-                for one, to_points in ((matrix, True), (matrix.T, False)):
+                for one, name in ((matrix, "points"), (matrix.T, "maps"), (matrix.T, "sums")):
                     rows = tuple(map(tuple, one.tolist()))
-                    code = machine.emit_object(_parsed(rows, to_points))
-                    (folder / f"{_name(rows, to_points)}.o").write_bytes(code)
+                    code = target.emit_object(_parsed(rows, name))
+                    (folder / f"{_name(rows, name)}.o").write_bytes(code)
 
     return kernel_cache.cached_folder(kind, build)
 
 
-def _cpu() -> tuple[str, str]:
+def cpu() -> tuple[str, str]:
     """Name and features of this CPU. By default LLVM uses half of a vector of 512 bits; here it is to use the whole."""
     from llvmlite import binding
 
@@ -93,91 +97,92 @@ def _cpu() -> tuple[str, str]:
     return binding.get_host_cpu_name(), features.flatten() + (",-prefer-256-bit" if features.get("avx512f") else "")
 
 
-def _machine() -> Any:
+def machine() -> Any:
+    """A compiler of modules for this CPU."""
     from llvmlite import binding
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    cpu, features = _cpu()
-    return binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3, jit=True)
+    name, features = cpu()
+    return binding.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
 
 
 @cache
-def _engine() -> Any:
+def engine() -> Any:
     """LLVM's compiler and loader. It lives as long as the process."""
     from llvmlite import binding
 
-    machine = _machine()
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
 
 
-def _name(matrix: Rows, to_points: bool) -> str:
+def _name(matrix: Rows, kind: str) -> str:
     digits = hashlib.sha256(repr(matrix).encode()).hexdigest()[:12]
-    return f"tile_{'points' if to_points else 'maps'}_{len(matrix)}_{len(matrix[0])}_{digits}"
+    return f"tile_{kind}_{len(matrix)}_{len(matrix[0])}_{digits}"
 
 
-def _parsed(matrix: Rows, to_points: bool) -> Any:
+def _parsed(matrix: Rows, kind: str) -> Any:
     """The module of one transform, in LLVM's own form."""
     from llvmlite import binding, ir
 
-    name = _name(matrix, to_points)
+    name = _name(matrix, kind)
     module, floats, length = ir.Module(name=name), ir.FloatType().as_pointer(), ir.IntType(64)
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats, floats, floats, length, length]), name=name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats] * 3 + [length] * 7), name=name)
     for argument in function.args[:3]:
         argument.add_attribute("noalias")
-    _write(ir, function, matrix, to_points)
+    _write(ir, function, matrix, kind)
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     return parsed
 
 
-def _write(ir: Any, function: Any, matrix: Rows, to_points: bool) -> None:
+def _write(ir: Any, function: Any, matrix: Rows, kind: str) -> None:
     """The loops over channels and over images, 16 at a time, then one at a time."""
-    source, target, bias, channels, images = function.args
+    source, target, bias, channels, images, *strides = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
     zero, one, width = (length(number) for number in (0, 1, _WIDTH))
     whole = builder.sub(images, builder.urem(images, width))
     after, before = len(matrix), len(matrix[0])
     has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, length), zero)
-    with _loop(ir, builder, zero, channels, one) as channel:
-        inputs = _places(ir, builder, source, channels, images, channel, before, in_maps=to_points)
-        outputs = _places(ir, builder, target, channels, images, channel, after, in_maps=not to_points)
+    with loop(ir, builder, zero, channels, one) as channel:
+        inputs = _places(builder, source, channel, before, strides, in_maps=kind == "points")
+        outputs = _places(builder, target, channel, after, strides, in_maps=kind != "points")
         # where there is no bias, any readable number stands in its place and counts as 0
         place = builder.select(has_bias, builder.gep(bias, [channel]), source)
         added = builder.select(has_bias, builder.load(place), ir.FloatType()(0.0))
         for begin, end, step in ((zero, whole, width), (whole, images, one)):
-            with _loop(ir, builder, begin, end, step) as image:
-                kind = ir.VectorType(ir.FloatType(), _WIDTH) if step is width else ir.FloatType()
-                _tile(ir, builder, kind, matrix, inputs, outputs, image, None if to_points else added)
+            with loop(ir, builder, begin, end, step) as image:
+                value = ir.VectorType(ir.FloatType(), _WIDTH) if step is width else ir.FloatType()
+                shift = None if kind == "points" else broadcast(ir, builder, value, added)
+                _tile(builder, value, matrix, inputs, outputs, image, shift, add=kind == "sums")
     builder.ret_void()
 
 
 def _tile(
-    ir: Any,
     builder: Any,
     kind: Any,
     matrix: Rows,
     inputs: list[Any],
     outputs: list[Any],
     image: Any,
-    added: Any,
+    shift: Any,
+    *,
+    add: bool,
 ) -> None:
-    """One tile of some images: load, along the rows, along the columns, add, store."""
+    """One tile of some images: load, along the rows, along the columns, add the shift, store."""
     after, before = len(matrix), len(matrix[0])
 
     def at(place: Any) -> Any:
         return builder.bitcast(builder.gep(place, [image]), kind.as_pointer())
 
     values = [builder.load(at(place), align=4) for place in inputs]
-    half = [
-        [_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)
-    ]  # half[k][j]: sum over i of matrix[k][i] tile[i][j]
-    shift = None if added is None else _broadcast(ir, builder, kind, added)
+    # half[k][j]: sum over i of matrix[k][i] tile[i][j]
+    half = [[_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)]
     for k in range(after):
         for other in range(after):
-            value = _combined(builder, kind, matrix[other], half[k])
+            value, place = _combined(builder, kind, matrix[other], half[k]), at(outputs[k * after + other])
             value = value if shift is None else builder.fadd(value, shift)
-            builder.store(value, at(outputs[k * after + other]), align=4)
+            value = builder.fadd(value, builder.load(place, align=4)) if add else value
+            builder.store(value, place, align=4)
 
 
 def _combined(builder: Any, kind: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
@@ -201,30 +206,34 @@ def _constant(kind: Any, number: float) -> Any:
     return kind([rounded] * kind.count) if hasattr(kind, "count") else kind(rounded)
 
 
-def _broadcast(ir: Any, builder: Any, kind: Any, number: Any) -> Any:
+def broadcast(ir: Any, builder: Any, kind: Any, number: Any) -> Any:
+    """A number as a vector of it, where the kind is a vector."""
     if not hasattr(kind, "count"):
         return number
     lane = builder.insert_element(kind(ir.Undefined), number, ir.IntType(32)(0))
     return builder.shuffle_vector(lane, kind(ir.Undefined), ir.VectorType(ir.IntType(32), kind.count)([0] * kind.count))
 
 
-def _places(
-    ir: Any, builder: Any, start: Any, channels: Any, images: Any, channel: Any, side: int, *, in_maps: bool
-) -> list[Any]:
+def _places(builder: Any, start: Any, channel: Any, side: int, strides: list[Any], *, in_maps: bool) -> list[Any]:
     """The addresses of the side^2 values of a channel's tile, of the first image."""
-    length = ir.IntType(64)
+    of_channel, of_row, of_column, of_point, of_point_channel = strides
+    length = channel.type
     found = []
-    for place in range(side * side):
-        if in_maps:
-            row = builder.add(builder.mul(channel, length(side * side)), length(place))
-        else:
-            row = builder.add(builder.mul(channels, length(place)), channel)
-        found.append(builder.gep(start, [builder.mul(row, images)]))
+    for row in range(side):
+        for column in range(side):
+            if in_maps:
+                parts = [(channel, of_channel), (length(row), of_row), (length(column), of_column)]
+            else:
+                parts = [(length(row * side + column), of_point), (channel, of_point_channel)]
+            offset = length(0)
+            for number, stride in parts:
+                offset = builder.add(offset, builder.mul(number, stride))
+            found.append(builder.gep(start, [offset]))
     return found
 
 
 @contextmanager
-def _loop(ir: Any, builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
+def loop(ir: Any, builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
     """A loop while the counter, which the body gets, is below `end`."""
     entry, head = builder.block, builder.append_basic_block("head")
     body, leave = builder.append_basic_block("body"), builder.append_basic_block("leave")
