@@ -221,7 +221,7 @@ def vectors(request, monkeypatch):
 
     if not llvmlite.binding.get_host_cpu_features().get("avx2"):
         pytest.skip("this CPU has no AVX2")
-    caches = (tile_transforms._function, tile_transforms._folder, tile_transforms.engine)
+    caches = (tile_transforms._function, tile_transforms._folder, tile_transforms.compiler)
     caches += (panel_products._function, panel_products._folder)
     for module in (tile_transforms, panel_products):
         monkeypatch.setattr(module, "cpu", lambda: ("haswell", "+avx,+avx2,+fma"))

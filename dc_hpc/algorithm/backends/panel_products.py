@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from dc_hpc.algorithm.backends import kernel_cache
-from dc_hpc.algorithm.backends.tile_transforms import broadcast, cpu, engine, loop, machine
+from dc_hpc.algorithm.backends.tile_transforms import broadcast, compiler, cpu, loop, machine
 
 _NAME, _ROWS, _FLAGS = "panel_products", 6, ("contract",)
 
@@ -41,13 +41,13 @@ def _function() -> Callable[..., None]:
 
     folder = _folder()
     if folder:
-        engine().add_object_file(binding.ObjectFileRef.from_data((folder / f"{_NAME}.o").read_bytes()))
+        compiler().add_object_file(binding.ObjectFileRef.from_data((folder / f"{_NAME}.o").read_bytes()))
     else:
-        engine().add_module(_parsed())
-    engine().finalize_object()
+        compiler().add_module(_parsed())
+    compiler().finalize_object()
     pointer, length = ctypes.c_void_p, ctypes.c_int64
     kind = ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 6)
-    return kind(engine().get_function_address(_NAME))
+    return kind(compiler().get_function_address(_NAME))
 
 
 @cache

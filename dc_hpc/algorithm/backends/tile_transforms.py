@@ -61,12 +61,12 @@ def _function(matrix: Rows, kind: str) -> Callable[..., None]:
     name, folder = _name(matrix, kind), _folder()
     stored = folder / f"{name}.o" if folder else None
     if stored and stored.is_file():
-        engine().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
+        compiler().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
     else:
-        engine().add_module(_parsed(matrix, kind))
-    engine().finalize_object()
+        compiler().add_module(_parsed(matrix, kind))
+    compiler().finalize_object()
     pointer, length = ctypes.c_void_p, ctypes.c_int64
-    return ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 7)(engine().get_function_address(name))
+    return ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 7)(compiler().get_function_address(name))
 
 
 @cache
@@ -108,7 +108,7 @@ def machine() -> Any:
 
 
 @cache
-def engine() -> Any:
+def compiler() -> Any:
     """LLVM's compiler and loader. It lives as long as the process."""
     from llvmlite import binding
 
