@@ -16,11 +16,11 @@ from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
 from dc_hpc.report.panels.curves import CurvesPanel
 from dc_hpc.report.panels.features import FeaturesPanel
+from dc_hpc.report.panels.findings.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows, probed_rows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
 from dc_hpc.report.panels.relation import RelationPanel
-from dc_hpc.report.panels.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
 from dc_hpc.report.tables.text_tables import csv_of, markdown_of

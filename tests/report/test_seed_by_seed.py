@@ -10,9 +10,9 @@ from support.recorded_runs import config_of, row_of, rows_of, tables_of
 
 from dc_hpc.report.figures.style import style
 from dc_hpc.report.frames.runs import no_cycles
+from dc_hpc.report.panels.findings.published import MNIST_IA
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.panels.paper import PANELS
-from dc_hpc.report.panels.published import MNIST_IA
 from dc_hpc.report.tables.text_tables import csv_of, markdown_of
 
 PANEL = PANELS["mnist_authors"]

@@ -90,9 +90,15 @@ def _opens_for_writing(call, owner):
 # cannot write otherwise. The benchmark works in temporary folders and asks the kernel to forget a peak of memory.
 # Compiled kernels go to the user's cache, and their module knows nothing of outputs. The streams of a local job lead to
 # /dev/null. NVIDIA's service gets a temporary folder. submitit, which is not part of the package, writes its own
-# pickles and logs below outputs/slurm.
+# pickles and logs below outputs/slurm. A digest is that of a temporary file without a name. A stale lock is renamed, so
+# that one of several processes gets it. Closed streams are opened on /dev/null.
 MAY_WRITE = {
     "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
+    "dc_hpc.algorithm.backends.panel_products": {"write_bytes"},
+    "dc_hpc.algorithm.backends.tile_transforms": {"write_bytes"},
+    "dc_hpc.data.custom": {"savez", "TemporaryFile"},
+    "dc_hpc.storage.lock_file": {"rename", "link"},
+    "dc_hpc.storage.processes": {"open"},
     "dc_hpc.data.fetching": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
     "dc_hpc.scheduler.launch": {"open"},
     "dc_hpc.scheduler.tasks.mps": {"mkdir", "mkdtemp"},

@@ -17,13 +17,13 @@ from dc_hpc.report.panels.curves import CurvesPanel
 from dc_hpc.report.panels.features import FeaturesPanel
 from dc_hpc.report.panels.findings.kmeans_share import KmeansSharePanel
 from dc_hpc.report.panels.findings.luminance import LuminancePanel
+from dc_hpc.report.panels.findings.published import MNIST_IA
+from dc_hpc.report.panels.findings.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.panel import Band, Panel
-from dc_hpc.report.panels.published import MNIST_IA
 from dc_hpc.report.panels.relation import RelationPanel
 from dc_hpc.report.panels.search import SearchPanel
-from dc_hpc.report.panels.seed_by_seed import SeedBySeedPanel
 
 
 @dataclass(frozen=True)
