@@ -91,7 +91,7 @@ def _opens_for_writing(call, owner):
 # Compiled kernels go to the user's cache, and their module knows nothing of outputs. The streams of a local job lead to
 # /dev/null. submitit, which is not part of the package, writes its own pickles and logs below outputs/slurm.
 MAY_WRITE = {
-    "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
+    "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "write_bytes", "rename"},
     "dc_hpc.data.fetching": {"mkdir", "TemporaryDirectory", "replace", "open", "copyfileobj", "write_bytes"},
     "dc_hpc.scheduler.launch": {"open"},
     "dc_hpc.benchmark.suite": {"TemporaryDirectory"},
