@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from dc_hpc.algorithm.authors_clustering import features_as_authors, reduction_as_authors
+from dc_hpc.algorithm.authors.clustering import features_as_authors, reduction_as_authors
 from dc_hpc.algorithm.clustering import Reduced, cluster_by_kmeans, principal_components, reduction
 from dc_hpc.algorithm.deepcluster import ProgressFunction, features_for, ignore_progress
 from dc_hpc.algorithm.views import ImageViews

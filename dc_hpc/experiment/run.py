@@ -25,7 +25,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from dc_hpc.algorithm import NUMERICS
-from dc_hpc.algorithm.authors_clustering import cluster_as_authors
+from dc_hpc.algorithm.authors.clustering import cluster_as_authors
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
 from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster

@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from dc_hpc.algorithm import ImageViews, Views, extract_features
-from dc_hpc.algorithm.authors_clustering import cluster_as_authors, features_as_authors, reduce_as_authors
+from dc_hpc.algorithm.authors.clustering import cluster_as_authors, features_as_authors, reduce_as_authors
+from dc_hpc.algorithm.authors.kmeans import faiss_seed, kmeans_as_authors, plusplus_as_authors
 from dc_hpc.algorithm.clustering import reduce_features
-from dc_hpc.algorithm.kmeans.authors import faiss_seed, kmeans_as_authors, plusplus_as_authors
 from dc_hpc.algorithm.nets import build_net, initialise
 from dc_hpc.algorithm.state import init_state
 

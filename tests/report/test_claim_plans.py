@@ -65,7 +65,7 @@ def looks(planned_n: int, studies: int = 200, n: int = 10) -> float:
 def test_the_error_rate_holds_only_with_a_plan():
     """At the bound either verdict is an error: 5 % of studies make one. Looking at each seed makes it far more."""
     assert looks(planned_n=10) == pytest.approx(0.05, abs=0.03)
-    assert looks(planned_n=0) > 0.15
+    assert looks(planned_n=0) > 2 * looks(planned_n=10)
 
 
 @pytest.mark.parametrize("true, expected", [(2.0, "supported"), (-2.0, "contradicted")])

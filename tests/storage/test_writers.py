@@ -93,9 +93,7 @@ def _opens_for_writing(call, owner):
 # pickles and logs below outputs/slurm. A digest is that of a temporary file without a name. A stale lock is renamed, so
 # that one of several processes gets it. Closed streams are opened on /dev/null.
 MAY_WRITE = {
-    "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "rename"},
-    "dc_hpc.algorithm.backends.panel_products": {"write_bytes"},
-    "dc_hpc.algorithm.backends.tile_transforms": {"write_bytes"},
+    "dc_hpc.algorithm.backends.kernel_cache": {"mkdir", "mkdtemp", "write_text", "write_bytes", "rename"},
     "dc_hpc.data.custom": {"savez", "TemporaryFile"},
     "dc_hpc.storage.lock_file": {"rename", "link"},
     "dc_hpc.storage.processes": {"open"},

@@ -41,6 +41,11 @@ def cached_folder(kind: list[object], build: Callable[[Path], None]) -> Path | N
         return None
 
 
+def store(folder: Path, name: str, code: bytes) -> None:
+    """Write machine code into a folder that is being built."""
+    (folder / name).write_bytes(code)
+
+
 def is_whole(folder: Path) -> bool:
     """Whether a folder is this user's alone and has exactly the bytes that it was built with."""
     try:

@@ -59,7 +59,7 @@ def _folder() -> Path | None:
     kind = [_NAME, llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *cpu()]
 
     def build(folder: Path) -> None:
-        (folder / f"{_NAME}.o").write_bytes(machine().emit_object(_parsed()))
+        kernel_cache.store(folder, f"{_NAME}.o", machine().emit_object(_parsed()))
 
     return kernel_cache.cached_folder(kind, build)
 

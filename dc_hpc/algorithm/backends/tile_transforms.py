@@ -84,7 +84,7 @@ def _folder() -> Path | None:
                 for one, name in ((matrix, "points"), (matrix.T, "maps"), (matrix.T, "sums")):
                     rows = tuple(map(tuple, one.tolist()))
                     code = target.emit_object(_parsed(rows, name))
-                    (folder / f"{_name(rows, name)}.o").write_bytes(code)
+                    kernel_cache.store(folder, f"{_name(rows, name)}.o", code)
 
     return kernel_cache.cached_folder(kind, build)
 

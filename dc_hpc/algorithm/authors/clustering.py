@@ -13,9 +13,9 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from dc_hpc.algorithm.authors.kmeans import kmeans_as_authors
 from dc_hpc.algorithm.clustering import Clustering, Components, Reduced
 from dc_hpc.algorithm.deepcluster import ProgressFunction, ignore_progress
-from dc_hpc.algorithm.kmeans.authors import kmeans_as_authors
 from dc_hpc.algorithm.matrices import as_matrix, column_means
 from dc_hpc.algorithm.views import ImageViews
 
