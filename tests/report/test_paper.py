@@ -16,7 +16,7 @@ from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
 from dc_hpc.report.panels.curves import CurvesPanel
 from dc_hpc.report.panels.features import FeaturesPanel
-from dc_hpc.report.panels.findings.kmeans_share import KMeansSharePanel
+from dc_hpc.report.panels.findings.kmeans_share import KmeansSharePanel
 from dc_hpc.report.panels.findings.luminance import LuminancePanel
 from dc_hpc.report.panels.findings.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
@@ -73,7 +73,7 @@ def test_every_grid_belongs_to_a_panel_and_is_there():
 
 
 # These compare some of the runs of other panels: pairs of initialisations, filters, two runs of one curve.
-SELECTING = (KMeansSharePanel, LuminancePanel, ValleyPanel)
+SELECTING = (KmeansSharePanel, LuminancePanel, ValleyPanel)
 
 
 @pytest.mark.parametrize(
