@@ -26,7 +26,7 @@ if not os.environ.get("CI"):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of the cluster begin first: they wait more than they compute, and others use the cores meanwhile."""
-    items.sort(key=lambda item: "cluster" not in item.fixturenames)
+    items.sort(key=lambda item: item.path.parent.name != "slurm")
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -39,6 +39,13 @@ def pytest_xdist_make_scheduler(config, log):
             return "slurm" if nodeid.startswith("tests/slurm/") else nodeid.split("::")[0]
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_but_in_its_tests(request, monkeypatch):
+    """A test of another folder does not see the cluster that was started before in the same process."""
+    if request.path.parent.name != "slurm":
+        monkeypatch.delenv("SLURM_CONF", raising=False)
 
 
 @pytest.fixture(scope="session")

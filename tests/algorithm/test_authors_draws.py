@@ -15,7 +15,7 @@ from torch import nn
 from dc_hpc.algorithm import ImageViews, Views, extract_features
 from dc_hpc.algorithm.authors.clustering import cluster_as_authors, features_as_authors, reduce_as_authors
 from dc_hpc.algorithm.authors.kmeans import faiss_seed, kmeans_as_authors, plusplus_as_authors
-from dc_hpc.algorithm.clustering import reduce_features
+from dc_hpc.algorithm.clustering import Reduced, reduce_features
 from dc_hpc.algorithm.nets import build_net, initialise
 from dc_hpc.algorithm.state import init_state
 
@@ -255,13 +255,13 @@ def test_a_row_of_zeros_stays_zero_and_wrong_input_is_refused():
     with pytest.raises(ValueError, match="NaN or infinite"):
         reduce_as_authors(features.fill_(torch.nan), pca=None, seed=0)
     with pytest.raises(ValueError, match="k 11 is not between 1 and the number of points, 10"):
-        cluster_as_authors(reduced, k=11, seed=0, init="k-means++")
+        cluster_as_authors(Reduced(reduced, None, 1.0), k=11, seed=0, init="k-means++")
     with pytest.raises(ValueError, match="init 'farthest' is not one of k-means"):
-        cluster_as_authors(reduced, k=2, seed=0, init="farthest")
+        cluster_as_authors(Reduced(reduced, None, 1.0), k=2, seed=0, init="farthest")
 
 
 def test_fewer_different_points_than_clusters_are_clustered_without_a_warning():
     reduced = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).repeat(6, 1)
-    found = cluster_as_authors(reduced, k=4, seed=3, init="k-means++")
+    found = cluster_as_authors(Reduced(reduced, None, 1.0), k=4, seed=3, init="k-means++")
     assert len(set(found.labels.tolist())) == 2 and found.inertia == pytest.approx(0)
     assert found.features.dtype == torch.float32

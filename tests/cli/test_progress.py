@@ -91,8 +91,8 @@ def test_a_reader_that_leaves_does_not_hurt_the_runs(place, digits_root):
 def test_a_failed_run_names_the_command_that_prints_its_log(place, digits_root):
     failed = submit_grid(place, digits_root, "--set", "lr=1e5", "--limit", 1, "--outputs", "elsewhere")
     (name,) = (one.name for one in run_directory.run_directories(place / "elsewhere"))
-    assert failed.returncode == 1 and f"failed: {name}: ValueError" in failed.stdout
+    assert failed.returncode == 1 and f"failed: {name}: DivergenceError" in failed.stdout
     assert f"python -m dc_hpc.status logs {name} --outputs elsewhere\n" in failed.stdout
     assert "dc_hpc.aggregate" not in failed.stdout
     logs = run_command("status", "logs", name, "--outputs", "elsewhere", cwd=place, check=0)
-    assert "ValueError" in logs.stdout
+    assert "DivergenceError" in logs.stdout

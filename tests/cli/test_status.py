@@ -181,7 +181,7 @@ def test_watch_asks_the_accounting_once_a_minute(monkeypatch):
     from dc_hpc.scheduler.tasks.polling import AccountingWatch
 
     asked, clock = [], [1000.0]
-    monkeypatch.setattr(slurm, "accounted", lambda names: asked.append(names) or [])
+    monkeypatch.setattr(slurm, "accounted", lambda names, clusters: asked.append(names) or [])
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     accounting = AccountingWatch()
     for clock[0] in (1000.0, 1030.0, 1059.0, 1060.0, 1090.0):

@@ -308,11 +308,11 @@ def test_sacct_is_asked_for_a_task_that_left_squeue_while_a_sibling_lives(digits
     asked = []
     accounted = [Task("43_0", "grid-ab", 0, "OUT_OF_MEMORY")]
     table = run_status.collect(
-        tmp_path, [first.name, second.name], accounted=lambda names: asked.append(names) or accounted
+        tmp_path, [first.name, second.name], accounted=lambda names, clusters: asked.append(names) or accounted
     )
     assert asked == [["grid-ab"]] and "43_0 ran out of memory before the run began" in table.runs[first.name].reason
     cluster("squeue", "43|0|44|RUNNING|None|N/A|N/A|n1|grid-ab\n43|1|45|RUNNING|None|N/A|N/A|n1|grid-ab\n")
-    run_status.collect(tmp_path, [first.name, second.name], accounted=lambda names: asked.append(names) or [])
+    run_status.collect(tmp_path, [first.name, second.name], accounted=lambda names, clusters: asked.append(names) or [])
     assert asked == [["grid-ab"], []], "no question about tasks that squeue lists"
 
 

@@ -1,5 +1,6 @@
 """Each run is sent once to a real SLURM: refused jobs, a hostile environment, two submits at once, cancel."""
 
+import os
 import subprocess
 import sys
 
@@ -27,7 +28,12 @@ def living(place):
     return [task for task in slurm.tasks() if task.is_active and task.name in names]
 
 
-def test_a_job_that_sbatch_refuses_is_no_job_though_squeue_lists_it(place, digits_root):
+def test_a_job_that_sbatch_refuses_is_no_job_though_squeue_lists_it(place, digits_root, monkeypatch):
+    """Where scontrol does not answer, the limits of the cluster are not known before, and sbatch has the last word."""
+    (place / "tools").mkdir()
+    (place / "tools" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    (place / "tools" / "scontrol").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{place / 'tools'}:{os.environ['PATH']}")
     (place / "site.yaml").write_text("partition: low\ncpus: 1\ngpus: 60\ngpu_flag: gres\n")
     out = submit_grid(place, digits_root, *ARGUMENTS, check=2)
     assert "Requested node configuration is not available" in out.stderr and "submitted job" not in out.stdout

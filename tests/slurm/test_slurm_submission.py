@@ -138,13 +138,17 @@ def test_a_submission_whose_answer_was_lost_is_found_in_the_queue(place, digits_
 def test_a_refusal_is_one_line_and_can_be_corrected(place, digits_root):
     (place / "bad.yaml").write_text("partition: nowhere\n")
     out = submit_grid(place, digits_root, "--cluster", "slurm", "--site", "bad.yaml", "--yes")
-    assert out.returncode == 2 and "invalid partition" in out.stderr and len(out.stderr.strip().splitlines()) == 1
+    assert (
+        out.returncode == 2
+        and "partition nowhere is not on this cluster" in out.stderr
+        and len(out.stderr.strip().splitlines()) == 1
+    )
     assert "to submit: 3" in slurm_submit(place, digits_root, "--dry-run").stdout
 
 
 def test_probe_site_drafts_a_profile_that_can_be_read(place):
     out = run_command("submit", "--probe-site", "--site", "drafted.yaml", cwd=place, check=0)
-    assert "partition low0" in out.stdout and "MaxArraySize 1001" in out.stdout and "gpu:fake:2" in out.stdout
+    assert "partition low0" in out.stdout and "at most 1001 tasks" in out.stdout and "gpu:fake:2" in out.stdout
     assert read_site(place / "drafted.yaml").partition == "low"
 
 
