@@ -28,15 +28,8 @@ def uninterrupted_fmnist(fmnist_root, tmp_path_factory):
     return {one.name: results(one) for one in run_directory.run_directories(place)}
 
 
-@pytest.mark.parametrize(
-    "partition, user_signal",
-    [
-        ("low0", False),
-        pytest.param("low", False, marks=pytest.mark.slow),
-        pytest.param("low", True, marks=pytest.mark.slow),
-        pytest.param("low0", True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("partition, user_signal", [("low0", False), ("low", False), ("low", True), ("low0", True)])
 def test_eight_runs_on_fashion_mnist_preempted_twice(
     queue, fmnist_root, uninterrupted_fmnist, tmp_path, partition, user_signal
 ):
