@@ -14,7 +14,7 @@ from dc_hpc.storage.atomic_files import DamagedFile
 _PACKAGES = ("dc-hpc", "torch", "torchvision", "numpy", "scikit-learn", "numba", "faiss-cpu", "faiss-gpu", "submitit")
 _PACKAGE = Path(__file__).parents[1]
 _LARGEST_DIFF = 1 << 20
-_COPIED = (".py", ".html", ".css", ".js")  # code, and the templates of the page
+_COPIED = (".py", ".html", ".css", ".js", ".csv")  # code, the templates of the page, constants of a finding
 _MADE_FROM = "snapshot.json"
 
 

@@ -121,14 +121,14 @@ def test_a_local_job_sees_the_gpus_of_its_submitter(tmp_path, monkeypatch, gpus)
     assert job.result() == gpus
 
 
-def test_a_failed_run_is_shown_kept_and_tried_again(place, digits_root):
+def test_a_diverged_run_is_shown_kept_and_tried_again_when_a_person_says_so(place, digits_root):
     submit_grid(place, digits_root, "--limit", 1, check=0)
     new = submit_grid(place, digits_root, "--limit", 1, "--set", "lr=1e5")
     assert new.returncode == 1 and "1 failed" not in new.stdout.splitlines()[1]
-    assert "failed:" in new.stdout and "ValueError" in new.stdout and ".error" in new.stdout
+    assert "failed:" in new.stdout and "DivergenceError" in new.stdout and ".error" in new.stdout
     again = submit_grid(place, digits_root, "--set", "lr=1e5", "--dry-run")
-    assert counts(again.stdout)["failed"] == 1 and "to submit: 3" in again.stdout
-    submit_grid(place, digits_root, "--limit", 1, "--set", "lr=1e5")
+    assert counts(again.stdout)["failed"] == 1 and "to submit: 2" in again.stdout
+    submit_grid(place, digits_root, "--limit", 1, "--set", "lr=1e5", "--only", "failed")
     (failed,) = [
         one for one in run_directory.run_directories(place / "outputs") if run_directory.state_of(one).name == "failed"
     ]

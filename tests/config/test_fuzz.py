@@ -226,7 +226,8 @@ def check_script(script: str, site: Site) -> None:
     assert all(
         re.fullmatch(r"#SBATCH --[A-Za-z0-9_][A-Za-z0-9._:/=,@+-]*(=(\S+|'[^'\n]*'))?", line) for line in flags
     ), flags
-    own = {"umask 077", f"export SRUN_CPUS_PER_TASK={site.cores(1)}", "export SUBMITIT_EXECUTOR=slurm", *site.setup}
+    exported = (f"SRUN_CPUS_PER_TASK={site.cores(1)}", "SUBMITIT_EXECUTOR=slurm", "SLURM_EXPORT_ENV=ALL")
+    own = {"umask 077", *(f"export {one}" for one in exported), *site.setup}
     for line in script.splitlines():
         assert line in own or not line or line.startswith(("#", "srun ")), line
 
