@@ -37,7 +37,7 @@ TORCH = {
     "dc_hpc.experiment.run",
 }
 TORCHVISION = {"dc_hpc.benchmark.", "dc_hpc.data."}
-FAISS = {"dc_hpc.algorithm.kmeans.", "dc_hpc.benchmark."}
+FAISS = {"dc_hpc.algorithm.authors.kmeans", "dc_hpc.algorithm.kmeans.", "dc_hpc.benchmark."}
 NUMBA = {"dc_hpc.algorithm.backends."}
 
 

@@ -78,7 +78,7 @@ def test_the_share_of_k_means(shared, low, high):
     ]
     (table,) = tables_of(PANELS["kmeans_share_fmnist"], rows)
     line = dict(zip(table.columns, table.rows[0]))
-    assert low < line["kmeans_share"] < high and line["n"] == 200
+    assert low < line["kmeans_share"] < high and line["ia_n"] == 200
     assert line["r_low"] <= line["r"] <= line["r_high"]
 
 

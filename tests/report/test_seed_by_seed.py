@@ -42,7 +42,7 @@ def test_the_published_numbers_are_those_of_the_authors_job():
 def test_the_table_counts_the_seeds_that_agree_and_names_the_one_that_agrees_least():
     summary, seeds = tables_of(PANEL, rows_with(DIFFERENCES))
     (line,) = lines_of(summary)
-    assert (line["n"], line["within"], line["same"], line["difference_largest_seed"]) == ("6", "4", "2", "5")
+    assert (line["ia_n"], line["within"], line["same"], line["difference_largest_seed"]) == ("6", "4", "2", "5")
     assert float(line["difference_largest"]) == pytest.approx(0.003)
     assert float(line["difference_median"]) == pytest.approx(0.0003)
     assert [(row["seed"], row["published"]) for row in lines_of(seeds)] == [
@@ -56,7 +56,7 @@ def test_the_table_counts_the_seeds_that_agree_and_names_the_one_that_agrees_lea
 def test_runs_with_our_draws_and_seeds_that_nobody_published_are_not_compared():
     rows = [*rows_with({0: 0.0, 100: 0.0}), *rows_with({1: 0.0, 2: 0.0}, draws="ours")]
     summary, seeds = tables_of(PANEL, rows)
-    assert [line["n"] for line in lines_of(summary)] == ["1"]
+    assert [line["ia_n"] for line in lines_of(summary)] == ["1"]
     assert [line["seed"] for line in lines_of(seeds)] == ["0"]
     assert tables_of(PANEL, rows_with({1: 0.0}, draws="ours")) == tables_of(PANEL, rows_with({100: 0.0})) == []
 

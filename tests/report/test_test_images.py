@@ -39,9 +39,9 @@ def test_the_alignments_of_earlier_runs_count_and_their_accuracies_stay_apart():
     assert [len(cell.values("ia")) for cell in chosen.cells("ia")] == [20]
     assert sorted(len(cell.values("accuracy")) for cell in chosen.cells("accuracy")) == [2, 3]
     table = tables_of(panel, rows_of(*rows))[0]
-    assert table.caption.endswith("; tested on 1,952 or 26,032 images.") and "test_digest" in " ".join(table.heads)
+    assert table.caption.endswith(", tested on 1,952 or 26,032 images.") and "test_digest" in " ".join(table.heads)
     only_new = tables_of(panel, rows_of(*rows[-3:]))[0]
-    assert only_new.caption.endswith("; tested on 26,032 images.")
+    assert only_new.caption.endswith(", tested on 26,032 images.")
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,9 @@ def test_a_slow_controller_is_asked_less_often(array, commands, clock, monkeypat
     """An answer that takes 10 s is asked for again after five minutes."""
     ask = slurm.tasks
 
-    def slow():
+    def slow(clusters):
         clock[0] += 10
-        return ask()
+        return ask(clusters)
 
     monkeypatch.setattr(slurm, "tasks", slow)
     watch_for_an_hour(array, clock, monkeypatch, 30)
@@ -114,7 +114,7 @@ def test_a_slow_controller_is_asked_less_often(array, commands, clock, monkeypat
 def test_a_controller_that_is_away_is_asked_less_and_less(clock, monkeypatch):
     """The last answer counts for a quarter of an hour, then the status says that SLURM does not answer."""
     asked, answers = [], [[slurm.Task("43_0", "grid-ab", 0, "RUNNING")]]
-    monkeypatch.setattr(slurm, "tasks", lambda: asked.append(clock[0]) or (answers.pop() if answers else None))
+    monkeypatch.setattr(slurm, "tasks", lambda clusters: asked.append(clock[0]) or (answers.pop() if answers else None))
     queue, seen = polling.QueueWatch(), []
     while clock[0] < 3600:
         seen.append((clock[0], queue([]) is not None))
@@ -126,7 +126,7 @@ def test_a_controller_that_is_away_is_asked_less_and_less(clock, monkeypatch):
 def test_a_new_submission_is_looked_for_at_once(clock, monkeypatch):
     """Its tasks are not in the answer of before, so nobody may take them for ended."""
     asked = []
-    monkeypatch.setattr(slurm, "tasks", lambda: asked.append(clock[0]) or [])
+    monkeypatch.setattr(slurm, "tasks", lambda clusters: asked.append(clock[0]) or [])
     queue = polling.QueueWatch()
     assert queue([]) == [] and queue([]) == [] and len(asked) == 1
     one = Submission("grid-ab", "/x", (("run",),), minutes=1, submitted=time.time() + 0.001)
@@ -138,7 +138,7 @@ def test_a_new_submission_is_looked_for_at_once(clock, monkeypatch):
 def test_ended_jobs_are_not_asked_about_again(clock, monkeypatch):
     asked = []
 
-    def accounted(names):
+    def accounted(names, clusters):
         asked.append(names)
         return [slurm.Task(f"{name}_0", name, 0, "FAILED") for name in names if name == "ended"]
 

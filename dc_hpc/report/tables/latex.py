@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dc_hpc.report.tables.text_tables import RANGES, Table, is_number
 
 TEXT_WIDTH = 345.0  # points; of \documentclass{article} with its default options
-_LONGEST = 34  # a longer table is broken over pages
+_LONGEST = 20  # a longer table is broken over pages
 _WIDEST = 1.03  # the widths below leave out kerning and the widths of a few signs
 
 # name of a size -> points of an em of cmr10's widths at that size, points on either side of a column.

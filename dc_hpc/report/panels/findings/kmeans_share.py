@@ -46,7 +46,7 @@ class KmeansSharePanel(Panel):
                 [
                     Item("first", names[0], "first", names[0], role="setting"),
                     Item("second", names[1], "second", names[1], role="setting"),
-                    Item("n", len(found), "n", str(len(found))),
+                    Item("ia_n", len(found), "n", str(len(found))),
                     Item("r", r, "correlation", number(r, 3)),
                     Item("r_low", low),
                     Item("r_high", high),

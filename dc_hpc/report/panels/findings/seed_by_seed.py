@@ -86,7 +86,7 @@ class SeedBySeedPanel(Panel):
         within, same = (sum(size <= bound for size in sizes) for bound in (self.tolerance, _SAME))
         middle, most = float(np.median(sizes)), abs(largest.difference)
         return [
-            Item("n", len(pairs), "n", str(len(pairs))),
+            Item("ia_n", len(pairs), "n", str(len(pairs))),
             Item("within", within, f"within {self.tolerance:g}".replace("0.", ".", 1), str(within)),
             Item("same", same, "same", str(same)),
             Item("difference_median", middle, "median difference", number(middle, _DIGITS)),

@@ -59,7 +59,7 @@ class ValleyPanel(Panel):
                     [
                         *setting_items(cell, columns, visible),
                         Item("cycle", cycle, "cycle", str(cycle), role="setting"),
-                        Item("n", n, "n", str(n)),
+                        Item("runs", n, "n", str(n)),
                         *numbers,
                     ]
                 )
