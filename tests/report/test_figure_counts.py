@@ -29,7 +29,7 @@ def counts_of_the_figure(figure) -> list[tuple[int, int]]:
 
 def counts_of_the_table(table) -> set[int]:
     """Every count of seeds that a column of the table has."""
-    places = [i for i, name in enumerate(table.columns) if name.endswith("_n") or name == "n"]
+    places = [i for i, name in enumerate(table.columns) if name.endswith("_n") or name in ("n", "runs")]
     return {row[i] for row in table.rows for i in places}
 
 

@@ -100,11 +100,11 @@ def _line(cell: Cell, found: list[tuple[float, float]], true: list[float]) -> li
     # The lowest eighth of the seeds, those that Figure B.1's distributions have far below the others.
     lowest = np.argsort(ia)[: max(1, round(0.13 * len(ia)))]
     spreads = {
-        "sd": _sd(ia),
+        "ia_sd": _sd(ia),
         "bright_sd": _sd(ia[bright]),
         "true_sd": _sd(np.array(true)),
     }
-    heads = {"sd": "sd", "bright_sd": f"sd, luminance > {BRIGHT:g}", "true_sd": "sd, true filter"}
+    heads = {"ia_sd": "sd", "bright_sd": f"sd, luminance > {BRIGHT:g}", "true_sd": "sd, true filter"}
     return [
         Item("k", cell.settings["k"], "k", str(cell.settings["k"]), role="setting"),
         Item("rho_n", len(found), "n", str(len(found))),
