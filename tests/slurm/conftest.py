@@ -11,8 +11,15 @@ from dc_hpc.experiment.run import run
 
 
 @pytest.fixture
-def queue(cluster):
-    """The cluster; its queue is emptied after the test."""
+def queue(cluster, monkeypatch):
+    """The cluster of the session; its queue is emptied after the test.
+
+    A cluster of another kind may have ended since, and have put back what was there before both.
+    """
+    state, environment = cluster.of_the_session
+    monkeypatch.setattr(cluster, "state", state)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     yield cluster
     for state in ("PENDING", "RUNNING"):
         subprocess.run(["scancel", "-f", "--state", state], check=False, capture_output=True)
