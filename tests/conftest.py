@@ -78,5 +78,6 @@ def fmnist_root() -> Path:
 def cluster():
     """The module slurm/one_machine.py, with a real SLURM of two nodes running for the whole session; see SLURM_CONF."""
     with running_cluster() as one_machine:
-        one_machine.of_the_session = one_machine.state, {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH")}
+        environment = {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH")}
+        one_machine.of_the_session = one_machine.state, environment
         yield one_machine
