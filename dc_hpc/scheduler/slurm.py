@@ -125,7 +125,7 @@ def accounted(names: list[str], clusters: Collection[str] = ()) -> list[Task]:
         for start in range(0, len(names), 100):  # a command line has a limited length
             some = ",".join(names[start : start + 100])
             asked = ["sacct", *_named(cluster), "-X", "-P", "-n", "-S", "now-60days", "--name", some, "-o", _SACCT]
-            found += [replace(task, cluster=cluster) for task in parse_sacct(_ask(asked) or "")]
+            found += [replace(task, cluster=cluster) for task in parse_sacct(ask(asked) or "")]
     return found
 
 
@@ -165,7 +165,7 @@ def cause_of_stop(task: str, *, signal_delay: int) -> str:
     signal_delay: seconds before the limit at which SLURM warns, as the site profile says.
     """
     for attempt in range(3):
-        answer = _ask(["scontrol", "show", "job", "-o", task])
+        answer = ask(["scontrol", "show", "job", "-o", task])
         if answer:
             cause = parse_cause(answer, now=time.time(), signal_delay=signal_delay)
             # the controller may send the signal a moment before it records the reason
@@ -217,7 +217,7 @@ def cancel(chosen: Iterable[Task]) -> None:
 
 def max_array_size(cluster: str = "") -> int:
     """The number of tasks that one array may have; SLURM's default of 1001 where scontrol does not say."""
-    said = _ask(["scontrol", *_named(cluster), "show", "config"]) or ""
+    said = ask(["scontrol", *_named(cluster), "show", "config"]) or ""
     match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", said, re.M)
     fewer = re.search(r"^SchedulerParameters\s*=.*\bmax_array_tasks=([0-9]{1,7})\b", said, re.M)
     return max(1, min(int(one[1]) if one else 1001 for one in (match, fewer or match)))
@@ -225,11 +225,11 @@ def max_array_size(cluster: str = "") -> int:
 
 def gpus_of_nodes() -> str:
     """The GPUs of the nodes as sinfo names them, e.g. `gpu:a100:4`; "" where there are none."""
-    lines = {line.strip() for line in (_ask(["sinfo", "-h", "-o", "%G"]) or "").splitlines()}
+    lines = {line.strip() for line in (ask(["sinfo", "-h", "-o", "%G"]) or "").splitlines()}
     return ", ".join(sorted(line for line in lines if line.startswith("gpu")))
 
 
-def _ask(asked: list[str]) -> str | None:
+def ask(asked: list[str]) -> str | None:
     """What a command of SLURM prints; None when it does not exist, fails or does not answer in half a minute."""
     answer = command.run(asked)
     return answer.out if answer.code == 0 else None

@@ -294,7 +294,7 @@ def test_any_answer_of_slurm_is_parsed_to_tasks(answer, fields):
 @given(st.sampled_from(["MaxArraySize", "MaxArraySize  "]), WORDS)
 def test_any_limit_of_slurm_is_a_number(name, value):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slurm, "_ask", lambda command: f"x = 1\n{name} = {value}\n")
+        patch.setattr(slurm, "ask", lambda command: f"x = 1\n{name} = {value}\n")
         assert 1 <= slurm.max_array_size() <= 10**7
 
 

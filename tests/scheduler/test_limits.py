@@ -190,9 +190,9 @@ def test_the_draft_of_a_profile_takes_a_partition_that_runs_the_default_grid(lin
 def test_the_number_of_tasks_of_an_array(monkeypatch):
     for parameters, most in (("", 1001), ("bf_interval=2,max_array_tasks=25", 25), ("max_array_tasks=5000", 1001)):
         text = CONFIG.format(enforce="none", accounting="accounting_storage/none", parameters=parameters)
-        monkeypatch.setattr(slurm, "_ask", lambda command, text=text: text)
+        monkeypatch.setattr(slurm, "ask", lambda command, text=text: text)
         assert slurm.max_array_size() == most
-    monkeypatch.setattr(slurm, "_ask", lambda command: None)
+    monkeypatch.setattr(slurm, "ask", lambda command: None)
     assert slurm.max_array_size() == 1001
 
 

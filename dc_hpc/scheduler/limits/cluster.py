@@ -86,7 +86,7 @@ def ask_cluster() -> Cluster:
 
 def ask(command: list[str]) -> str:
     """What a command of SLURM prints; "" where it does not answer."""
-    return slurm._ask(command) or ""
+    return slurm.ask(command) or ""
 
 
 def parse_settings(text: str) -> dict[str, str]:
