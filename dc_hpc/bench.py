@@ -19,6 +19,7 @@ from dc_hpc.experiment.execution import DEVICES, cores
 # torch, pandas, matplotlib and rich are imported where they are used: --help answers at once.
 
 Rows = Sequence[Mapping[str, Any]]
+COMPARED = NETWORKS[:2]  # --compare-with knows their jobs of these
 FIGURE_FORMS = (".png", ".svg", ".pdf")
 BUSY = 0.5  # a load average of other programs beyond which several threads are slowed more than one
 
@@ -52,9 +53,7 @@ def bench(
     scaling: Annotated[bool, typer.Option("--scaling", help=_SCALING)] = False,
     compare_with: Annotated[Path | None, typer.Option(metavar="DIR", help=_COMPARE_WITH)] = None,
     startup: Annotated[bool, typer.Option("--startup", help=_STARTUP)] = False,
-    slots: Annotated[
-        int, typer.Option(metavar="N", min=1, help="--compare-with: our runs at the same time.")
-    ] = cores(),
+    slots: Annotated[int, typer.Option(metavar="N", min=1, help="--compare-with: runs at the same time.")] = cores(),
     data: Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help=_DATA)] = Path("data"),
     growth: Annotated[bool, typer.Option("--growth", hidden=True)] = False,
     peer: Annotated[Path | None, typer.Option("--peer", metavar="DIR", hidden=True)] = None,
@@ -86,7 +85,8 @@ def bench(
     elif startup:
         _startup(data, size=size, json=json, figure=figure)
     elif compare_with:
-        _compare_with(compare_with, data, size=size, slots=slots, json=json, figure=figure)
+        peers = None if networks is None else chosen_networks
+        _compare_with(compare_with, data, peers or COMPARED, size=size, slots=slots, json=json, figure=figure)
     elif scaling:
         _scaling(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
     else:
@@ -177,24 +177,32 @@ def _scaling(*, threads: int, device: str, quick: bool, json: Path | None, figur
     print(f"no stage grows faster than its operation count (exponents within {TOLERANCE})")
 
 
-def _compare_with(checkout: Path, data: Path, *, size: str, slots: int, json: Path | None, figure: Path | None) -> None:
-    from dc_hpc.benchmark.authors import check_checkout, compare
+def _compare_with(
+    checkout: Path,
+    data: Path,
+    networks: Sequence[str],
+    *,
+    size: str,
+    slots: int,
+    json: Path | None,
+    figure: Path | None,
+) -> None:
+    from dc_hpc.benchmark.authors import DATASETS, check_checkout, compare
 
     check_checkout(checkout)  # before torch is imported
+    chosen = _one_of("--networks of --compare-with", networks, tuple(DATASETS))
     from dc_hpc.benchmark.environment import caption, load_average
-    from dc_hpc.benchmark.tables import print_stages
+    from dc_hpc.benchmark.tables import print_runs_per_hour, print_stages
     from dc_hpc.benchmark.timing import as_json
 
     load = load_average()
     with _progress() as report:
-        found, throughput = compare(checkout, data.expanduser(), size=size, slots=slots, report=report)
-    rows, environment = as_json(found), _environment("cpu", 1, load, **throughput, size=size)
+        found, measured = compare(checkout, data.expanduser(), chosen, size=size, slots=slots, report=report)
+    rows, environment = as_json(found), _environment("cpu", 1, load, **measured, size=size)
     print_stages(rows, caption(environment))
-    print(
-        f"runs an hour: ours {throughput['runs_per_hour']:.1f} ({slots} at a time, one thread each), the authors' code "
-        f"{throughput['peer_runs_per_hour']:.1f} (one at a time, its default of {throughput['peer_threads']} threads)"
-    )
-    if max(load, environment["load_end"] - max(slots, throughput["peer_threads"])) > BUSY:
+    print_runs_per_hour(measured["runs_per_hour"], slots)
+    threads = max([slots, *(one["theirs_threads"] for one in measured["runs_per_hour"].values())])
+    if max(load, environment["load_end"] - threads) > BUSY:
         print(
             "! other programs ran on this machine, which slows several threads more than one: do not quote the ratios"
         )

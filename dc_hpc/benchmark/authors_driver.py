@@ -1,10 +1,11 @@
 """Runs and times a checkout of the authors' code in a process of its own; it calls only public functions of theirs.
 
-    python authors_driver.py CHECKOUT DATA CYCLES EPOCHS SEED
+    python authors_driver.py CHECKOUT DATA DATASET CYCLES EPOCHS SEED
 
 prints one line of JSON: seconds of each cycle and of its parts, seconds of each probe epoch, threads; or, as `missing`,
-the package that the checkout needs and does not find. This file imports nothing of dc_hpc, because modules of the
-checkout might have the same names.
+the package that the checkout needs and does not find. DATASET is fmnist, svhn or svhn-derived; the settings are those
+of the authors' jobs of Figures 3a and 3b. This file imports nothing of dc_hpc, because modules of the checkout might
+have the same names.
 """
 
 from __future__ import annotations
@@ -17,11 +18,53 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-FEATURES_OF_CONV2 = 1600  # values of LeNet's second convolution: 16 x 10 x 10
-MEAN, STD = (0.2860,), (0.3205,)
 MODULES = ("utils", "deep_clustering", "deep_clustering_dataset", "deep_clustering_models", "evaluation.linear_probe")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The settings of one of the authors' jobs; pixels: mean and deviation of each channel."""
+
+    k: int
+    pca: int | None
+    momentum: float
+    batch_size: int
+    resize: int
+    pixels: tuple[tuple[float, ...], tuple[float, ...]]
+    layer: str  # that is probed
+    values: int  # of that layer for an image
+    mirrors: bool  # whether the probe mirrors training images
+    faiss: bool
+
+
+FMNIST = Job(5, None, 0.1, 128, 44, ((0.2860,), (0.3205,)), "conv_2", 16 * 10 * 10, mirrors=True, faiss=False)
+SVHN = Job(
+    200, 256, 0.5, 64, 45, ((0.437, 0.443, 0.472), (0.198, 0.201, 0.197)), "relu_5", 512, mirrors=False, faiss=True
+)
+
+
+class ImagesOfNpz:
+    """One part of images in an .npz file, as a data set of torchvision gives them: a PIL image and its class."""
+
+    def __init__(self, path: Path, part: str):
+        import numpy as np
+
+        with np.load(path) as arrays:
+            self.images, self.targets = arrays[f"{part}_images"], arrays[f"{part}_labels"].astype(int).tolist()
+        self.transform: Callable[[Any], Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        from PIL import Image
+
+        image = Image.fromarray(self.images[index])
+        return (self.transform(image) if self.transform else image), self.targets[index]
 
 
 class EpochTimer:
@@ -54,68 +97,105 @@ def timed(call: Callable[..., Any], spans: list[tuple[float, float]]) -> Callabl
     return inside
 
 
-def drive(data: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Run `cycles` of DeepCluster on Fashion-MNIST with k 5, then `epochs` of the probe on the second convolution."""
+def drive(data: str, dataset: str, cycles: int, epochs: int, seed: int) -> dict[str, Any]:
+    """Run `cycles` of DeepCluster with the settings of their job for the data set, then `epochs` of its probe."""
     # By name, because these modules are not installed; utils first, which imports most of what may be missing.
     modules: list[Any] = [importlib.import_module(name) for name in MODULES]
     utils, deep_clustering, datasets, models, probe = modules
     import torch
-    from torchvision.datasets import FashionMNIST
 
     utils.set_seed(seed)
-    train, test = (FashionMNIST(data, train=part) for part in (True, False))
-    net, timer = models.LeNet(batch_normalization=True, device=torch.device("cpu")), EpochTimer()
+    job, (train, test) = FMNIST if dataset == "fmnist" else SVHN, images_of(dataset, data)
+    device, timer = torch.device("cpu"), EpochTimer()
+    if job.faiss:
+        use_the_cpu(importlib.import_module("clustering").faiss)
+        net = models.AlexNet_Micro(sobel=True, batch_normalization=True, device=device)
+    else:
+        net = models.LeNet(batch_normalization=True, device=device)
     spans: dict[str, list[tuple[float, float]]] = {"features": [], "clustering": [], "training": []}
     net.full_feed_forward = timed(net.full_feed_forward, spans["features"])
     net.deep_cluster_train = timed(net.deep_cluster_train, spans["training"])
-    deep_clustering.sklearn_kmeans = timed(deep_clustering.sklearn_kmeans, spans["clustering"])
-    _run_cycles(deep_clustering, net, datasets.DeepClusteringDataset(train), timer, cycles, seed)
+    for name in ("sklearn_pca_whitening", "sklearn_kmeans", "faiss_kmeans"):
+        if hasattr(deep_clustering, name):
+            setattr(deep_clustering, name, timed(getattr(deep_clustering, name), spans["clustering"]))
+    _run_cycles(deep_clustering, net, datasets.DeepClusteringDataset(train), job, timer, cycles, seed)
     ended = time.perf_counter()
-    probe_started = _run_probe(probe, net, train, test, timer, epochs, seed)
+    probe_started = _run_probe(probe, net, train, test, job, timer, epochs, seed)
     begins = [began for began, _ in spans["features"]]
     ends = [probe_started, *timer.epochs]
+    bounds = list(zip(begins, [*begins[1:], ended]))
     return {
-        "cycle": [after - began for began, after in zip(begins, [*begins[1:], ended])],
-        **{name: [end - began for began, end in found] for name, found in spans.items()},
+        "cycle": [after - began for began, after in bounds],
+        **{name: [_within(found, *bound) for bound in bounds] for name, found in spans.items()},
         "probe_epoch": [after - before for before, after in zip(ends, ends[1:])],
         "threads": torch.get_num_threads(),
     }
 
 
-def _run_cycles(deep_clustering: Any, net: Any, images: Any, writer: EpochTimer, cycles: int, seed: int) -> None:
+def images_of(dataset: str, data: str) -> tuple[Any, Any]:
+    """The training and the test images."""
+    if dataset == "svhn-derived":
+        path = Path(data) / "svhn-derived.npz"
+        return ImagesOfNpz(path, "train"), ImagesOfNpz(path, "test")
+    from torchvision import datasets
+
+    if dataset == "svhn":
+        return tuple(datasets.SVHN(str(Path(data) / "SVHN"), split=part) for part in ("train", "test"))
+    return tuple(datasets.FashionMNIST(data, train=part) for part in (True, False))
+
+
+def use_the_cpu(faiss: Any) -> None:
+    """Let their k-means, which asks for an index on a GPU, get the same index on the CPU."""
+    if not hasattr(faiss, "StandardGpuResources"):
+        faiss.StandardGpuResources, faiss.GpuIndexFlatConfig = types.SimpleNamespace, types.SimpleNamespace
+        faiss.GpuIndexFlatL2 = lambda resources, width, config: faiss.IndexFlatL2(width)
+
+
+def _within(spans: list[tuple[float, float]], begin: float, end: float) -> float:
+    """The seconds of the calls between two times."""
+    return sum(after - before for before, after in spans if begin <= before < end)
+
+
+def _run_cycles(
+    deep_clustering: Any, net: Any, images: Any, job: Job, writer: EpochTimer, cycles: int, seed: int
+) -> None:
     import torch
     from torchvision import transforms
 
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.1, weight_decay=0.001)
-    normal = transforms.Normalize(MEAN, STD)
+    optimizer = torch.optim.SGD(trained, lr=0.1, momentum=job.momentum, weight_decay=0.001)
+    normal = transforms.Normalize(*job.pixels)
     images.set_transform(transforms.ToTensor())
     deep_clustering.deep_cluster(
         model=net,
         dataset=images,
-        n_clusters=5,
+        n_clusters=job.k,
         loss_fn=torch.nn.CrossEntropyLoss(),
         optimizer=optimizer,
         n_cycles=cycles + 1,  # their loop omits the last one
-        loading_transform=transforms.Compose([transforms.Resize(44), transforms.CenterCrop(32), normal]),
+        loading_transform=transforms.Compose([transforms.Resize(job.resize), transforms.CenterCrop(32), normal]),
         in_loop_transform=True,
         training_transform=transforms.Compose([transforms.RandomResizedCrop(32), normal]),
         random_state=seed,
-        training_batch_size=128,
+        training_batch_size=job.batch_size,
         training_shuffle=True,
-        pca_components=None,
+        pca_components=job.pca,
+        use_faiss=job.faiss,
         writer=writer,
         verbose=1,  # they call k-means with verbose - 1, which must not be negative
     )
 
 
-def _run_probe(probe: Any, net: Any, train: Any, test: Any, writer: EpochTimer, epochs: int, seed: int) -> float:
+def _run_probe(
+    probe: Any, net: Any, train: Any, test: Any, job: Job, writer: EpochTimer, epochs: int, seed: int
+) -> float:
     """Run the probe; return the time at which it started."""
     from torchvision import transforms
 
-    centre = [transforms.Resize(44), transforms.CenterCrop(32)]
-    pixels = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    train.transform = transforms.Compose([*centre, transforms.RandomHorizontalFlip(), *pixels])
+    centre = [transforms.Resize(job.resize), transforms.CenterCrop(32)]
+    mirror = [transforms.RandomHorizontalFlip()] if job.mirrors else []
+    pixels = [transforms.ToTensor(), transforms.Normalize(*job.pixels)]
+    train.transform = transforms.Compose([*centre, *mirror, *pixels])
     test.transform = transforms.Compose([*centre, *pixels])
     started = time.perf_counter()
     probe.eval_linear(
@@ -123,9 +203,9 @@ def _run_probe(probe: Any, net: Any, train: Any, test: Any, writer: EpochTimer, 
         n_epochs=epochs,
         traindataset=train,
         validdataset=test,
-        target_layer="conv_2",
+        target_layer=job.layer,
         n_labels=10,
-        features_size=FEATURES_OF_CONV2,
+        features_size=job.values,
         avg_pool=None,
         random_state=seed,
         writer=writer,
@@ -136,7 +216,7 @@ def _run_probe(probe: Any, net: Any, train: Any, test: Any, writer: EpochTimer, 
 
 def main() -> None:
     """The command line; what the checkout prints goes to stderr."""
-    checkout, data, cycles, epochs, seed = sys.argv[1:]
+    checkout, data, dataset, cycles, epochs, seed = sys.argv[1:]
     sys.path[0] = checkout  # in place of this file's folder
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -144,7 +224,7 @@ def main() -> None:
                 tensorboard: Any = types.ModuleType("torch.utils.tensorboard")
                 tensorboard.SummaryWriter = EpochTimer
                 sys.modules["torch.utils.tensorboard"] = tensorboard
-            found = drive(data, int(cycles), int(epochs), int(seed))
+            found = drive(data, dataset, int(cycles), int(epochs), int(seed))
     except ModuleNotFoundError as error:
         found = {"missing": error.name}
     print(json.dumps(found))

@@ -99,6 +99,26 @@ def print_scaling(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> 
     _print(table, [*caption, *notes])
 
 
+def print_runs_per_hour(runs: Mapping[str, Mapping[str, Any]], slots: int) -> None:
+    """Print whole runs per hour of each network: ours, the authors' code in both ways, and the ratio to the better."""
+    table = _table(
+        ("network", "data set"),
+        (f"ours, {slots} at a time", "authors alone", f"authors, {slots} at a time"),
+        ("",),
+        ("ratio",),
+    )
+    for network, one in runs.items():
+        theirs = one["theirs_alone"], one["theirs_together"]
+        numbers = [f"{rate:.1f}" for rate in (one["ours"], *theirs)]
+        table.add_row(network, one["dataset"], *numbers, "", f"{one['ours'] / max(theirs):.1f}x")
+    threads = ", ".join(sorted({str(one["theirs_threads"]) for one in runs.values()}))
+    notes = [
+        f"runs an hour; {slots} at a time: each on one thread; alone: on its default of {threads} threads",
+        "ratio: ours / the better of the authors' two",
+    ]
+    _print(table, notes)
+
+
 def _table(*groups: tuple[str, ...]) -> Table:
     """A table whose groups of columns hold alternately words and numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

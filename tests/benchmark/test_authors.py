@@ -1,5 +1,6 @@
 """bench --compare-with: a stub of the authors' code is called, timed and compared."""
 
+import numpy as np
 import pytest
 
 from dc_hpc.benchmark import authors, authors_driver
@@ -14,7 +15,10 @@ class LeNet(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(3))
     def full_feed_forward(self): time.sleep(0.02)
     def deep_cluster_train(self): time.sleep(0.03)
+class AlexNet_Micro(LeNet):
+    def __init__(self, sobel, batch_normalization, device): super().__init__(batch_normalization, device)
 """,
+    "clustering.py": "import types\nfaiss = types.SimpleNamespace(IndexFlatL2=lambda width: f'index of {width}')\n",
     "deep_clustering_dataset.py": """
 class DeepClusteringDataset:
     def __init__(self, images): self.images = images
@@ -23,12 +27,21 @@ class DeepClusteringDataset:
     "deep_clustering.py": """
 import time
 from torch.utils.tensorboard import SummaryWriter
+from clustering import faiss
 def sklearn_kmeans(verbose): time.sleep(0.01)
-def deep_cluster(model, n_cycles, verbose, writer, **rest):
+def faiss_kmeans(verbose):
+    assert faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 7, faiss.GpuIndexFlatConfig()) == "index of 7"
+    time.sleep(0.01)
+def sklearn_pca_whitening(components):
+    assert components == 256
+    time.sleep(0.02)
+def deep_cluster(model, n_cycles, verbose, writer, pca_components, use_faiss, **rest):
     for cycle in range(n_cycles - 1):
         print("to the screen")
         model.full_feed_forward()
-        sklearn_kmeans(verbose - 1)
+        if pca_components:
+            sklearn_pca_whitening(pca_components)
+        (faiss_kmeans if use_faiss else sklearn_kmeans)(verbose - 1)
         writer.add_histogram("entropies", [1.0], cycle)
         model.deep_cluster_train()
 """,
@@ -55,7 +68,7 @@ def checkout(tmp_path):
 
 def test_a_checkout_is_called_and_its_parts_are_timed(checkout, fmnist_root):
     authors.check_checkout(checkout)
-    found = authors.time_theirs(checkout, fmnist_root, authors.Workload(cycles=3, epochs=2, rounds=1), seed=0)
+    found = authors.time_theirs(checkout, fmnist_root, authors.Workload(cycles=3, epochs=2, rounds=1), "fmnist", seed=0)
     assert {name: len(found[name]) for name in ("cycle", "features", "clustering", "training", "probe_epoch")} == {
         "cycle": 2,
         "features": 2,
@@ -78,13 +91,37 @@ def test_a_checkout_is_called_and_its_parts_are_timed(checkout, fmnist_root):
 def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change, message):
     (checkout / "utils.py").write_text(change)
     with pytest.raises(authors.InputError, match=message) as caught:
-        authors.time_theirs(checkout, fmnist_root, authors.WORKLOADS["quick"], seed=0)
+        authors.time_theirs(checkout, fmnist_root, authors.WORKLOADS["quick"], "fmnist", seed=0)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_their_job_of_svhn_runs_several_at_a_time_on_one_thread_each(checkout, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {f"{part}_images": rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8) for part in ("train", "test")}
+    arrays |= {f"{part}_labels": np.arange(20) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "svhn-derived.npz", **arrays)
+    assert authors.present_dataset("alexnet_small", tmp_path) == "svhn-derived"
+    workload = authors.Workload(cycles=2, epochs=1, rounds=1)
+    found = authors.time_theirs(checkout, tmp_path, workload, "svhn-derived", slots=2, threads=1, seed=0)
+    assert {name: len(found[name]) for name in ("cycle", "clustering", "probe_epoch", "start")} == {
+        "cycle": 2,
+        "clustering": 2,
+        "probe_epoch": 2,
+        "start": 2,
+    }
+    assert found["threads"] == [1, 1]
+    assert min(found["clustering"]) >= 0.03  # PCA and k-means
+
+
+def test_a_network_whose_data_are_missing_is_one_line(checkout, tmp_path):
+    with pytest.raises(authors.InputError, match="svhn") as caught:
+        authors.compare(checkout, tmp_path, ["alexnet_small"], size="quick", slots=2, report=print)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_whole_run_is_extrapolated_from_what_was_measured():
     ours = {"start": 2.0, "cycle": 3.0, "grouping": 1.0, "training": 2.0, "probe": 4.0}
-    theirs = {
+    alone = {
         "start": 5.0,
         "cycle": 10.0,
         "features": 4.0,
@@ -93,12 +130,17 @@ def test_a_whole_run_is_extrapolated_from_what_was_measured():
         "probe_epoch": 7.0,
         "threads": 2,
     }
-    rows = {row.name: row for row in authors._rows(ours, theirs, authors.Workload(2, 1, 2), slots=4)}
+    together = {name: 1.5 * number for name, number in alone.items()}
+    found = authors._rows("lenet5", "fmnist", ours, alone, together, authors.Workload(2, 1, 2), 4)
+    rows = {row.name: row for row in found if row.peer == "the authors' code, alone"}
     assert (rows["run"].seconds, rows["run"].peer_seconds) == (2 + 50 + 98 + 4, 5 + 490 + 140)
     assert rows["cycle"].ratio == 10 / 3 and rows["cycle_grouping"].ratio == 5 and rows["probe_epoch"].ratio == 35
     assert rows["cycle_features"].seconds is None and rows["cycle_features"].ratio is None
-    throughput = authors._throughput(ours, theirs, 4)
-    assert throughput["runs_per_hour"] == 4 * 3600 / 154 and throughput["peer_runs_per_hour"] == 3600 / 635
+    both = [row.peer_seconds for row in found if row.name == "run"]
+    assert both == [635, 1.5 * 635]
+    throughput = authors._throughput("fmnist", ours, alone, together, 4)
+    assert throughput["ours"] == 4 * 3600 / 154 and throughput["theirs_alone"] == 3600 / 635
+    assert throughput["theirs_together"] == 4 * 3600 / (1.5 * 635)
 
 
 def test_the_extra_time_of_the_first_cycle_counts_as_startup():
