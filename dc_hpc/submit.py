@@ -127,39 +127,10 @@ def submit(
     if not new:
         numerics.check_numerics(run_directory.runs_folder(outputs) / name for name in plan.missing)
     if profile:
-        from dc_hpc.scheduler.submitting.grids import send_to_slurm
-
-        # a task in a container or after setup lines may have other libraries than this machine
-        if not (profile.container or profile.setup):
-            check_kmeans_backend(execution.kmeans_backend)
-        _ask(yes)
-        after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
-        send_to_slurm(
-            plan.requests(),
-            execution,
-            site=profile,
-            outputs=outputs,
-            names=list(plan.configs),
-            aggregate=after,
-            snapshot=snapshot,
-            anew=new,
-        )
-        return
-    check_device(device)
-    check_kmeans_backend(execution.kmeans_backend)
-    session.check_faiss(plan.configs)
-    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], anew=new)
-    if session.run_here(
-        created,
-        execution,
-        name=plan.name,
-        cluster=cluster,
-        outputs=outputs,
-        slots=slots,
-        wait=wait,
-        suggest_aggregate=True,
-    ):
-        raise typer.Exit(1)
+        _send(plan, profile, execution, outputs, yes=yes, aggregate=aggregate, snapshot=snapshot, anew=new)
+    else:
+        check_device(device)
+        _compute(plan, execution, outputs, cluster=cluster, slots=slots, wait=wait, anew=new)
 
 
 @dataclass(frozen=True)
@@ -291,6 +262,58 @@ def _print_cost(
 
             tasks = len(cost.split_into_tasks(runs, one.resources))
             print(sbatch_text(site, one.resources, name=one.name, outputs=outputs, tasks=tasks))
+
+
+def _send(
+    plan: _Plan,
+    site: Site,
+    execution: Execution,
+    outputs: Path,
+    *,
+    yes: bool,
+    aggregate: bool,
+    snapshot: bool,
+    anew: bool,
+) -> None:
+    """Send the runs to SLURM, and the aggregator behind them. yes: without asking."""
+    from dc_hpc.scheduler.submitting.grids import send_to_slurm
+
+    # a task in a container or after setup lines may have other libraries than this machine
+    if not (site.container or site.setup):
+        check_kmeans_backend(execution.kmeans_backend)
+    _ask(yes)
+    after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
+    send_to_slurm(
+        plan.requests(),
+        execution,
+        site=site,
+        outputs=outputs,
+        names=list(plan.configs),
+        aggregate=after,
+        snapshot=snapshot,
+        anew=anew,
+    )
+
+
+def _compute(
+    plan: _Plan, execution: Execution, outputs: Path, *, cluster: str, slots: int, wait: bool, anew: bool
+) -> None:
+    """Compute the runs on this machine."""
+    check_kmeans_backend(execution.kmeans_backend)
+    session.check_faiss(plan.configs)
+    created = session.create_runs(outputs, [plan.configs[name] for name in plan.missing], anew=anew)
+    failed = session.run_here(
+        created,
+        execution,
+        name=plan.name,
+        cluster=cluster,
+        outputs=outputs,
+        slots=slots,
+        wait=wait,
+        suggest_aggregate=True,
+    )
+    if failed:
+        raise typer.Exit(1)
 
 
 def _ask(yes: bool) -> None:
