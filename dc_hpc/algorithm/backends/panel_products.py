@@ -1,8 +1,8 @@
-"""The products of WinogradConv as machine code, for matrices that lie as its transforms leave them.
+"""The products of WinogradConv, and Linear layers with SGD in them, as machine code for matrices that lie as they are.
 
 A BLAS first copies both factors into an order of its own, which pays for large matrices. Those of a point are small:
 192 x 126 with 126 x 64. Here the right factor is read as it is, because its rows, the images, are whole vectors, and
-the left one number by number. A block of the result stays in registers while the inner index runs.
+the left one number by number. A block of the result stays in registers while the inner index runs (panel_code.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dc_hpc.algorithm.backends import kernel_cache
+from dc_hpc.algorithm.backends import kernel_cache, panel_code
+from dc_hpc.algorithm.backends.panel_code import FLAGS, Product, into, pack, places, transpose
 from dc_hpc.algorithm.backends.tile_transforms import broadcast, compiler, cpu, loop, machine
-
-_NAME, _ROWS, _FLAGS = "panel_products", 6, ("contract",)
 
 
 def products(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
@@ -31,23 +30,58 @@ def products(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
     assert right.is_contiguous() and out.is_contiguous()
     assert right.shape == (points, inner, n) and out.shape == (points, rows, n) and left.stride(0) == rows * inner
     strides = left.stride(1), left.stride(2)
-    _function()(left.data_ptr(), right.data_ptr(), out.data_ptr(), points, rows, inner, n, *strides)
+    _function("products")(left.data_ptr(), right.data_ptr(), out.data_ptr(), points, rows, inner, n, *strides)
     return out
 
 
+def products_of_rows(left: Tensor, right: Tensor, out: Tensor, turned: Tensor) -> Tensor:
+    """out[p] = left[p] @ right[p].T of every point p: (p, rows, inner) and (p, n, inner) to (p, rows, n).
+
+    float32, contiguous. turned (inner, n): overwritten; it holds one right factor transposed, which stays in the cache.
+    """
+    (points, rows, inner), n = left.shape, right.shape[1]
+    assert all(one.is_contiguous() for one in (left, right, out, turned))
+    assert right.shape == (points, n, inner) and out.shape == (points, rows, n) and turned.shape == (inner, n)
+    addresses = left.data_ptr(), right.data_ptr(), out.data_ptr(), turned.data_ptr()
+    _function("products_of_rows")(*addresses, points, rows, inner, n)
+    return out
+
+
+def descend(
+    weight: Tensor,
+    velocity: Tensor,
+    gradient: Tensor,
+    inputs: Tensor,
+    packed: Tensor,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+) -> None:
+    """A step of SGD on the weight (o, i) of a Linear layer, from the gradient (n, o) of what it gives for inputs (n, i).
+
+    velocity = momentum * velocity + gradient.T @ inputs + weight_decay * weight; weight -= lr * velocity; in place, in
+    one pass: the gradient of the weight is never written. float32, contiguous. packed (n, i): overwritten.
+    """
+    (outs, ins), n = weight.shape, len(inputs)
+    assert all(one.is_contiguous() for one in (weight, velocity, gradient, inputs, packed))
+    assert velocity.shape == weight.shape and gradient.shape == (n, outs) and inputs.shape == packed.shape == (n, ins)
+    addresses = [one.data_ptr() for one in (gradient, inputs, packed, weight, velocity)]
+    _function("descend")(*addresses, n, outs, ins, lr, momentum, weight_decay)
+
+
 @cache
-def _function() -> Callable[..., None]:
+def _function(name: str) -> Callable[..., None]:
     from llvmlite import binding
 
     folder = _folder()
     if folder:
-        compiler().add_object_file(binding.ObjectFileRef.from_data((folder / f"{_NAME}.o").read_bytes()))
+        compiler().add_object_file(binding.ObjectFileRef.from_data((folder / f"{name}.o").read_bytes()))
     else:
-        compiler().add_module(_parsed())
+        compiler().add_module(_parsed(name))
     compiler().finalize_object()
-    pointer, length = ctypes.c_void_p, ctypes.c_int64
-    kind = ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 6)
-    return kind(compiler().get_function_address(_NAME))
+    kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}
+    return ctypes.CFUNCTYPE(None, *[kinds[one] for one in _FUNCTIONS[name][0]])(compiler().get_function_address(name))
 
 
 @cache
@@ -55,91 +89,82 @@ def _folder() -> Path | None:
     """The folder with the machine code for this kind of machine."""
     import llvmlite
 
-    source = Path(__file__).stat()
-    kind = [_NAME, llvmlite.__version__, sys.version, __file__, source.st_mtime_ns, source.st_size, *cpu()]
+    sources = [Path(__file__).stat(), Path(panel_code.__file__).stat()]
+    kind = ["panels", llvmlite.__version__, sys.version, __file__, *cpu()]
+    kind += [number for source in sources for number in (source.st_mtime_ns, source.st_size)]
 
     def build(folder: Path) -> None:
-        kernel_cache.store(folder, f"{_NAME}.o", machine().emit_object(_parsed()))
+        for name in _FUNCTIONS:
+            kernel_cache.store(folder, f"{name}.o", machine().emit_object(_parsed(name)))
 
     return kernel_cache.cached_folder(kind, build)
 
 
-def _parsed() -> Any:
-    """The module, in LLVM's own form."""
+def _parsed(name: str) -> Any:
+    """The module of one function, in LLVM's own form."""
     from llvmlite import binding, ir
 
-    module, floats, length = ir.Module(name=_NAME), ir.FloatType().as_pointer(), ir.IntType(64)
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats] * 3 + [length] * 6), name=_NAME)
-    for argument in function.args[:3]:
-        argument.add_attribute("noalias")
-    _write(ir, function)
+    arguments, write = _FUNCTIONS[name]
+    kinds = {"p": ir.FloatType().as_pointer(), "i": ir.IntType(64), "f": ir.FloatType()}
+    module = ir.Module(name=name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [kinds[one] for one in arguments]), name=name)
+    for argument, kind in zip(function.args, arguments):
+        if kind == "p":
+            argument.add_attribute("noalias")
+    write(ir, function)
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     return parsed
 
 
-def _write(ir: Any, function: Any) -> None:
-    """The loops over points, columns and rows; what is left of columns and rows goes in smaller blocks."""
+def _write_products(ir: Any, function: Any) -> None:
     left, right, out, points, rows, inner, n, row_stride, inner_stride = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
-    zero, one = length(0), length(1)
-    # with 32 registers of 16 numbers a block is 6 x 64, with 16 of 8 it is 6 x 16
-    lanes, vectors = (16, 4) if "+avx512f" in cpu()[1].split(",") else (8, 2)
-    vector = ir.VectorType(ir.FloatType(), lanes)
-    shapes = ((vector, vectors, lanes * vectors), (vector, 1, lanes), (ir.FloatType(), 1, 1))
-    with loop(ir, builder, zero, points, one) as point:
-        a = builder.gep(left, [builder.mul(point, builder.mul(rows, inner))])
-        b = builder.gep(right, [builder.mul(point, builder.mul(inner, n))])
-        c = builder.gep(out, [builder.mul(point, builder.mul(rows, n))])
-        begin = zero
-        for kind, count, wide in shapes:
-            end = builder.sub(n, builder.urem(n, length(wide)))
-            with loop(ir, builder, begin, end, length(wide)) as column:
-                whole = builder.sub(rows, builder.urem(rows, length(_ROWS)))
-                for first, last, height in ((zero, whole, _ROWS), (whole, rows, 1)):
-                    with loop(ir, builder, first, last, length(height)) as row:
-                        a_row = builder.gep(a, [builder.mul(row, row_stride)])
-                        c_row = builder.gep(c, [builder.add(builder.mul(row, n), column)])
-                        b_column = builder.gep(b, [column])
-                        sizes = (inner, n, row_stride, inner_stride)
-                        _block(ir, builder, kind, count, height, (a_row, b_column, c_row), sizes)
-            begin = end
+    with loop(ir, builder, length(0), points, length(1)) as point:
+        a, b, c = _of_point(builder, point, (left, rows, inner), (right, inner, n), (out, rows, n))
+        Product(ir, builder, a, b, inner, n, row_stride, inner_stride).columns(rows, into(c, n))
     builder.ret_void()
 
 
-def _block(
-    ir: Any, builder: Any, kind: Any, count: int, height: int, starts: tuple[Any, Any, Any], sizes: tuple[Any, ...]
-) -> None:
-    """A block of the result, of `height` rows and `count` vectors: the loop over the inner index, then its stores."""
-    (a, b, c), (inner, n, row_stride, inner_stride), length = starts, sizes, ir.IntType(64)
-    lanes = getattr(kind, "count", 1)
-    nothing = kind([0.0] * lanes) if lanes > 1 else kind(0.0)
+def _write_products_of_rows(ir: Any, function: Any) -> None:
+    left, right, out, turned, points, rows, inner, n = function.args
+    builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
+    with loop(ir, builder, length(0), points, length(1)) as point:
+        a, b, c = _of_point(builder, point, (left, rows, inner), (right, inner, n), (out, rows, n))
+        transpose(ir, builder, b, n, inner, turned)
+        Product(ir, builder, a, turned, inner, n, inner, length(1)).columns(rows, into(c, n))
+    builder.ret_void()
 
-    def at(start: Any, offset: Any, place: int) -> Any:
-        moved = builder.gep(start, [builder.add(offset, length(place * lanes))])
-        return builder.bitcast(moved, kind.as_pointer())
 
-    entry, body, leave = builder.block, builder.append_basic_block("inner"), builder.append_basic_block("store")
-    a_rows = [builder.gep(a, [builder.mul(row_stride, length(row))]) for row in range(height)]
-    builder.branch(body)
-    builder.position_at_end(body)
-    k = builder.phi(length)
-    sums = [[builder.phi(kind) for _ in range(count)] for _ in range(height)]
-    k.add_incoming(length(0), entry)
-    rights = [builder.load(at(b, builder.mul(k, n), place), align=4) for place in range(count)]
-    for row in range(height):
-        number = builder.load(builder.gep(a_rows[row], [builder.mul(k, inner_stride)]))
-        factor = broadcast(ir, builder, kind, number)
-        for place in range(count):
-            product = builder.fmul(factor, rights[place], flags=_FLAGS)
-            total = builder.fadd(sums[row][place], product, flags=_FLAGS)
-            sums[row][place].add_incoming(nothing, entry)
-            sums[row][place].add_incoming(total, body)
-            sums[row][place] = total
-    following = builder.add(k, length(1))
-    k.add_incoming(following, body)
-    builder.cbranch(builder.icmp_signed("<", following, inner), body, leave)
-    builder.position_at_end(leave)
-    for row in range(height):
-        for place in range(count):
-            builder.store(sums[row][place], at(c, builder.mul(n, length(row)), place), align=4)
+def _write_descend(ir: Any, function: Any) -> None:
+    gradient, inputs, packed, weight, velocity, n, outs, ins, lr, momentum, weight_decay = function.args
+    builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
+
+    def update(builder: Any, kind: Any, row: Any, column: Any, block: list[list[Any]]) -> None:
+        rate, kept, decay = (broadcast(ir, builder, kind, one) for one in (lr, momentum, weight_decay))
+        for line, sums in enumerate(block):
+            first = builder.add(builder.mul(builder.add(row, length(line)), ins), column)
+            at_weight = places(builder, kind, weight, first, len(sums))
+            for total, here, moving in zip(sums, at_weight, places(builder, kind, velocity, first, len(sums))):
+                before = builder.load(here, align=4)
+                total = builder.fadd(total, builder.fmul(decay, before, flags=FLAGS), flags=FLAGS)
+                kept_part = builder.fmul(kept, builder.load(moving, align=4), flags=FLAGS)
+                total = builder.fadd(kept_part, total, flags=FLAGS)
+                builder.store(total, moving, align=4)
+                builder.store(builder.fsub(before, builder.fmul(rate, total, flags=FLAGS), flags=FLAGS), here, align=4)
+
+    pack(ir, builder, inputs, n, ins, packed)
+    Product(ir, builder, gradient, packed, n, ins, length(1), outs, is_packed=True).rows(outs, update)
+    builder.ret_void()
+
+
+def _of_point(builder: Any, point: Any, *matrices: tuple[Any, Any, Any]) -> list[Any]:
+    """Where the matrices of a point begin, each given as (where those of the first do, rows, columns)."""
+    return [builder.gep(start, [builder.mul(point, builder.mul(one, other))]) for start, one, other in matrices]
+
+
+_FUNCTIONS = {  # p: an address, i: a length, f: a number
+    "products": ("pppiiiiii", _write_products),
+    "products_of_rows": ("ppppiiii", _write_products_of_rows),
+    "descend": ("pppppiiifff", _write_descend),
+}
