@@ -18,8 +18,8 @@ from torch.nn.functional import conv_transpose2d
 
 from dc_hpc.algorithm.backends import kernels, panel_products
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
-from dc_hpc.algorithm.backends.tile_transforms import TileTransform
-from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
+from dc_hpc.algorithm.backends.tile_transforms import FilterTransform, TileTransform
+from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
 
 _LARGEST_TILE = 4  # the side of a tile of WinogradConv; with more points float32 loses too many digits
@@ -30,13 +30,18 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
+        self._views: dict[tuple[object, ...], Tensor] = {}
 
     def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A buffer of this shape with anything in it; calls with the same name return the same memory."""
-        size, buffer = math.prod(shape), self._buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = torch.empty(size, dtype=dtype)
-        return buffer[:size].view(shape)
+        found = self._views.get((name, shape))
+        if found is None:
+            size, buffer = math.prod(shape), self._buffers.get(name)
+            if buffer is None or buffer.numel() < size:
+                buffer = self._buffers[name] = torch.empty(size, dtype=dtype)
+                self._views = {key: view for key, view in self._views.items() if key[0] != name}
+            found = self._views[name, shape] = buffer[:size].view(shape)
+        return found
 
 
 def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colConv | WinogradConv:
@@ -210,8 +215,10 @@ class WinogradConv:
         self.side = -(-out // tiles)
         self.starts = [tile * (out - self.side) // max(tiles - 1, 1) for tile in range(tiles)]
         y, filters, x = toom_cook(self.side, layer.kernel_size[0])
-        self.gradient_to_points, self.points_to_y = _both_ways(y)
-        self.filters_to_points, self.points_to_filters = _both_ways(filters)
+        self.gradient_to_points = TileTransform(y, to_points=True)
+        self.points_to_y = TileTransform(y.T, to_points=False)
+        self.filters_to_points = FilterTransform(filters, to_points=True)
+        self.points_to_filters = FilterTransform(filters.T, to_points=False)
         self.x_to_points = TileTransform(x, to_points=True)
         self.points_to_x = TileTransform(x.T, to_points=False, add=tiles > 1)
 
@@ -222,9 +229,7 @@ class WinogradConv:
         self.values = self.buffers("values", points, channels, wide)
         if self.filters is None or not same_filters:
             self.filters = self.buffers("filters", points, outs, channels)
-            turned = self.buffers("turned", kernel**2, outs * channels)
-            turned.copy_(self.layer.weight.detach().view(outs * channels, -1).T)
-            self.filters_to_points(turned.view(1, kernel, kernel, -1), self.filters.view(points, 1, -1))
+            self.filters_to_points(self.layer.weight.detach(), self.filters)
         for tile, part in zip(self._tiles(x), torch.split(self.values, n, 2)):
             self.x_to_points(tile, part)
         products = panel_products.products(self.filters, self.values, self.buffers("products", points, outs, wide))
@@ -241,10 +246,10 @@ class WinogradConv:
         products = self.buffers("products", points, outs, wide)
         for tile, part in zip(self._shares(gradient), torch.split(products, n, 2)):
             self.gradient_to_points(tile, part)
-        filters = torch.bmm(products, self.values.transpose(1, 2), out=self.buffers("found", points, outs, channels))
-        turned = self.buffers("turned", kernel**2, outs * channels)
-        self.points_to_filters(filters.view(points, 1, -1), turned.view(1, kernel, kernel, -1))
-        found = turned.T.contiguous().view(self.layer.weight.shape)
+        filters, turned = self.buffers("found", points, outs, channels), self.buffers("turned", wide, channels)
+        panel_products.products_of_rows(products, self.values, filters, turned)
+        found = torch.empty_like(self.layer.weight)
+        self.points_to_filters(filters, found)
         if not to_input:
             return None, found
         transposed = self.filters.transpose(1, 2)
@@ -276,11 +281,6 @@ class WinogradConv:
                 part = gradient[:, top : top + self.side, left : left + self.side]
                 own[:, first_row:, first_column:] = part[:, first_row:, first_column:]
                 yield own
-
-
-def _both_ways(matrix: Matrix) -> tuple[TileTransform, TileTransform]:
-    """The transform to points, and its transpose back to maps."""
-    return TileTransform(matrix, to_points=True), TileTransform(matrix.T, to_points=False)
 
 
 def _bias(layer: nn.Conv2d | Filters) -> Tensor:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import BufferPool
+from dc_hpc.algorithm.backends.linear import descending
+from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import OUTPUT
 
 
@@ -28,11 +30,11 @@ def kernels_of(trunk: nn.Module) -> str:
     return "numba" if _blocks(trunk) else "torch"
 
 
-def training(trunk: nn.Module) -> Callable[[Tensor], Tensor]:
+def training(trunk: nn.Module, *optimizers: SGD) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D) in train mode, which autograd can differentiate.
 
     The backward pass of a batch must come before the forward pass of the next. It reaches the parameters only: images
-    get no gradient.
+    get no gradient. With optimizers, those of large Linear layers get factors of the gradient (linear.py) instead of it.
     """
     trunk.train()
     blocks = _blocks(trunk)
@@ -43,6 +45,7 @@ def training(trunk: nn.Module) -> Callable[[Tensor], Tensor]:
     rest = nn.Sequential(
         *[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer for _, layer in _after(blocks, trunk)]
     )
+    rest = descending(rest, optimizers)
     return lambda batch: rest(_ThroughBlocks.apply(stack, batch, *parameters))
 
 

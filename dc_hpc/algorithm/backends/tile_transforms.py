@@ -4,7 +4,9 @@ As a product of matrices a transform of 6 x 6 takes 36 products a value, along o
 and writes the maps in the order that they have. numba makes no vectors of it, because it does not know that so many
 arrays do not overlap. Therefore the code is written for LLVM itself, through llvmlite, which numba brings along.
 
-The layouts: `maps` are float32 (c, a, a, n), as a block has them; `points` are (a a, c, n), as the products need them.
+The layouts: `maps` are float32 (c, a, a, n), as a block has them; `points` are (a a, c, n), as the products need them;
+`filters` are (e, a, a), as a layer has them, of which the points are (a a, e). Vectors of many filters are put together
+in registers.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
 
 Rows = tuple[tuple[float, ...], ...]
 _USUAL = ((4, 3), (3, 3), (2, 3), (4, 2), (3, 2), (2, 2))  # sizes of results and filters; others are compiled anew
+_TO_POINTS, _BACK = ("points", "filters_to_points"), ("maps", "sums", "points_to_filters")
 _WIDTH = 16  # floats of a vector of 512 bits; where a CPU has shorter ones, LLVM takes two
 _FLAGS = ("contract",)  # a product and a sum may be one instruction
 
@@ -51,6 +54,25 @@ class TileTransform:
         strides = (maps.stride(0), maps.stride(1), maps.stride(2), points.stride(0), width)
         added = 0 if bias is None else bias.data_ptr()
         _function(self.rows, self.kind)(source.data_ptr(), target.data_ptr(), added, channels, images, *strides)
+
+
+class FilterTransform:
+    """matrix @ filter @ matrix.T of every filter (a, a); matrix: (b, a).
+
+    to_points: from filters (e, a, a) to points (b b, e); else from points (a a, e) to filters (e, b, b).
+    """
+
+    def __init__(self, matrix: Matrix, *, to_points: bool):
+        self.rows = tuple(map(tuple, matrix.tolist()))
+        self.kind = "filters_to_points" if to_points else "points_to_filters"
+
+    def __call__(self, source: Tensor, target: Tensor) -> None:
+        """Overwrite `target`. float32, contiguous; filters of any shape that ends with (a, a), points (a a, ...)."""
+        after, before = len(self.rows), len(self.rows[0])
+        filters = source.numel() // before**2
+        assert source.is_contiguous() and target.is_contiguous() and target.numel() == filters * after**2
+        strides = (0, 0, 0, filters, 0)
+        _function(self.rows, self.kind)(source.data_ptr(), target.data_ptr(), 0, 1, filters, *strides)
 
 
 @cache
@@ -81,7 +103,7 @@ def _folder() -> Path | None:
         target = machine()
         for size in _USUAL:
             for matrix in toom_cook(*size):
-                for one, name in ((matrix, "points"), (matrix.T, "maps"), (matrix.T, "sums")):
+                for one, name in (*((matrix, name) for name in _TO_POINTS), *((matrix.T, name) for name in _BACK)):
                     rows = tuple(map(tuple, one.tolist()))
                     code = target.emit_object(_parsed(rows, name))
                     kernel_cache.store(folder, f"{_name(rows, name)}.o", code)
@@ -136,53 +158,89 @@ def _parsed(matrix: Rows, kind: str) -> Any:
 
 
 def _write(ir: Any, function: Any, matrix: Rows, kind: str) -> None:
-    """The loops over channels and over images, 16 at a time, then one at a time."""
+    """The loops over channels and over images, or over filters, some at a time, then one at a time."""
     source, target, bias, channels, images, *strides = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
-    zero, one, width = (length(number) for number in (0, 1, _WIDTH))
+    lanes = 8 if "filters" in kind and "+avx512f" not in cpu()[1].split(",") else _WIDTH
+    zero, one, width = (length(number) for number in (0, 1, lanes))
     whole = builder.sub(images, builder.urem(images, width))
     after, before = len(matrix), len(matrix[0])
     has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, length), zero)
     with loop(ir, builder, zero, channels, one) as channel:
         inputs = _places(builder, source, channel, before, strides, in_maps=kind == "points")
-        outputs = _places(builder, target, channel, after, strides, in_maps=kind != "points")
+        outputs = _places(builder, target, channel, after, strides, in_maps=kind in ("maps", "sums"))
         # where there is no bias, any readable number stands in its place and counts as 0
         place = builder.select(has_bias, builder.gep(bias, [channel]), source)
         added = builder.select(has_bias, builder.load(place), ir.FloatType()(0.0))
         for begin, end, step in ((zero, whole, width), (whole, images, one)):
             with loop(ir, builder, begin, end, step) as image:
-                value = ir.VectorType(ir.FloatType(), _WIDTH) if step is width else ir.FloatType()
-                shift = None if kind == "points" else broadcast(ir, builder, value, added)
-                _tile(builder, value, matrix, inputs, outputs, image, shift, add=kind == "sums")
+                value = ir.VectorType(ir.FloatType(), lanes) if step is width else ir.FloatType()
+                if kind == "filters_to_points":
+                    values = _values_of_filters(ir, builder, value, source, image, before**2)
+                else:
+                    values = [builder.load(at, align=4) for at in _at(builder, value, inputs, image)]
+                found = _transformed(builder, value, matrix, values)
+                if kind == "points_to_filters":
+                    _store_filters(ir, builder, value, target, image, found)
+                    continue
+                shift = broadcast(ir, builder, value, added) if kind in ("maps", "sums") else None
+                for result, at in zip(found, _at(builder, value, outputs, image)):
+                    result = result if shift is None else builder.fadd(result, shift)
+                    result = builder.fadd(result, builder.load(at, align=4)) if kind == "sums" else result
+                    builder.store(result, at, align=4)
     builder.ret_void()
 
 
-def _tile(
-    builder: Any,
-    kind: Any,
-    matrix: Rows,
-    inputs: list[Any],
-    outputs: list[Any],
-    image: Any,
-    shift: Any,
-    *,
-    add: bool,
-) -> None:
-    """One tile of some images: load, along the rows, along the columns, add the shift, store."""
+def _at(builder: Any, kind: Any, places: list[Any], image: Any) -> list[Any]:
+    """The addresses of the values of some images, from those of the first image."""
+    return [builder.bitcast(builder.gep(place, [image]), kind.as_pointer()) for place in places]
+
+
+def _transformed(builder: Any, kind: Any, matrix: Rows, values: list[Any]) -> list[Any]:
+    """One tile of some images, row by row: along its rows, then along its columns."""
     after, before = len(matrix), len(matrix[0])
-
-    def at(place: Any) -> Any:
-        return builder.bitcast(builder.gep(place, [image]), kind.as_pointer())
-
-    values = [builder.load(at(place), align=4) for place in inputs]
     # half[k][j]: sum over i of matrix[k][i] tile[i][j]
     half = [[_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)]
-    for k in range(after):
-        for other in range(after):
-            value, place = _combined(builder, kind, matrix[other], half[k]), at(outputs[k * after + other])
-            value = value if shift is None else builder.fadd(value, shift)
-            value = builder.fadd(value, builder.load(place, align=4)) if add else value
-            builder.store(value, place, align=4)
+    return [_combined(builder, kind, matrix[other], half[k]) for k in range(after) for other in range(after)]
+
+
+def _values_of_filters(ir: Any, builder: Any, kind: Any, filters: Any, first: Any, size: int) -> list[Any]:
+    """For each of the `size` values of a filter: that of some neighbouring filters, read as whole vectors."""
+    vectors = [builder.load(place, align=4) for place in _neighbours(builder, kind, filters, first, size)]
+    if not hasattr(kind, "count"):
+        return vectors
+    places = [[lane * size + value for lane in range(kind.count)] for value in range(size)]
+    return [_picked(ir, builder, kind, vectors, [divmod(place, kind.count) for place in one]) for one in places]
+
+
+def _store_filters(ir: Any, builder: Any, kind: Any, filters: Any, first: Any, values: list[Any]) -> None:
+    """The reverse of `_values_of_filters`."""
+    size, vectors = len(values), values
+    if hasattr(kind, "count"):
+        places = [[vector * kind.count + lane for lane in range(kind.count)] for vector in range(size)]
+        picks = [[(place % size, place // size) for place in one] for one in places]
+        vectors = [_picked(ir, builder, kind, values, one) for one in picks]
+    for vector, place in zip(vectors, _neighbours(builder, kind, filters, first, size)):
+        builder.store(vector, place, align=4)
+
+
+def _neighbours(builder: Any, kind: Any, filters: Any, first: Any, size: int) -> list[Any]:
+    """The addresses of `size` vectors one after another, of which the first begins with a filter."""
+    length, lanes = first.type, getattr(kind, "count", 1)
+    starts = [builder.add(builder.mul(first, length(size)), length(number * lanes)) for number in range(size)]
+    return [builder.bitcast(builder.gep(filters, [start]), kind.as_pointer()) for start in starts]
+
+
+def _picked(ir: Any, builder: Any, kind: Any, vectors: list[Any], picks: list[tuple[int, int]]) -> Any:
+    """A vector whose lanes come from others, each from (vector, lane)."""
+    chosen = ir.VectorType(ir.IntType(32), kind.count)
+    used = sorted({vector for vector, _ in picks})
+    found, done = vectors[used[0]], [lane if vector == used[0] else 0 for vector, lane in picks]
+    for number in used[1:]:
+        lanes = [kind.count + lane if vector == number else old for (vector, lane), old in zip(picks, done)]
+        found = builder.shuffle_vector(found, vectors[number], chosen(lanes))
+        done = list(range(kind.count))
+    return found if len(used) > 1 else builder.shuffle_vector(found, found, chosen(done))
 
 
 def _combined(builder: Any, kind: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
