@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
-from dc_hpc.algorithm.backends import cpu, kernels, panel_products, tile_transforms
+from dc_hpc.algorithm.backends import cpu, kernels, panel_code, panel_products, tile_transforms
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import (
     DirectConv5,
@@ -223,8 +223,9 @@ def vectors(request, monkeypatch):
         pytest.skip("this CPU has no AVX2")
     caches = (tile_transforms._function, tile_transforms._folder, tile_transforms.compiler)
     caches += (panel_products._function, panel_products._folder)
-    for module in (tile_transforms, panel_products):
+    for module in (tile_transforms, panel_products, panel_code):
         monkeypatch.setattr(module, "cpu", lambda: ("haswell", "+avx,+avx2,+fma"))
+    for module in (tile_transforms, panel_products):
         monkeypatch.setattr(module.kernel_cache, "cached_folder", lambda kind, build: None)
     for one in caches:
         one.cache_clear()

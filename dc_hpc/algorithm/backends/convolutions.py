@@ -118,24 +118,24 @@ class Im2colConv:
         along, down, right, one = x.stride()
         shape, strides = (height, channels, self.width, across, n), (down, along, right, right * self.stride, one)
         self.rows = self.buffers("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
-        flat, bias = self._filters(), _bias(self.layer).detach().unsqueeze(1)
+        flat, bias = self._filters(), _bias(self.layer).detach()
         y = self.buffers("y", len(flat), (height - self.height) // self.stride + 1, across, n)
-        for h in range(y.shape[1]):
-            torch.addmm(bias, flat, self._windows(self.rows, h), out=y[:, h].flatten(1))
+        panel_products.products(flat.expand(y.shape[1], -1, -1), self._windows(y.shape[1]), _by_row(y), bias)
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
-        flat, (channels, height, _, n) = self._filters(), self.shape
-        found, spread = torch.zeros_like(flat.T), self.buffers("spread", *self.rows.shape).zero_() if to_input else None
-        for h in range(gradient.shape[1]):
-            part = gradient[:, h].flatten(1)
-            found.addmm_(self._windows(self.rows, h), part.T)
-            if spread is not None:
-                self._windows(spread, h).addmm_(flat.T, part)
-        filters = found.T.view(-1, self.height, channels, self.width).transpose(1, 2).contiguous()
-        if spread is None:
+        flat, (channels, height, _, n), parts = self._filters(), self.shape, _by_row(gradient)
+        (points, outs, size), inner = parts.shape, flat.shape[1]
+        found, turned = self.buffers("found", points, outs, inner), self.buffers("turned", size, inner)
+        panel_products.products_of_rows(parts, self._windows(points), found, turned)
+        filters = found.sum(0).view(outs, self.height, channels, self.width).transpose(1, 2).contiguous()
+        if not to_input:
             return None, filters
+        spread = self.buffers("spread", *self.rows.shape).zero_()
+        for h in range(points):
+            place = h * self.stride
+            spread[place : place + self.height].flatten(0, 1).addmm_(flat.T, parts[h])
         summed = self.buffers("summed", *self.shape).zero_()
         compiled(kernels.from_rows)(
             spread.view(height, channels, self.width, -1, n).numpy(), self.stride, summed.numpy()
@@ -146,9 +146,11 @@ class Im2colConv:
         """(o, kh c kw), in the order of the windows."""
         return self.layer.weight.detach().transpose(1, 2).flatten(1)
 
-    def _windows(self, rows: Tensor, h: int) -> Tensor:
-        """(kh c kw, w' n): for each value of a filter, what it is multiplied with in row h of the result; a view."""
-        return rows[h * self.stride : h * self.stride + self.height].flatten(0, 1)
+    def _windows(self, count: int) -> Tensor:
+        """(h', kh c kw, w' n): for each value of a filter, what it is multiplied with in each row; a view."""
+        _, values, size = self.rows.shape
+        shape = count, self.height * values, size
+        return self.rows.as_strided(shape, (self.stride * values * size, size, 1))
 
 
 class SobelConv:
@@ -285,6 +287,11 @@ class WinogradConv:
 
 def _bias(layer: nn.Conv2d | Filters) -> Tensor:
     return layer.bias if isinstance(layer, Filters) else bias_of(layer)
+
+
+def _by_row(maps: Tensor) -> Tensor:
+    """(c, h, w, n) as (h, c, w n), a view."""
+    return maps.flatten(2).transpose(0, 1)
 
 
 def rows_of(maps: Tensor) -> Floats:

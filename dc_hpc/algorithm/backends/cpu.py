@@ -21,6 +21,7 @@ from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import BufferPool
 from dc_hpc.algorithm.backends.linear import descending
+from dc_hpc.algorithm.backends.panel_products import transposed
 from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import OUTPUT
 
@@ -151,7 +152,7 @@ class _Stack:
         for block in self.blocks:
             value = block.forward(value)
         channels, height, width, n = self.shape = value.shape
-        out = torch.empty(n, channels * height * width).copy_(value.view(-1, n).T)
+        out = transposed(value.view(-1, n), torch.empty(n, channels * height * width))
         return out.view(n, channels, height, width)
 
     def backward(self, gradient: Tensor) -> list[Tensor]:
@@ -198,7 +199,7 @@ class _Stack:
     def _innermost(self, images: Tensor, name: str) -> Tensor:
         """(n, c, h, w) as (c, h, w, n)."""
         n, *shape = images.shape
-        return self.buffers(name, *shape, n).flatten(0, 2).copy_(images.reshape(n, -1).T).view(*shape, n)
+        return transposed(images.reshape(n, -1), self.buffers(name, *shape, n).flatten(0, 2)).view(*shape, n)
 
 
 class _Dropout(nn.Module):

@@ -112,13 +112,20 @@ class Product:
         return sums
 
 
-def into(out: Any, n: Any) -> Store:
-    """A block written to its place in out (rows, n)."""
+def into(ir: Any, out: Any, row_stride: Any, bias: Any = None) -> Store:
+    """A block written to its place in out, rows of neighbours. bias: added to all of a row, where it is not null."""
 
     def store(builder: Any, kind: Any, row: Any, column: Any, block: Sequence[Sequence[Any]]) -> None:
         for line, sums in enumerate(block):
-            first = builder.add(builder.mul(builder.add(row, row.type(line)), n), column)
-            for value, place in zip(sums, places(builder, kind, out, first, len(sums))):
+            at_row = builder.add(row, row.type(line))
+            here = places(builder, kind, out, builder.add(builder.mul(at_row, row_stride), column), len(sums))
+            for value, place in zip(sums, here):
+                if bias is not None:
+                    has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, row.type), row.type(0))
+                    # where there is none, any readable number stands in its place and counts as 0
+                    number = builder.load(builder.select(has_bias, builder.gep(bias, [at_row]), out))
+                    added = broadcast(ir, builder, kind, builder.select(has_bias, number, ir.FloatType()(0.0)))
+                    value = builder.fadd(value, added)
                 builder.store(value, place, align=4)
 
     return store

@@ -14,37 +14,50 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, float32
 
 from dc_hpc.algorithm.backends import kernel_cache, panel_code
 from dc_hpc.algorithm.backends.panel_code import FLAGS, Product, into, pack, places, transpose
 from dc_hpc.algorithm.backends.tile_transforms import broadcast, compiler, cpu, loop, machine
 
 
-def products(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+def products(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
     """out[p] = left[p] @ right[p] of every point p: (p, rows, inner) and (p, inner, n) to (p, rows, n).
 
-    float32. right and out are contiguous; left may be transposed.
+    float32. bias (rows,): added to every number of a row. The rows of right lie one after another, the numbers of a row
+    of out, too; right may repeat and left may be transposed.
     """
     (points, rows, inner), n = left.shape, right.shape[2]
-    assert right.is_contiguous() and out.is_contiguous()
-    assert right.shape == (points, inner, n) and out.shape == (points, rows, n) and left.stride(0) == rows * inner
-    strides = left.stride(1), left.stride(2)
-    _function("products")(left.data_ptr(), right.data_ptr(), out.data_ptr(), points, rows, inner, n, *strides)
+    assert right.stride()[1:] == (n, 1) and out.stride(2) == 1
+    assert right.shape == (points, inner, n) and out.shape == (points, rows, n)
+    added = 0 if bias is None else bias.data_ptr()
+    addresses = left.data_ptr(), right.data_ptr(), out.data_ptr(), added
+    strides = *left.stride(), right.stride(0), *out.stride()[:2]
+    _function("products")(*addresses, points, rows, inner, n, *strides)
     return out
 
 
 def products_of_rows(left: Tensor, right: Tensor, out: Tensor, turned: Tensor) -> Tensor:
     """out[p] = left[p] @ right[p].T of every point p: (p, rows, inner) and (p, n, inner) to (p, rows, n).
 
-    float32, contiguous. turned (inner, n): overwritten; it holds one right factor transposed, which stays in the cache.
+    float32. The numbers of a row of left lie one after another, the rows of right, too. out and turned are contiguous.
+    turned (inner, n): overwritten; it holds one right factor transposed, which stays in the cache.
     """
     (points, rows, inner), n = left.shape, right.shape[1]
-    assert all(one.is_contiguous() for one in (left, right, out, turned))
+    assert left.stride(2) == 1 and right.stride()[1:] == (inner, 1) and out.is_contiguous() and turned.is_contiguous()
     assert right.shape == (points, n, inner) and out.shape == (points, rows, n) and turned.shape == (inner, n)
     addresses = left.data_ptr(), right.data_ptr(), out.data_ptr(), turned.data_ptr()
-    _function("products_of_rows")(*addresses, points, rows, inner, n)
+    strides = *left.stride()[:2], right.stride(0)
+    _function("products_of_rows")(*addresses, points, rows, inner, n, *strides)
     return out
+
+
+def transposed(source: Tensor, target: Tensor) -> Tensor:
+    """target (columns, rows) = source (rows, columns).T; float32, contiguous."""
+    assert source.is_contiguous() and target.is_contiguous() and target.shape == source.shape[::-1]
+    assert source.dtype == target.dtype == float32
+    _function("transposed")(source.data_ptr(), target.data_ptr(), *source.shape)
+    return target
 
 
 def descend(
@@ -118,21 +131,30 @@ def _parsed(name: str) -> Any:
 
 
 def _write_products(ir: Any, function: Any) -> None:
-    left, right, out, points, rows, inner, n, row_stride, inner_stride = function.args
+    left, right, out, bias, points, rows, inner, n, *strides = function.args
+    left_point, row_stride, inner_stride, right_point, out_point, out_row = strides
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
     with loop(ir, builder, length(0), points, length(1)) as point:
-        a, b, c = _of_point(builder, point, (left, rows, inner), (right, inner, n), (out, rows, n))
-        Product(ir, builder, a, b, inner, n, row_stride, inner_stride).columns(rows, into(c, n))
+        a, b, c = _of_point(builder, point, (left, left_point), (right, right_point), (out, out_point))
+        Product(ir, builder, a, b, inner, n, row_stride, inner_stride).columns(rows, into(ir, c, out_row, bias))
     builder.ret_void()
 
 
 def _write_products_of_rows(ir: Any, function: Any) -> None:
-    left, right, out, turned, points, rows, inner, n = function.args
+    left, right, out, turned, points, rows, inner, n, left_point, row_stride, right_point = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
     with loop(ir, builder, length(0), points, length(1)) as point:
-        a, b, c = _of_point(builder, point, (left, rows, inner), (right, inner, n), (out, rows, n))
+        found = out, builder.mul(rows, n)
+        a, b, c = _of_point(builder, point, (left, left_point), (right, right_point), found)
         transpose(ir, builder, b, n, inner, turned)
-        Product(ir, builder, a, turned, inner, n, inner, length(1)).columns(rows, into(c, n))
+        Product(ir, builder, a, turned, inner, n, row_stride, length(1)).columns(rows, into(ir, c, n))
+    builder.ret_void()
+
+
+def _write_transposed(ir: Any, function: Any) -> None:
+    source, target, rows, columns = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    transpose(ir, builder, source, rows, columns, target)
     builder.ret_void()
 
 
@@ -158,13 +180,14 @@ def _write_descend(ir: Any, function: Any) -> None:
     builder.ret_void()
 
 
-def _of_point(builder: Any, point: Any, *matrices: tuple[Any, Any, Any]) -> list[Any]:
-    """Where the matrices of a point begin, each given as (where those of the first do, rows, columns)."""
-    return [builder.gep(start, [builder.mul(point, builder.mul(one, other))]) for start, one, other in matrices]
+def _of_point(builder: Any, point: Any, *matrices: tuple[Any, Any]) -> list[Any]:
+    """Where the matrices of a point begin, each given as (where the first one does, from there to the next)."""
+    return [builder.gep(start, [builder.mul(point, stride)]) for start, stride in matrices]
 
 
 _FUNCTIONS = {  # p: an address, i: a length, f: a number
-    "products": ("pppiiiiii", _write_products),
-    "products_of_rows": ("ppppiiii", _write_products_of_rows),
+    "products": ("pppp" + "i" * 10, _write_products),
+    "products_of_rows": ("pppp" + "i" * 7, _write_products_of_rows),
+    "transposed": ("ppii", _write_transposed),
     "descend": ("pppppiiifff", _write_descend),
 }
