@@ -18,7 +18,7 @@ from torch.nn.functional import conv_transpose2d
 
 from dc_hpc.algorithm.backends import kernels, panel_products
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
-from dc_hpc.algorithm.backends.tile_transforms import FilterTransform, TileTransform
+from dc_hpc.algorithm.backends.tile_transforms import FilterTransform, TileTransform, without_first
 from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
 
@@ -217,7 +217,10 @@ class WinogradConv:
         self.side = -(-out // tiles)
         self.starts = [tile * (out - self.side) // max(tiles - 1, 1) for tile in range(tiles)]
         y, filters, x = toom_cook(self.side, layer.kernel_size[0])
-        self.gradient_to_points = TileTransform(y, to_points=True)
+        # where tiles overlap, the gradient is that of one, and the others take 0 for it
+        lost = [0] + [before + self.side - start for before, start in zip(self.starts, self.starts[1:])]
+        own = [without_first(y, count) for count in lost]
+        self.gradient_to_points = [TileTransform(down, across, to_points=True) for down in own for across in own]
         self.points_to_y = TileTransform(y.T, to_points=False)
         self.filters_to_points = FilterTransform(filters, to_points=True)
         self.points_to_filters = FilterTransform(filters.T, to_points=False)
@@ -232,11 +235,11 @@ class WinogradConv:
         if self.filters is None or not same_filters:
             self.filters = self.buffers("filters", points, outs, channels)
             self.filters_to_points(self.layer.weight.detach(), self.filters)
-        for tile, part in zip(self._tiles(x), torch.split(self.values, n, 2)):
+        for tile, part in zip(self._tiles(x), _parts(self.values, n)):
             self.x_to_points(tile, part)
         products = panel_products.products(self.filters, self.values, self.buffers("products", points, outs, wide))
         y = self.buffers("y", outs, self.out, self.out, n)
-        for tile, part in zip(self._tiles(y), torch.split(products, n, 2)):
+        for tile, part in zip(self._tiles(y), _parts(products, n)):
             self.points_to_y(part, tile, bias_of(self.layer).detach())
         return y
 
@@ -246,8 +249,10 @@ class WinogradConv:
         points, outs, channels = self.filters.shape
         n, kernel, wide = gradient.shape[3], self.layer.kernel_size[0], self.values.shape[2]
         products = self.buffers("products", points, outs, wide)
-        for tile, part in zip(self._shares(gradient), torch.split(products, n, 2)):
-            self.gradient_to_points(tile, part)
+        for to_points, tile, part in zip(
+            self.gradient_to_points, self._tiles(gradient), _parts(products, n), strict=True
+        ):
+            to_points(tile, part)
         filters, turned = self.buffers("found", points, outs, channels), self.buffers("turned", wide, channels)
         panel_products.products_of_rows(products, self.values, filters, turned)
         found = torch.empty_like(self.layer.weight)
@@ -260,7 +265,7 @@ class WinogradConv:
         x = self.buffers("x", channels, side, side, n)
         if len(self.starts) > 1:
             x.zero_()
-        for tile, part in zip(self._tiles(x), torch.split(values, n, 2)):
+        for tile, part in zip(self._tiles(x), _parts(values, n)):
             self.points_to_x(part, tile)
         return x, found
 
@@ -269,20 +274,10 @@ class WinogradConv:
         side = self.side + maps.shape[1] - self.out
         return (maps[:, top : top + side, left : left + side] for top in self.starts for left in self.starts)
 
-    def _shares(self, gradient: Tensor) -> Iterator[Tensor]:
-        """The tiles of the gradient (o, h', w', n); where some overlap, one has the value and the others 0."""
-        if len(self.starts) == 1:
-            yield gradient
-            return
-        outs, _, _, n = gradient.shape
-        firsts = [0] + [before + self.side - start for before, start in zip(self.starts, self.starts[1:])]
-        for top, first_row in zip(self.starts, firsts):
-            for left, first_column in zip(self.starts, firsts):
-                own = self.buffers("share", outs, self.side, self.side, n)
-                own[:, :first_row], own[:, :, :first_column] = 0, 0
-                part = gradient[:, top : top + self.side, left : left + self.side]
-                own[:, first_row:, first_column:] = part[:, first_row:, first_column:]
-                yield own
+
+def _parts(points: Tensor, n: int) -> list[Tensor]:
+    """Points (p, c, t n) as t views (p, c, n), one for each tile."""
+    return [points[:, :, start : start + n] for start in range(0, points.shape[2], n)]
 
 
 def _bias(layer: nn.Conv2d | Filters) -> Tensor:

@@ -35,7 +35,7 @@ def training(trunk: nn.Module, *optimizers: SGD) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D) in train mode, which autograd can differentiate.
 
     The backward pass of a batch must come before the forward pass of the next. It reaches the parameters only: images
-    get no gradient. With optimizers, those of large Linear layers get factors of the gradient (linear.py) instead of it.
+    get no gradient. With optimizers, that of a large Linear layer gets factors of the gradient instead (linear.py).
     """
     trunk.train()
     blocks = _blocks(trunk)

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from dc_hpc.algorithm.backends import kernel_cache
@@ -27,20 +28,20 @@ from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
 
 Rows = tuple[tuple[float, ...], ...]
 _USUAL = ((4, 3), (3, 3), (2, 3), (4, 2), (3, 2), (2, 2))  # sizes of results and filters; others are compiled anew
-_TO_POINTS, _BACK = ("points", "filters_to_points"), ("maps", "sums", "points_to_filters")
+_USUAL_OVERLAP = 4  # tiles of this side overlap by one, in maps of 7 x 7
 _WIDTH = 16  # floats of a vector of 512 bits; where a CPU has shorter ones, LLVM takes two
 _FLAGS = ("contract",)  # a product and a sum may be one instruction
 
 
 class TileTransform:
-    """matrix @ tile @ matrix.T of every tile (a, a) of every channel and image; matrix: (b, a).
+    """matrix @ tile @ across.T of every tile (a, a) of every channel and image; matrix, across: (b, a), by default one.
 
     to_points: from maps with tiles (c, a, a, n) to points (b b, c, n); else from points (a a, c, n) to maps with tiles
     (c, b, b, n). add: to what the maps hold, which it else overwrites.
     """
 
-    def __init__(self, matrix: Matrix, *, to_points: bool, add: bool = False):
-        self.rows = tuple(map(tuple, matrix.tolist()))
+    def __init__(self, matrix: Matrix, across: Matrix | None = None, *, to_points: bool, add: bool = False):
+        self.matrices = _numbers(matrix), _numbers(matrix if across is None else across)
         self.kind = "points" if to_points else "sums" if add else "maps"
 
     def __call__(self, source: Tensor, target: Tensor, bias: Tensor | None = None) -> None:
@@ -53,7 +54,7 @@ class TileTransform:
         (channels, _, _, images), width = maps.shape, points.stride(1)
         strides = (maps.stride(0), maps.stride(1), maps.stride(2), points.stride(0), width)
         added = 0 if bias is None else bias.data_ptr()
-        _function(self.rows, self.kind)(source.data_ptr(), target.data_ptr(), added, channels, images, *strides)
+        _function(self.matrices, self.kind)(source.data_ptr(), target.data_ptr(), added, channels, images, *strides)
 
 
 class FilterTransform:
@@ -63,32 +64,58 @@ class FilterTransform:
     """
 
     def __init__(self, matrix: Matrix, *, to_points: bool):
-        self.rows = tuple(map(tuple, matrix.tolist()))
+        self.matrices = _numbers(matrix), _numbers(matrix)
         self.kind = "filters_to_points" if to_points else "points_to_filters"
 
     def __call__(self, source: Tensor, target: Tensor) -> None:
         """Overwrite `target`. float32, contiguous; filters of any shape that ends with (a, a), points (a a, ...)."""
-        after, before = len(self.rows), len(self.rows[0])
+        after, before = len(self.matrices[0]), len(self.matrices[0][0])
         filters = source.numel() // before**2
         assert source.is_contiguous() and target.is_contiguous() and target.numel() == filters * after**2
         strides = (0, 0, 0, filters, 0)
-        _function(self.rows, self.kind)(source.data_ptr(), target.data_ptr(), 0, 1, filters, *strides)
+        _function(self.matrices, self.kind)(source.data_ptr(), target.data_ptr(), 0, 1, filters, *strides)
 
 
 @cache
-def _function(matrix: Rows, kind: str) -> Callable[..., None]:
+def _function(matrices: tuple[Rows, Rows], kind: str) -> Callable[..., None]:
     """The machine code of a transform, as a function of three addresses and seven lengths."""
     from llvmlite import binding
 
-    name, folder = _name(matrix, kind), _folder()
+    name, folder = _name(matrices, kind), _folder()
     stored = folder / f"{name}.o" if folder else None
     if stored and stored.is_file():
         compiler().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
     else:
-        compiler().add_module(_parsed(matrix, kind))
+        compiler().add_module(_parsed(matrices, kind))
     compiler().finalize_object()
     pointer, length = ctypes.c_void_p, ctypes.c_int64
     return ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 7)(compiler().get_function_address(name))
+
+
+def without_first(matrix: Matrix, count: int) -> Matrix:
+    """The matrix of a transform that takes the first numbers for 0."""
+    return np.where(np.arange(matrix.shape[1]) < count, 0, matrix)
+
+
+def _numbers(matrix: Matrix) -> Rows:
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def _usual() -> Iterator[tuple[tuple[Rows, Rows], str]]:
+    """The transforms of the usual sizes: of a gradient, of y, of filters both ways, of x both ways."""
+    for m, r in _USUAL:
+        y, filters, x = toom_cook(m, r)
+        firsts = [without_first(y, count) for count in range(2 if m == _USUAL_OVERLAP else 1)]
+        yield from (((_numbers(one), _numbers(other)), "points") for one in firsts for other in firsts)
+        for matrix, kind in (
+            (y.T, "maps"),
+            (filters, "filters_to_points"),
+            (filters.T, "points_to_filters"),
+            (x, "points"),
+            (x.T, "maps"),
+            (x.T, "sums"),
+        ):
+            yield (_numbers(matrix), _numbers(matrix)), kind
 
 
 @cache
@@ -101,12 +128,8 @@ def _folder() -> Path | None:
 
     def build(folder: Path) -> None:
         target = machine()
-        for size in _USUAL:
-            for matrix in toom_cook(*size):
-                for one, name in (*((matrix, name) for name in _TO_POINTS), *((matrix.T, name) for name in _BACK)):
-                    rows = tuple(map(tuple, one.tolist()))
-                    code = target.emit_object(_parsed(rows, name))
-                    kernel_cache.store(folder, f"{_name(rows, name)}.o", code)
+        for matrices, name in _usual():
+            kernel_cache.store(folder, f"{_name(matrices, name)}.o", target.emit_object(_parsed(matrices, name)))
 
     return kernel_cache.cached_folder(kind, build)
 
@@ -137,34 +160,34 @@ def compiler() -> Any:
     return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
 
 
-def _name(matrix: Rows, kind: str) -> str:
-    digits = hashlib.sha256(repr(matrix).encode()).hexdigest()[:12]
-    return f"tile_{kind}_{len(matrix)}_{len(matrix[0])}_{digits}"
+def _name(matrices: tuple[Rows, Rows], kind: str) -> str:
+    digits = hashlib.sha256(repr(matrices).encode()).hexdigest()[:12]
+    return f"tile_{kind}_{len(matrices[0])}_{len(matrices[0][0])}_{digits}"
 
 
-def _parsed(matrix: Rows, kind: str) -> Any:
+def _parsed(matrices: tuple[Rows, Rows], kind: str) -> Any:
     """The module of one transform, in LLVM's own form."""
     from llvmlite import binding, ir
 
-    name = _name(matrix, kind)
+    name = _name(matrices, kind)
     module, floats, length = ir.Module(name=name), ir.FloatType().as_pointer(), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats] * 3 + [length] * 7), name=name)
     for argument in function.args[:3]:
         argument.add_attribute("noalias")
-    _write(ir, function, matrix, kind)
+    _write(ir, function, matrices, kind)
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     return parsed
 
 
-def _write(ir: Any, function: Any, matrix: Rows, kind: str) -> None:
+def _write(ir: Any, function: Any, matrices: tuple[Rows, Rows], kind: str) -> None:
     """The loops over channels and over images, or over filters, some at a time, then one at a time."""
     source, target, bias, channels, images, *strides = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
     lanes = 8 if "filters" in kind and "+avx512f" not in cpu()[1].split(",") else _WIDTH
     zero, one, width = (length(number) for number in (0, 1, lanes))
     whole = builder.sub(images, builder.urem(images, width))
-    after, before = len(matrix), len(matrix[0])
+    after, before = len(matrices[0]), len(matrices[0][0])
     has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, length), zero)
     with loop(ir, builder, zero, channels, one) as channel:
         inputs = _places(builder, source, channel, before, strides, in_maps=kind == "points")
@@ -179,7 +202,7 @@ def _write(ir: Any, function: Any, matrix: Rows, kind: str) -> None:
                     values = _values_of_filters(ir, builder, value, source, image, before**2)
                 else:
                     values = [builder.load(at, align=4) for at in _at(builder, value, inputs, image)]
-                found = _transformed(builder, value, matrix, values)
+                found = _transformed(builder, value, matrices, values)
                 if kind == "points_to_filters":
                     _store_filters(ir, builder, value, target, image, found)
                     continue
@@ -196,12 +219,13 @@ def _at(builder: Any, kind: Any, places: list[Any], image: Any) -> list[Any]:
     return [builder.bitcast(builder.gep(place, [image]), kind.as_pointer()) for place in places]
 
 
-def _transformed(builder: Any, kind: Any, matrix: Rows, values: list[Any]) -> list[Any]:
-    """One tile of some images, row by row: along its rows, then along its columns."""
-    after, before = len(matrix), len(matrix[0])
-    # half[k][j]: sum over i of matrix[k][i] tile[i][j]
-    half = [[_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)]
-    return [_combined(builder, kind, matrix[other], half[k]) for k in range(after) for other in range(after)]
+def _transformed(builder: Any, kind: Any, matrices: tuple[Rows, Rows], values: list[Any]) -> list[Any]:
+    """One tile of some images, row by row: the first matrix along its columns, then the other along its rows."""
+    down, across = matrices
+    before = len(down[0])
+    # half[k][j]: sum over i of down[k][i] tile[i][j]
+    half = [[_combined(builder, kind, row, values[j::before]) for j in range(before)] for row in down]
+    return [_combined(builder, kind, factors, line) for line in half for factors in across]
 
 
 def _values_of_filters(ir: Any, builder: Any, kind: Any, filters: Any, first: Any, size: int) -> list[Any]:
