@@ -234,7 +234,7 @@ class WinogradConv:
         self.values = self.buffers("values", points, channels, wide)
         if self.filters is None or not same_filters:
             self.filters = self.buffers("filters", points, outs, channels)
-            self.filters_to_points(self.layer.weight.detach(), self.filters)
+            self.filters_to_points(self.layer.weight.detach().contiguous(), self.filters)
         for tile, part in zip(self._tiles(x), _parts(self.values, n)):
             self.x_to_points(tile, part)
         products = panel_products.products(self.filters, self.values, self.buffers("products", points, outs, wide))
@@ -255,7 +255,7 @@ class WinogradConv:
             to_points(tile, part)
         filters, turned = self.buffers("found", points, outs, channels), self.buffers("turned", wide, channels)
         panel_products.products_of_rows(products, self.values, filters, turned)
-        found = torch.empty_like(self.layer.weight)
+        found = torch.empty(self.layer.weight.shape)
         self.points_to_filters(filters, found)
         if not to_input:
             return None, found

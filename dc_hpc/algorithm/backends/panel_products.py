@@ -71,7 +71,7 @@ def descend(
     momentum: float,
     weight_decay: float,
 ) -> None:
-    """A step of SGD on the weight (o, i) of a Linear layer, from its inputs (n, i) and the gradient (n, o) of the result.
+    """A step of SGD on the weight (o, i) of a Linear layer, from its inputs (n, i) and its results' gradient (n, o).
 
     velocity = momentum * velocity + gradient.T @ inputs + weight_decay * weight; weight -= lr * velocity; in place, in
     one pass: the gradient of the weight is never written. float32, contiguous. packed (n, i): overwritten.
