@@ -53,15 +53,15 @@ class Product:
             wide = length(lanes * count)
             end = builder.sub(self.n, builder.urem(self.n, wide))
             with loop(self.ir, builder, begin, end, wide) as column:
-                self._rows(vector, count, length(0), rows, column, store)
+                self._rows(vector, count, rows, column, store)
             begin = end
         fits = builder.icmp_signed(">=", self.n, length(lanes))
         last = builder.sub(self.n, length(lanes))
         is_left = builder.and_(fits, builder.icmp_signed("<", begin, self.n))
         with loop(self.ir, builder, last, builder.select(is_left, self.n, last), length(lanes)) as column:
-            self._rows(vector, 1, length(0), rows, column, store)
+            self._rows(vector, 1, rows, column, store)
         with loop(self.ir, builder, builder.select(fits, self.n, begin), self.n, length(1)) as column:
-            self._rows(self.ir.FloatType(), 1, length(0), rows, column, store)
+            self._rows(self.ir.FloatType(), 1, rows, column, store)
 
     def rows(self, rows: Any, store: Store) -> None:
         """Every block once, rows outermost: what `store` reads and writes lies one after another."""
@@ -73,10 +73,10 @@ class Product:
                     with loop(self.ir, builder, begin, end, step) as column:
                         store(builder, kind, row, column, self._block(kind, count, height, row, column))
 
-    def _rows(self, kind: Any, count: int, begin: Any, rows: Any, column: Any, store: Store) -> None:
+    def _rows(self, kind: Any, count: int, rows: Any, column: Any, store: Store) -> None:
         builder, length = self.builder, self.ir.IntType(64)
         whole = builder.sub(rows, builder.urem(rows, length(ROWS)))
-        for first, last, height in ((begin, whole, ROWS), (whole, rows, 1)):
+        for first, last, height in ((length(0), whole, ROWS), (whole, rows, 1)):
             with loop(self.ir, builder, first, last, length(height)) as row:
                 store(builder, kind, row, column, self._block(kind, count, height, row, column))
 
