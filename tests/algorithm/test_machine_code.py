@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from dc_hpc.algorithm.backends import kernels, panel_code, panel_products, tile_transforms
-from dc_hpc.algorithm.backends.tile_transforms import FilterTransform, TileTransform, without_first
+from dc_hpc.algorithm.backends import kernels
+from dc_hpc.algorithm.backends.machine_code import panel_code, panel_products, tile_transforms
+from dc_hpc.algorithm.backends.machine_code.tile_transforms import FilterTransform, TileTransform, without_first
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="numba is not installed: torch computes everything")
 

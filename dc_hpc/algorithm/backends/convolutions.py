@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
-from dc_hpc.algorithm.backends import kernels, panel_products
+from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
-from dc_hpc.algorithm.backends.tile_transforms import FilterTransform, TileTransform, without_first
+from dc_hpc.algorithm.backends.machine_code import panel_products
+from dc_hpc.algorithm.backends.machine_code.tile_transforms import FilterTransform, TileTransform, without_first
 from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
 

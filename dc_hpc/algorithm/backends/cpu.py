@@ -21,7 +21,7 @@ from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import BufferPool
 from dc_hpc.algorithm.backends.linear import descending
-from dc_hpc.algorithm.backends.panel_products import transposed
+from dc_hpc.algorithm.backends.machine_code.panel_products import transposed
 from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import OUTPUT
 

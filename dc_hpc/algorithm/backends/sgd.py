@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from dc_hpc.algorithm.backends.panel_products import descend
+from dc_hpc.algorithm.backends.machine_code.panel_products import descend
 
 
 class SGD:

@@ -16,9 +16,10 @@ from typing import Any
 
 from torch import Tensor, float32
 
-from dc_hpc.algorithm.backends import kernel_cache, panel_code
-from dc_hpc.algorithm.backends.panel_code import FLAGS, Product, into, pack, places, transpose
-from dc_hpc.algorithm.backends.tile_transforms import broadcast, compiler, cpu, loop, machine
+from dc_hpc.algorithm.backends import kernel_cache
+from dc_hpc.algorithm.backends.machine_code import panel_code
+from dc_hpc.algorithm.backends.machine_code.panel_code import FLAGS, Product, into, pack, places, transpose
+from dc_hpc.algorithm.backends.machine_code.tile_transforms import broadcast, compiler, cpu, loop, machine
 
 
 def products(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:

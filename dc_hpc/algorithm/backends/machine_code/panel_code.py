@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dc_hpc.algorithm.backends.tile_transforms import broadcast, cpu, loop
+from dc_hpc.algorithm.backends.machine_code.tile_transforms import broadcast, cpu, loop
 
 ROWS, FLAGS = 6, ("contract",)  # rows of a block; a product and a sum may be one instruction
 Store = Callable[[Any, Any, Any, Any, list[list[Any]]], None]  # builder, kind, first row, first column, the block
