@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from dc_hpc.algorithm import alexnet, alexnet_small, lenet5
-from dc_hpc.algorithm.backends import cpu, kernels, panel_products, tile_transforms
+from dc_hpc.algorithm.backends import cpu, kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import (
     DirectConv5,
@@ -25,7 +25,6 @@ from dc_hpc.algorithm.backends.convolutions import (
 )
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.backends.kernels import compiled
-from dc_hpc.algorithm.backends.tile_transforms import TileTransform
 from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, initialise, new_head
 
@@ -209,61 +208,6 @@ def test_filters_that_have_learned_are_not_those_of_before():
     expected = copy.deepcopy(trunk).train()(batch)
     close(found, expected, 1e-4)
     close(cpu.evaluation(trunk, ["pool5"])(batch)["pool5"], copy.deepcopy(trunk).eval()[:-6](batch), 1e-4)
-
-
-@pytest.fixture(params=["this CPU", "AVX2"])
-def vectors(request, monkeypatch):
-    """Code for this CPU, and for one with vectors of 256 bits, where this CPU has them."""
-    if request.param == "this CPU":
-        yield
-        return
-    import llvmlite.binding
-
-    if not llvmlite.binding.get_host_cpu_features().get("avx2"):
-        pytest.skip("this CPU has no AVX2")
-    caches = (tile_transforms._function, tile_transforms._folder, tile_transforms.compiler)
-    caches += (panel_products._function, panel_products._folder)
-    for module in (tile_transforms, panel_products):
-        monkeypatch.setattr(module, "cpu", lambda: ("haswell", "+avx,+avx2,+fma"))
-        monkeypatch.setattr(module.kernel_cache, "cached_folder", lambda kind, build: None)
-    for one in caches:
-        one.cache_clear()
-    yield
-    for one in caches:
-        one.cache_clear()
-
-
-@pytest.mark.usefixtures("vectors")
-@pytest.mark.parametrize("n", [64, 37, 5])  # whole vectors, a rest, less than one
-@pytest.mark.parametrize("shape", [(6, 6), (6, 3), (2, 4)], ids=str)
-def test_a_transform_of_tiles_is_its_matrix_along_both_axes(shape, n):
-    after, before = shape
-    matrix = np.random.default_rng(n).integers(-2, 3, shape) / 2
-    precise = torch.from_numpy(matrix)
-    maps, points = torch.randn(3, before, before, n), torch.full((after**2 + 1, 3, n), 7.0)
-    TileTransform(matrix, to_points=True)(maps, points[:-1])
-    expected = torch.einsum("ki,lj,cijn->klcn", precise, precise, maps.double())
-    close(points[:-1].view(after, after, 3, n), expected, 1e-6)
-    assert (points[-1] == 7).all()  # nothing behind the end is written
-    source, bias, found = torch.randn(before**2, 3, n), torch.randn(3), torch.full((4, after, after, n), 7.0)
-    TileTransform(matrix, to_points=False)(source, found[:-1], bias)
-    expected = torch.einsum("ki,lj,ijcn->ckln", precise, precise, source.double().view(before, before, 3, n))
-    close(found[:-1], expected + bias.double().view(-1, 1, 1, 1), 1e-6)
-    assert (found[-1] == 7).all()
-    TileTransform(matrix, to_points=False, add=True)(source, found[:-1])
-    close(found[:-1], 2 * expected + bias.double().view(-1, 1, 1, 1), 1e-6)
-
-
-@pytest.mark.usefixtures("vectors")
-@pytest.mark.parametrize("n", [64, 37, 128, 5, 91])  # whole blocks, and every kind of rest
-@pytest.mark.parametrize("rows", [6, 7, 13, 1])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_products_of_panels_are_products(n, rows, transposed):
-    left = torch.randn(3, 9, rows).transpose(1, 2) if transposed else torch.randn(3, rows, 9)
-    right, out = torch.randn(3, 9, n), torch.full((4, rows, n), 7.0)
-    panel_products.products(left, right, out[:3])
-    close(out[:3], left.double() @ right.double(), 1e-6)
-    assert (out[3] == 7).all()  # nothing behind the end is written
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])

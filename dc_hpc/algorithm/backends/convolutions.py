@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
-from dc_hpc.algorithm.backends import kernels, panel_products
+from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.kernels import Floats, compiled
-from dc_hpc.algorithm.backends.tile_transforms import TileTransform
-from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
+from dc_hpc.algorithm.backends.machine_code import panel_products
+from dc_hpc.algorithm.backends.machine_code.tile_transforms import FilterTransform, TileTransform, without_first
+from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
 
 _LARGEST_TILE = 4  # the side of a tile of WinogradConv; with more points float32 loses too many digits
@@ -30,13 +31,18 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
+        self._views: dict[tuple[object, ...], Tensor] = {}
 
     def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A buffer of this shape with anything in it; calls with the same name return the same memory."""
-        size, buffer = math.prod(shape), self._buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = torch.empty(size, dtype=dtype)
-        return buffer[:size].view(shape)
+        found = self._views.get((name, shape))
+        if found is None:
+            size, buffer = math.prod(shape), self._buffers.get(name)
+            if buffer is None or buffer.numel() < size:
+                buffer = self._buffers[name] = torch.empty(size, dtype=dtype)
+                self._views = {key: view for key, view in self._views.items() if key[0] != name}
+            found = self._views[name, shape] = buffer[:size].view(shape)
+        return found
 
 
 def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colConv | WinogradConv:
@@ -113,24 +119,24 @@ class Im2colConv:
         along, down, right, one = x.stride()
         shape, strides = (height, channels, self.width, across, n), (down, along, right, right * self.stride, one)
         self.rows = self.buffers("rows", *shape).copy_(x.as_strided(shape, strides)).view(height, -1, across * n)
-        flat, bias = self._filters(), _bias(self.layer).detach().unsqueeze(1)
+        flat, bias = self._filters(), _bias(self.layer).detach()
         y = self.buffers("y", len(flat), (height - self.height) // self.stride + 1, across, n)
-        for h in range(y.shape[1]):
-            torch.addmm(bias, flat, self._windows(self.rows, h), out=y[:, h].flatten(1))
+        panel_products.products(flat.expand(y.shape[1], -1, -1), self._windows(y.shape[1]), _by_row(y), bias)
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
         """The gradients of x (None unless asked for) and of the filters."""
-        flat, (channels, height, _, n) = self._filters(), self.shape
-        found, spread = torch.zeros_like(flat.T), self.buffers("spread", *self.rows.shape).zero_() if to_input else None
-        for h in range(gradient.shape[1]):
-            part = gradient[:, h].flatten(1)
-            found.addmm_(self._windows(self.rows, h), part.T)
-            if spread is not None:
-                self._windows(spread, h).addmm_(flat.T, part)
-        filters = found.T.view(-1, self.height, channels, self.width).transpose(1, 2).contiguous()
-        if spread is None:
+        flat, (channels, height, _, n), parts = self._filters(), self.shape, _by_row(gradient)
+        (points, outs, size), inner = parts.shape, flat.shape[1]
+        found, turned = self.buffers("found", points, outs, inner), self.buffers("turned", size, inner)
+        panel_products.products_of_rows(parts, self._windows(points), found, turned)
+        filters = found.sum(0).view(outs, self.height, channels, self.width).transpose(1, 2).contiguous()
+        if not to_input:
             return None, filters
+        spread = self.buffers("spread", *self.rows.shape).zero_()
+        for h in range(points):
+            place = h * self.stride
+            spread[place : place + self.height].flatten(0, 1).addmm_(flat.T, parts[h])
         summed = self.buffers("summed", *self.shape).zero_()
         compiled(kernels.from_rows)(
             spread.view(height, channels, self.width, -1, n).numpy(), self.stride, summed.numpy()
@@ -141,9 +147,11 @@ class Im2colConv:
         """(o, kh c kw), in the order of the windows."""
         return self.layer.weight.detach().transpose(1, 2).flatten(1)
 
-    def _windows(self, rows: Tensor, h: int) -> Tensor:
-        """(kh c kw, w' n): for each value of a filter, what it is multiplied with in row h of the result; a view."""
-        return rows[h * self.stride : h * self.stride + self.height].flatten(0, 1)
+    def _windows(self, count: int) -> Tensor:
+        """(h', kh c kw, w' n): for each value of a filter, what it is multiplied with in each row; a view."""
+        _, values, size = self.rows.shape
+        shape = count, self.height * values, size
+        return self.rows.as_strided(shape, (self.stride * values * size, size, 1))
 
 
 class SobelConv:
@@ -210,8 +218,13 @@ class WinogradConv:
         self.side = -(-out // tiles)
         self.starts = [tile * (out - self.side) // max(tiles - 1, 1) for tile in range(tiles)]
         y, filters, x = toom_cook(self.side, layer.kernel_size[0])
-        self.gradient_to_points, self.points_to_y = _both_ways(y)
-        self.filters_to_points, self.points_to_filters = _both_ways(filters)
+        # where tiles overlap, the gradient is that of one, and the others take 0 for it
+        lost = [0] + [before + self.side - start for before, start in zip(self.starts, self.starts[1:])]
+        own = [without_first(y, count) for count in lost]
+        self.gradient_to_points = [TileTransform(down, across, to_points=True) for down in own for across in own]
+        self.points_to_y = TileTransform(y.T, to_points=False)
+        self.filters_to_points = FilterTransform(filters, to_points=True)
+        self.points_to_filters = FilterTransform(filters.T, to_points=False)
         self.x_to_points = TileTransform(x, to_points=True)
         self.points_to_x = TileTransform(x.T, to_points=False, add=tiles > 1)
 
@@ -222,14 +235,12 @@ class WinogradConv:
         self.values = self.buffers("values", points, channels, wide)
         if self.filters is None or not same_filters:
             self.filters = self.buffers("filters", points, outs, channels)
-            turned = self.buffers("turned", kernel**2, outs * channels)
-            turned.copy_(self.layer.weight.detach().view(outs * channels, -1).T)
-            self.filters_to_points(turned.view(1, kernel, kernel, -1), self.filters.view(points, 1, -1))
-        for tile, part in zip(self._tiles(x), torch.split(self.values, n, 2)):
+            self.filters_to_points(self.layer.weight.detach().contiguous(), self.filters)
+        for tile, part in zip(self._tiles(x), _parts(self.values, n)):
             self.x_to_points(tile, part)
         products = panel_products.products(self.filters, self.values, self.buffers("products", points, outs, wide))
         y = self.buffers("y", outs, self.out, self.out, n)
-        for tile, part in zip(self._tiles(y), torch.split(products, n, 2)):
+        for tile, part in zip(self._tiles(y), _parts(products, n)):
             self.points_to_y(part, tile, bias_of(self.layer).detach())
         return y
 
@@ -239,12 +250,14 @@ class WinogradConv:
         points, outs, channels = self.filters.shape
         n, kernel, wide = gradient.shape[3], self.layer.kernel_size[0], self.values.shape[2]
         products = self.buffers("products", points, outs, wide)
-        for tile, part in zip(self._shares(gradient), torch.split(products, n, 2)):
-            self.gradient_to_points(tile, part)
-        filters = torch.bmm(products, self.values.transpose(1, 2), out=self.buffers("found", points, outs, channels))
-        turned = self.buffers("turned", kernel**2, outs * channels)
-        self.points_to_filters(filters.view(points, 1, -1), turned.view(1, kernel, kernel, -1))
-        found = turned.T.contiguous().view(self.layer.weight.shape)
+        for to_points, tile, part in zip(
+            self.gradient_to_points, self._tiles(gradient), _parts(products, n), strict=True
+        ):
+            to_points(tile, part)
+        filters, turned = self.buffers("found", points, outs, channels), self.buffers("turned", wide, channels)
+        panel_products.products_of_rows(products, self.values, filters, turned)
+        found = torch.empty(self.layer.weight.shape)
+        self.points_to_filters(filters, found)
         if not to_input:
             return None, found
         transposed = self.filters.transpose(1, 2)
@@ -253,7 +266,7 @@ class WinogradConv:
         x = self.buffers("x", channels, side, side, n)
         if len(self.starts) > 1:
             x.zero_()
-        for tile, part in zip(self._tiles(x), torch.split(values, n, 2)):
+        for tile, part in zip(self._tiles(x), _parts(values, n)):
             self.points_to_x(part, tile)
         return x, found
 
@@ -262,29 +275,19 @@ class WinogradConv:
         side = self.side + maps.shape[1] - self.out
         return (maps[:, top : top + side, left : left + side] for top in self.starts for left in self.starts)
 
-    def _shares(self, gradient: Tensor) -> Iterator[Tensor]:
-        """The tiles of the gradient (o, h', w', n); where some overlap, one has the value and the others 0."""
-        if len(self.starts) == 1:
-            yield gradient
-            return
-        outs, _, _, n = gradient.shape
-        firsts = [0] + [before + self.side - start for before, start in zip(self.starts, self.starts[1:])]
-        for top, first_row in zip(self.starts, firsts):
-            for left, first_column in zip(self.starts, firsts):
-                own = self.buffers("share", outs, self.side, self.side, n)
-                own[:, :first_row], own[:, :, :first_column] = 0, 0
-                part = gradient[:, top : top + self.side, left : left + self.side]
-                own[:, first_row:, first_column:] = part[:, first_row:, first_column:]
-                yield own
 
-
-def _both_ways(matrix: Matrix) -> tuple[TileTransform, TileTransform]:
-    """The transform to points, and its transpose back to maps."""
-    return TileTransform(matrix, to_points=True), TileTransform(matrix.T, to_points=False)
+def _parts(points: Tensor, n: int) -> list[Tensor]:
+    """Points (p, c, t n) as t views (p, c, n), one for each tile."""
+    return [points[:, :, start : start + n] for start in range(0, points.shape[2], n)]
 
 
 def _bias(layer: nn.Conv2d | Filters) -> Tensor:
     return layer.bias if isinstance(layer, Filters) else bias_of(layer)
+
+
+def _by_row(maps: Tensor) -> Tensor:
+    """(c, h, w, n) as (h, c, w n), a view."""
+    return maps.flatten(2).transpose(0, 1)
 
 
 def rows_of(maps: Tensor) -> Floats:

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.blocks import Block, blocks_of
 from dc_hpc.algorithm.backends.convolutions import BufferPool
+from dc_hpc.algorithm.backends.linear import descending
+from dc_hpc.algorithm.backends.machine_code.panel_products import transposed
+from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import OUTPUT
 
 
@@ -28,11 +31,11 @@ def kernels_of(trunk: nn.Module) -> str:
     return "numba" if _blocks(trunk) else "torch"
 
 
-def training(trunk: nn.Module) -> Callable[[Tensor], Tensor]:
+def training(trunk: nn.Module, *optimizers: SGD) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D) in train mode, which autograd can differentiate.
 
     The backward pass of a batch must come before the forward pass of the next. It reaches the parameters only: images
-    get no gradient.
+    get no gradient. With optimizers, that of a large Linear layer gets factors of the gradient instead (linear.py).
     """
     trunk.train()
     blocks = _blocks(trunk)
@@ -43,6 +46,7 @@ def training(trunk: nn.Module) -> Callable[[Tensor], Tensor]:
     rest = nn.Sequential(
         *[_Dropout(layer.p) if isinstance(layer, nn.Dropout) else layer for _, layer in _after(blocks, trunk)]
     )
+    rest = descending(rest, optimizers)
     return lambda batch: rest(_ThroughBlocks.apply(stack, batch, *parameters))
 
 
@@ -148,7 +152,7 @@ class _Stack:
         for block in self.blocks:
             value = block.forward(value)
         channels, height, width, n = self.shape = value.shape
-        out = torch.empty(n, channels * height * width).copy_(value.view(-1, n).T)
+        out = transposed(value.view(-1, n), torch.empty(n, channels * height * width))
         return out.view(n, channels, height, width)
 
     def backward(self, gradient: Tensor) -> list[Tensor]:
@@ -195,7 +199,7 @@ class _Stack:
     def _innermost(self, images: Tensor, name: str) -> Tensor:
         """(n, c, h, w) as (c, h, w, n)."""
         n, *shape = images.shape
-        return self.buffers(name, *shape, n).flatten(0, 2).copy_(images.reshape(n, -1).T).view(*shape, n)
+        return transposed(images.reshape(n, -1), self.buffers(name, *shape, n).flatten(0, 2)).view(*shape, n)
 
 
 class _Dropout(nn.Module):

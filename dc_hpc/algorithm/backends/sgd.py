@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from dc_hpc.algorithm.backends.machine_code.panel_products import descend
+
 
 class SGD:
     """velocity = momentum * velocity + gradient + weight_decay * parameter; parameter -= lr * velocity.
@@ -19,12 +21,16 @@ class SGD:
     It leaves out parameters that need no gradient and, in a step, those that have none. lr, momentum, weight_decay:
     the constants, which may be changed between steps. velocity: of each parameter that has made a step, of its shape,
     dtype and device; the first step's is the gradient with its weight decay.
+
+    The gradient of a matrix may also come as factors (`add_factors`): the step then computes it where it moves the
+    matrix, and it is never stored.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float):
         self.parameters = [p for p in parameters if p.requires_grad]
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.velocity: dict[nn.Parameter, Tensor] = {}
+        self._factors: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
 
     def with_parameters(self, parameters: Iterable[nn.Parameter]) -> SGD:
         """An SGD of other parameters with the same constants and no velocity."""
@@ -34,10 +40,25 @@ class SGD:
         """Forget the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
+        self._factors.clear()
+
+    @torch.no_grad()
+    def add_factors(self, parameter: nn.Parameter, left: Tensor, right: Tensor) -> None:
+        """Add left.T @ right to the gradient of a parameter (o, i): float32 (n, o) and (n, i) on the CPU.
+
+        `parameter.grad` stays as it is. What is added goes with the next step or `zero_grad`.
+        """
+        if parameter in self._factors:
+            before = self._factors[parameter]
+            left, right = torch.cat([before[0], left]), torch.cat([before[1], right])
+        self._factors[parameter] = left.contiguous(), right.contiguous()
 
     @torch.no_grad()
     def step(self) -> None:
         """Move every parameter that has a gradient, in place."""
+        for parameter, (left, right) in self._factors.items():
+            self._descend(parameter, left, right)
+        self._factors.clear()
         moved = [p for p in self.parameters if p.grad is not None]
         for group in ([p for p in moved if p in self.velocity], [p for p in moved if p not in self.velocity]):
             velocities = [self.velocity.get(p) for p in group]
@@ -54,3 +75,14 @@ class SGD:
                 maximize=False,
             )
             self.velocity.update((p, v) for p, v in zip(group, velocities) if v is not None)
+
+    def _descend(self, parameter: nn.Parameter, left: Tensor, right: Tensor) -> None:
+        """A parameter's step from the factors of its gradient, or that gradient where torch's update must make it."""
+        if parameter.grad is not None or self.momentum == 0:
+            product = left.T @ right
+            parameter.grad = product if parameter.grad is None else parameter.grad + product
+            return
+        if parameter not in self.velocity:  # momentum times nothing: the first step's is the gradient
+            self.velocity[parameter] = torch.zeros_like(parameter)
+        constants = {"lr": self.lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        descend(parameter, self.velocity[parameter], left, right, torch.empty_like(right), **constants)

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dc_hpc.algorithm.backends.cpu import training
+from dc_hpc.algorithm.backends.cpu import kernels_of, training
 from dc_hpc.algorithm.backends.cuda_graph import ReplayedStep
 from dc_hpc.algorithm.backends.determinism import same_generators
+from dc_hpc.algorithm.backends.linear import descending
 from dc_hpc.algorithm.backends.sgd import SGD
 from dc_hpc.algorithm.nets import Sobel
 
@@ -38,10 +39,12 @@ def _is_of_known_modules(trunk: nn.Module) -> bool:
 
 def plain_step(trunk: nn.Module, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD) -> Step:
     """The same without CUDA graphs."""
-    features = training(trunk)
+    features, classify = training(trunk, *optimizers), head
+    if kernels_of(trunk) == "numba" and isinstance(head, nn.Sequential):
+        classify = descending(head, optimizers)
 
     def step(batch: Tensor, labels: Tensor) -> Tensor:
-        value = loss(head(features(batch)), labels)
+        value = loss(classify(features(batch)), labels)
         for optimizer in optimizers:
             optimizer.zero_grad()
         torch.autograd.backward(value)

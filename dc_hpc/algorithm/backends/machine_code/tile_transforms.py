@@ -4,7 +4,9 @@ As a product of matrices a transform of 6 x 6 takes 36 products a value, along o
 and writes the maps in the order that they have. numba makes no vectors of it, because it does not know that so many
 arrays do not overlap. Therefore the code is written for LLVM itself, through llvmlite, which numba brings along.
 
-The layouts: `maps` are float32 (c, a, a, n), as a block has them; `points` are (a a, c, n), as the products need them.
+The layouts: `maps` are float32 (c, a, a, n), as a block has them; `points` are (a a, c, n), as the products need them;
+`filters` are (e, a, a), as a layer has them, of which the points are (a a, e). Vectors of many filters are put together
+in registers.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from dc_hpc.algorithm.backends import kernel_cache
@@ -25,19 +28,20 @@ from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
 
 Rows = tuple[tuple[float, ...], ...]
 _USUAL = ((4, 3), (3, 3), (2, 3), (4, 2), (3, 2), (2, 2))  # sizes of results and filters; others are compiled anew
+_USUAL_OVERLAP = 4  # tiles of this side overlap by one, in maps of 7 x 7
 _WIDTH = 16  # floats of a vector of 512 bits; where a CPU has shorter ones, LLVM takes two
 _FLAGS = ("contract",)  # a product and a sum may be one instruction
 
 
 class TileTransform:
-    """matrix @ tile @ matrix.T of every tile (a, a) of every channel and image; matrix: (b, a).
+    """matrix @ tile @ across.T of every tile (a, a) of every channel and image; matrix, across: (b, a), by default one.
 
     to_points: from maps with tiles (c, a, a, n) to points (b b, c, n); else from points (a a, c, n) to maps with tiles
     (c, b, b, n). add: to what the maps hold, which it else overwrites.
     """
 
-    def __init__(self, matrix: Matrix, *, to_points: bool, add: bool = False):
-        self.rows = tuple(map(tuple, matrix.tolist()))
+    def __init__(self, matrix: Matrix, across: Matrix | None = None, *, to_points: bool, add: bool = False):
+        self.matrices = _numbers(matrix), _numbers(matrix if across is None else across)
         self.kind = "points" if to_points else "sums" if add else "maps"
 
     def __call__(self, source: Tensor, target: Tensor, bias: Tensor | None = None) -> None:
@@ -50,23 +54,68 @@ class TileTransform:
         (channels, _, _, images), width = maps.shape, points.stride(1)
         strides = (maps.stride(0), maps.stride(1), maps.stride(2), points.stride(0), width)
         added = 0 if bias is None else bias.data_ptr()
-        _function(self.rows, self.kind)(source.data_ptr(), target.data_ptr(), added, channels, images, *strides)
+        _function(self.matrices, self.kind)(source.data_ptr(), target.data_ptr(), added, channels, images, *strides)
+
+
+class FilterTransform:
+    """matrix @ filter @ matrix.T of every filter (a, a); matrix: (b, a).
+
+    to_points: from filters (e, a, a) to points (b b, e); else from points (a a, e) to filters (e, b, b).
+    """
+
+    def __init__(self, matrix: Matrix, *, to_points: bool):
+        self.matrices = _numbers(matrix), _numbers(matrix)
+        self.kind = "filters_to_points" if to_points else "points_to_filters"
+
+    def __call__(self, source: Tensor, target: Tensor) -> None:
+        """Overwrite `target`. float32, contiguous; filters of any shape that ends with (a, a), points (a a, ...)."""
+        after, before = len(self.matrices[0]), len(self.matrices[0][0])
+        filters = source.numel() // before**2
+        assert source.is_contiguous() and target.is_contiguous() and target.numel() == filters * after**2
+        strides = (0, 0, 0, filters, 0)
+        _function(self.matrices, self.kind)(source.data_ptr(), target.data_ptr(), 0, 1, filters, *strides)
 
 
 @cache
-def _function(matrix: Rows, kind: str) -> Callable[..., None]:
+def _function(matrices: tuple[Rows, Rows], kind: str) -> Callable[..., None]:
     """The machine code of a transform, as a function of three addresses and seven lengths."""
     from llvmlite import binding
 
-    name, folder = _name(matrix, kind), _folder()
+    name, folder = _name(matrices, kind), _folder()
     stored = folder / f"{name}.o" if folder else None
     if stored and stored.is_file():
         compiler().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
     else:
-        compiler().add_module(_parsed(matrix, kind))
+        compiler().add_module(_parsed(matrices, kind))
     compiler().finalize_object()
     pointer, length = ctypes.c_void_p, ctypes.c_int64
     return ctypes.CFUNCTYPE(None, *[pointer] * 3, *[length] * 7)(compiler().get_function_address(name))
+
+
+def without_first(matrix: Matrix, count: int) -> Matrix:
+    """The matrix of a transform that takes the first numbers for 0."""
+    return np.where(np.arange(matrix.shape[1]) < count, 0, matrix)
+
+
+def _numbers(matrix: Matrix) -> Rows:
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def _usual() -> Iterator[tuple[tuple[Rows, Rows], str]]:
+    """The transforms of the usual sizes: of a gradient, of y, of filters both ways, of x both ways."""
+    for m, r in _USUAL:
+        y, filters, x = toom_cook(m, r)
+        firsts = [without_first(y, count) for count in range(2 if m == _USUAL_OVERLAP else 1)]
+        yield from (((_numbers(one), _numbers(other)), "points") for one in firsts for other in firsts)
+        for matrix, kind in (
+            (y.T, "maps"),
+            (filters, "filters_to_points"),
+            (filters.T, "points_to_filters"),
+            (x, "points"),
+            (x.T, "maps"),
+            (x.T, "sums"),
+        ):
+            yield (_numbers(matrix), _numbers(matrix)), kind
 
 
 @cache
@@ -79,12 +128,8 @@ def _folder() -> Path | None:
 
     def build(folder: Path) -> None:
         target = machine()
-        for size in _USUAL:
-            for matrix in toom_cook(*size):
-                for one, name in ((matrix, "points"), (matrix.T, "maps"), (matrix.T, "sums")):
-                    rows = tuple(map(tuple, one.tolist()))
-                    code = target.emit_object(_parsed(rows, name))
-                    kernel_cache.store(folder, f"{_name(rows, name)}.o", code)
+        for matrices, name in _usual():
+            kernel_cache.store(folder, f"{_name(matrices, name)}.o", target.emit_object(_parsed(matrices, name)))
 
     return kernel_cache.cached_folder(kind, build)
 
@@ -115,74 +160,111 @@ def compiler() -> Any:
     return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
 
 
-def _name(matrix: Rows, kind: str) -> str:
-    digits = hashlib.sha256(repr(matrix).encode()).hexdigest()[:12]
-    return f"tile_{kind}_{len(matrix)}_{len(matrix[0])}_{digits}"
+def _name(matrices: tuple[Rows, Rows], kind: str) -> str:
+    digits = hashlib.sha256(repr(matrices).encode()).hexdigest()[:12]
+    return f"tile_{kind}_{len(matrices[0])}_{len(matrices[0][0])}_{digits}"
 
 
-def _parsed(matrix: Rows, kind: str) -> Any:
+def _parsed(matrices: tuple[Rows, Rows], kind: str) -> Any:
     """The module of one transform, in LLVM's own form."""
     from llvmlite import binding, ir
 
-    name = _name(matrix, kind)
+    name = _name(matrices, kind)
     module, floats, length = ir.Module(name=name), ir.FloatType().as_pointer(), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats] * 3 + [length] * 7), name=name)
     for argument in function.args[:3]:
         argument.add_attribute("noalias")
-    _write(ir, function, matrix, kind)
+    _write(ir, function, matrices, kind)
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     return parsed
 
 
-def _write(ir: Any, function: Any, matrix: Rows, kind: str) -> None:
-    """The loops over channels and over images, 16 at a time, then one at a time."""
+def _write(ir: Any, function: Any, matrices: tuple[Rows, Rows], kind: str) -> None:
+    """The loops over channels and over images, or over filters, some at a time, then one at a time."""
     source, target, bias, channels, images, *strides = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
-    zero, one, width = (length(number) for number in (0, 1, _WIDTH))
+    lanes = 8 if "filters" in kind and "+avx512f" not in cpu()[1].split(",") else _WIDTH
+    zero, one, width = (length(number) for number in (0, 1, lanes))
     whole = builder.sub(images, builder.urem(images, width))
-    after, before = len(matrix), len(matrix[0])
+    after, before = len(matrices[0]), len(matrices[0][0])
     has_bias = builder.icmp_unsigned("!=", builder.ptrtoint(bias, length), zero)
     with loop(ir, builder, zero, channels, one) as channel:
         inputs = _places(builder, source, channel, before, strides, in_maps=kind == "points")
-        outputs = _places(builder, target, channel, after, strides, in_maps=kind != "points")
+        outputs = _places(builder, target, channel, after, strides, in_maps=kind in ("maps", "sums"))
         # where there is no bias, any readable number stands in its place and counts as 0
         place = builder.select(has_bias, builder.gep(bias, [channel]), source)
         added = builder.select(has_bias, builder.load(place), ir.FloatType()(0.0))
         for begin, end, step in ((zero, whole, width), (whole, images, one)):
             with loop(ir, builder, begin, end, step) as image:
-                value = ir.VectorType(ir.FloatType(), _WIDTH) if step is width else ir.FloatType()
-                shift = None if kind == "points" else broadcast(ir, builder, value, added)
-                _tile(builder, value, matrix, inputs, outputs, image, shift, add=kind == "sums")
+                value = ir.VectorType(ir.FloatType(), lanes) if step is width else ir.FloatType()
+                if kind == "filters_to_points":
+                    values = _values_of_filters(ir, builder, value, source, image, before**2)
+                else:
+                    values = [builder.load(at, align=4) for at in _at(builder, value, inputs, image)]
+                found = _transformed(builder, value, matrices, values)
+                if kind == "points_to_filters":
+                    _store_filters(ir, builder, value, target, image, found)
+                    continue
+                shift = broadcast(ir, builder, value, added) if kind in ("maps", "sums") else None
+                for result, at in zip(found, _at(builder, value, outputs, image)):
+                    result = result if shift is None else builder.fadd(result, shift)
+                    result = builder.fadd(result, builder.load(at, align=4)) if kind == "sums" else result
+                    builder.store(result, at, align=4)
     builder.ret_void()
 
 
-def _tile(
-    builder: Any,
-    kind: Any,
-    matrix: Rows,
-    inputs: list[Any],
-    outputs: list[Any],
-    image: Any,
-    shift: Any,
-    *,
-    add: bool,
-) -> None:
-    """One tile of some images: load, along the rows, along the columns, add the shift, store."""
-    after, before = len(matrix), len(matrix[0])
+def _at(builder: Any, kind: Any, places: list[Any], image: Any) -> list[Any]:
+    """The addresses of the values of some images, from those of the first image."""
+    return [builder.bitcast(builder.gep(place, [image]), kind.as_pointer()) for place in places]
 
-    def at(place: Any) -> Any:
-        return builder.bitcast(builder.gep(place, [image]), kind.as_pointer())
 
-    values = [builder.load(at(place), align=4) for place in inputs]
-    # half[k][j]: sum over i of matrix[k][i] tile[i][j]
-    half = [[_combined(builder, kind, matrix[k], values[j::before]) for j in range(before)] for k in range(after)]
-    for k in range(after):
-        for other in range(after):
-            value, place = _combined(builder, kind, matrix[other], half[k]), at(outputs[k * after + other])
-            value = value if shift is None else builder.fadd(value, shift)
-            value = builder.fadd(value, builder.load(place, align=4)) if add else value
-            builder.store(value, place, align=4)
+def _transformed(builder: Any, kind: Any, matrices: tuple[Rows, Rows], values: list[Any]) -> list[Any]:
+    """One tile of some images, row by row: the first matrix along its columns, then the other along its rows."""
+    down, across = matrices
+    before = len(down[0])
+    # half[k][j]: sum over i of down[k][i] tile[i][j]
+    half = [[_combined(builder, kind, row, values[j::before]) for j in range(before)] for row in down]
+    return [_combined(builder, kind, factors, line) for line in half for factors in across]
+
+
+def _values_of_filters(ir: Any, builder: Any, kind: Any, filters: Any, first: Any, size: int) -> list[Any]:
+    """For each of the `size` values of a filter: that of some neighbouring filters, read as whole vectors."""
+    vectors = [builder.load(place, align=4) for place in _neighbours(builder, kind, filters, first, size)]
+    if not hasattr(kind, "count"):
+        return vectors
+    places = [[lane * size + value for lane in range(kind.count)] for value in range(size)]
+    return [_picked(ir, builder, kind, vectors, [divmod(place, kind.count) for place in one]) for one in places]
+
+
+def _store_filters(ir: Any, builder: Any, kind: Any, filters: Any, first: Any, values: list[Any]) -> None:
+    """The reverse of `_values_of_filters`."""
+    size, vectors = len(values), values
+    if hasattr(kind, "count"):
+        places = [[vector * kind.count + lane for lane in range(kind.count)] for vector in range(size)]
+        picks = [[(place % size, place // size) for place in one] for one in places]
+        vectors = [_picked(ir, builder, kind, values, one) for one in picks]
+    for vector, place in zip(vectors, _neighbours(builder, kind, filters, first, size)):
+        builder.store(vector, place, align=4)
+
+
+def _neighbours(builder: Any, kind: Any, filters: Any, first: Any, size: int) -> list[Any]:
+    """The addresses of `size` vectors one after another, of which the first begins with a filter."""
+    length, lanes = first.type, getattr(kind, "count", 1)
+    starts = [builder.add(builder.mul(first, length(size)), length(number * lanes)) for number in range(size)]
+    return [builder.bitcast(builder.gep(filters, [start]), kind.as_pointer()) for start in starts]
+
+
+def _picked(ir: Any, builder: Any, kind: Any, vectors: list[Any], picks: list[tuple[int, int]]) -> Any:
+    """A vector whose lanes come from others, each from (vector, lane)."""
+    chosen = ir.VectorType(ir.IntType(32), kind.count)
+    used = sorted({vector for vector, _ in picks})
+    found, done = vectors[used[0]], [lane if vector == used[0] else 0 for vector, lane in picks]
+    for number in used[1:]:
+        lanes = [kind.count + lane if vector == number else old for (vector, lane), old in zip(picks, done)]
+        found = builder.shuffle_vector(found, vectors[number], chosen(lanes))
+        done = list(range(kind.count))
+    return found if len(used) > 1 else builder.shuffle_vector(found, found, chosen(done))
 
 
 def _combined(builder: Any, kind: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
