@@ -40,7 +40,7 @@ def command(claim: str, panel: Panel, group: Cell, plan: Plan) -> str:
     if protocol in protocols and protocol != plan.protocol:
         sets["protocol"] = protocol
     # Two views belong to code_2021, so that its name alone does not say which of them the group has.
-    asked = protocols.get(sets.get("protocol", plan.protocol), {}) | _planned(plan)
+    asked = {**protocols.get(sets.get("protocol", plan.protocol), {}), **_planned(plan)}
     for name in protocols.get(plan.protocol, {}) if protocol else ():
         value = group.settings.get(name)
         if name in group.settings and value != setting_cell(name, asked[name]):

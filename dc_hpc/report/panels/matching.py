@@ -31,6 +31,12 @@ def probed_rows(panel: Panel, rows: Iterable[Row], free: Iterable[str] = ()) -> 
     return [row for row in rows if _matches(row, settings) and row.get("probe") is not None]
 
 
+def trained_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
+    """The rows with the panel's settings that cluster and train, probed or not, done or not."""
+    settings = _required_settings(panel, ACCURACY)
+    return [row for row in rows if _matches(row, settings) and (row.get("cycles") or 0) > 0 and not row.get("labels")]
+
+
 def alignment_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
     """The rows, however long, that have the panel's Initial Alignment: a first clustering with the same settings."""
     settings = _required_settings(panel, ALIGNMENT)

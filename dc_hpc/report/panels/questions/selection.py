@@ -1,0 +1,35 @@
+"""Which runs answer a question of ours: those of its grid, and others with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any
+
+from dc_hpc.config.baselines import BASELINES
+from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, split
+from dc_hpc.report.panels.panel import Panel
+
+
+def of_planned_length(panel: Panel, rows: Sequence[Row]) -> list[Row]:
+    """The rows with the panel's number of cycles; all rows where none of these was run, so that a trial shows, too."""
+    cycles = panel.fixed.get("cycles", BASELINES[panel.base]["cycles"])
+    planned = [row for row in rows if row.get("cycles") == cycles]
+    return planned if any(row["state"] != "absent" for row in planned) else list(rows)
+
+
+def groups_apart_from(axis: Collection[str], rows: Sequence[Row]) -> list[Cell]:
+    """The rows by all that decides an accuracy but the axis, the seed and the protocol.
+
+    A protocol is a reading of settings, some of which these questions change on purpose.
+    """
+    return split(rows, [name for name in ACCURACY if name not in (*axis, "protocol")])
+
+
+def seeds_in_several(places: Sequence[tuple[Hashable, Row]]) -> list[Any]:
+    """The rows of the seeds that were run at two places at least; those of all seeds where there is no such seed."""
+    known: dict[int, set[Hashable]] = {}
+    for place, row in places:
+        if row["state"] != "absent":
+            known.setdefault(row["seed"], set()).add(place)
+    several = {seed for seed, found in known.items() if len(found) > 1}
+    return [row for _, row in places if row["seed"] in several] if several else [row for _, row in places]
