@@ -173,6 +173,7 @@ def test_trials_of_other_lengths_show_only_where_nothing_else_is_there():
     assert all(line["command"].endswith(" --set cycles=2") for line in lines_of(asked))
     panel, rows, _ = valley(1.0, runs=[*short, *grid("svhn_valley")])
     assert {line["cycles"] for line in lines_of(panel.tables(rows)[0])} == {4}
+    assert valley(1.0, runs=grid("svhn_valley", cycles=100))[1].accuracy == [], "longer runs are other figures'"
 
 
 def test_the_arms_are_drawn_with_the_base_in_black():
@@ -254,6 +255,10 @@ def test_other_halts_and_single_runs_of_other_figures_do_not_move_a_view():
     later = [row_of(config_of("fmnist", seed=seed, halt_cycle=30), ia=0.1, accuracy=10.0) for seed in range(1, 6)]
     table, asked = tables_of(PANELS["views_fmnist"], [*views(3.0), *alone, *later])
     assert {line["accuracy_n"] for line in lines_of(table)} == {5} and {line["n"] for line in lines_of(asked)} == {5}
+
+
+def test_one_view_alone_compares_nothing():
+    assert tables_of(PANELS["views_fmnist"], [row for row in views(3.0) if row["training_view"] == "none"]) == []
 
 
 def test_an_interval_of_accuracies_covers_the_test_images():

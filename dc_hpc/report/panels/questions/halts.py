@@ -48,13 +48,18 @@ class HaltsPanel(AccuracyPanel):
         return [*super().tables(rows), verdict_table(self, asked)]
 
     def _whole(self, rows: Sequence[Row]) -> list[Cell]:
-        """The rows by everything but the halt and the further settings, without the seeds at one place only."""
+        """The rows by everything but the halt and the further settings, without the seeds at one place only.
+
+        Groups with one value of a further setting, or of the halt where there is none, compare nothing.
+        """
         axis = (*self.axis, *self.settings)
         found = []
         for group in groups_apart_from(axis, rows):
             places = [(tuple(setting(row, name) for name in axis), row) for row in group.rows]
             kept = seeds_in_several(places)
-            if len({place for place, row in places if row["state"] != "absent"}) > 1:
+            compared = list(self.settings) or list(self.axis)
+            done = [row for row in group.rows if row["state"] != "absent"]
+            if all(len({setting(row, name) for row in done}) > 1 for name in compared):
                 found.append(Cell(group.settings, kept))
         return found
 

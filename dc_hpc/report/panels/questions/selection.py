@@ -11,10 +11,14 @@ from dc_hpc.report.panels.panel import Panel
 
 
 def of_planned_length(panel: Panel, rows: Sequence[Row]) -> list[Row]:
-    """The rows with the panel's number of cycles; all rows where none of these was run, so that a trial shows, too."""
+    """The rows with the panel's number of cycles; where none of these was run, shorter trials. Longer runs were made
+    for other figures.
+    """
     cycles = panel.fixed.get("cycles", BASELINES[panel.base]["cycles"])
     planned = [row for row in rows if row.get("cycles") == cycles]
-    return planned if any(row["state"] != "absent" for row in planned) else list(rows)
+    if any(row["state"] != "absent" for row in planned):
+        return planned
+    return [row for row in rows if (row.get("cycles") or 0) <= cycles]
 
 
 def groups_apart_from(axis: Collection[str], rows: Sequence[Row]) -> list[Cell]:
