@@ -208,7 +208,7 @@ def test_halting_before_the_valley(verdict, sign):
     assert set(found) == {"halt_cycle_1_never", "halt_cycle_4_never"}
 
 
-def test_halts_of_another_arm_are_judged_beside_the_base_and_not_in_its_family():
+def test_halts_of_another_arm_are_judged_beside_the_base_and_not_corrected_with_it():
     arm = halts("svhn_valley_20", 3.0, per_image_standardization=True)
     tables = tables_of(PANELS["valley_halts"], [*halts("svhn_valley_20", 3.0), *arm])
     lines = lines_of(tables[-1])

@@ -27,7 +27,7 @@ from dc_hpc.report.panels.grouping import (
 )
 from dc_hpc.report.panels.matching import probed_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.panels.questions.selection import groups_apart_from, of_planned_length
+from dc_hpc.report.panels.questions.selection import groups_apart_from, of_planned_length, with_protocol
 from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
 from dc_hpc.report.statistics import spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
@@ -74,7 +74,7 @@ class GainPanel(Panel):
             if training_of(row) == CLUSTERED and all(row.get(name) == value for name, value in own.items())
         ]
         found = []
-        for group in groups_apart_from((), of_planned_length(self, clustered)):
+        for group in map(with_protocol, groups_apart_from((), of_planned_length(self, clustered))):
             cells = [Cell(group.settings | {"training": CLUSTERED}, group.rows)]
             for training in _TRAINING[1:]:
                 beside = [row for row in probed if training_of(row) == training and _is_bound_of(row, group)]

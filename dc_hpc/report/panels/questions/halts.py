@@ -12,7 +12,12 @@ from dc_hpc.report.panels.comparisons import cells_along
 from dc_hpc.report.panels.grouping import Cell, Row, setting, shown, split
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import Comparison, PanelRows
-from dc_hpc.report.panels.questions.selection import groups_apart_from, of_planned_length, seeds_in_several
+from dc_hpc.report.panels.questions.selection import (
+    groups_apart_from,
+    of_planned_length,
+    seeds_in_several,
+    with_protocol,
+)
 from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
 from dc_hpc.report.tables.text_tables import Table
 
@@ -37,7 +42,7 @@ class HaltsPanel(AccuracyPanel):
         found = []
         for whole in self._whole(of_planned_length(self, shown_rows)):
             for part in split(whole.rows, list(self.settings)) if self.settings else [whole]:
-                group = Cell(whole.settings | part.settings, part.rows)
+                group = with_protocol(Cell(whole.settings | part.settings, part.rows))
                 found.append(Comparison(group, cells_along(self.axis, group)))
         return PanelRows(accuracy=found)
 

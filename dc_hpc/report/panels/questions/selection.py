@@ -29,6 +29,12 @@ def groups_apart_from(axis: Collection[str], rows: Sequence[Row]) -> list[Cell]:
     return split(rows, [name for name in ACCURACY if name not in (*axis, "protocol")])
 
 
+def with_protocol(cell: Cell) -> Cell:
+    """The cell with the protocol of its runs among its settings, where they all have one."""
+    found = {row.get("protocol") for row in cell.rows}
+    return Cell(cell.settings | {"protocol": found.pop()}, cell.rows) if len(found) == 1 else cell
+
+
 def seeds_in_several(places: Sequence[tuple[Hashable, Row]]) -> list[Any]:
     """The rows of the seeds that were run at two places at least; those of all seeds where there is no such seed."""
     known: dict[int, set[Hashable]] = {}

@@ -19,7 +19,12 @@ from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
 from dc_hpc.report.panels.matching import trained_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.panels.questions.selection import groups_apart_from, of_planned_length, seeds_in_several
+from dc_hpc.report.panels.questions.selection import (
+    groups_apart_from,
+    of_planned_length,
+    seeds_in_several,
+    with_protocol,
+)
 from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
 from dc_hpc.report.statistics import mean_interval
 from dc_hpc.report.tables.cell_items import SHARE_DIGITS, setting_items, visible_settings
@@ -49,12 +54,12 @@ class ValleyArmsPanel(Panel):
         for group in groups_apart_from(self.axis, [row for row, _ in known]):
             kept = seeds_in_several([(arms[id(row)], row) for row in group.rows])
             names = sorted({arms[id(row)] for row in kept}, key=lambda name: (name != BASE, name))
-            cells = [
-                Cell(group.settings | {"arm": name}, [row for row in kept if arms[id(row)] == name]) for name in names
-            ]
+            parts = {name: [row for row in kept if arms[id(row)] == name] for name in names}
+            cells = [with_protocol(Cell(group.settings | {"arm": name}, part)) for name, part in parts.items()]
             cells = [cell for cell in cells if any(row["state"] != "absent" for row in cell.rows)]
             if len(cells) > 1:
-                found.append(Comparison(Cell(group.settings, kept), cells))
+                protocol = {"protocol": QUESTION_PLANS[self.name].protocol}  # the base's; most arms are of none
+                found.append(Comparison(Cell(group.settings | protocol, kept), cells))
         return PanelRows(accuracy=found)
 
     def tables(self, rows: PanelRows) -> list[Table]:

@@ -45,12 +45,12 @@ def verdict_table(panel: Panel, asked: Sequence[tuple[Cell, Question]]) -> Table
     """
     plan = QUESTION_PLANS[panel.name]
     lines = [_line(panel, plan, group, question) for group, question in asked]
-    family = [line for line in lines if line["p"] is not None and not line["setting"]]
-    for line, adjusted in zip(family, holm([line["p"] for line in family])):
+    corrected = [line for line in lines if line["p"] is not None and not line["setting"]]
+    for line, adjusted in zip(corrected, holm([line["p"] for line in corrected])):
         line["p_holm"] = adjusted
     caption = (
         f"{panel.title}: questions of ours, {plan.n} seeds planned on {plan.declared}. Holm's correction is over the "
-        f"{len(family)} that reached their n at the planned settings."
+        f"{len(corrected)} that reached their n at the planned settings."
     )
     return table_of(f"{panel.name}_verdicts", caption, [list(_items(line)) for line in lines])
 
