@@ -87,11 +87,12 @@ def test_each_run_is_an_action(crate, findings):
     assert {name.lstrip("#") for name in actions} == {row["run_id"] for row in ended} and len(ended) == 7
     for row in ended:
         action = actions[f"#{row['run_id']}"]
-        settings = json.loads(graph[action["object"][0]["@id"]]["value"])
-        result = json.loads(graph[action["result"][0]["@id"]]["value"])
+        settings = json.loads(graph[action["object"]["@id"]]["value"])
+        result = json.loads(graph[action["result"]["@id"]]["value"])
         assert (settings["k"], settings["seed"]) == (row["k"], row["seed"])
         assert result.get("accuracy") == row["accuracy"] and result.get("trunk_sha256") == row["trunk_sha256"]
         assert graph[action["instrument"]["@id"]]["softwareVersion"] == row["commit"]
+        assert action["instrument"]["@id"].startswith("https://")
         status = {"done": "Completed", "failed": "Failed"}[row["state"]]
         assert action["actionStatus"] == f"http://schema.org/{status}ActionStatus"
 
