@@ -185,6 +185,16 @@ def test_the_arms_are_drawn_with_the_base_in_black():
     assert labels[0] == "base, n = 6" and len(labels) == 8 and ax.get_lines()[0].get_color() == "#222222"
 
 
+@pytest.mark.parametrize("name", ["valley_svhn_k500", "nmi_svhn_k500"])
+def test_the_arms_do_not_crowd_the_curves_of_the_papers_runs(name):
+    """Where the paper's hundred cycles were run, their curves are shown without those of other lengths."""
+    long = [row_of(config_of("svhn", seed=seed, k=500), ia=0.1, accuracy=50.0) for seed in (1, 2)]
+    short = [row_of(run, ia=0.1, accuracy=50.0) for run in grid("svhn_valley")]
+    alone, both = (PANELS[name].select(rows).accuracy for rows in (short, [*long, *short]))
+    assert {cell.settings["cycles"] for _, cells in alone for cell in cells} == {4}
+    assert {cell.settings["cycles"] for _, cells in both for cell in cells} == {100}
+
+
 # Halts and views.
 
 

@@ -43,6 +43,18 @@ def alignment_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if _matches(row, settings) and not row.get("labels")]
 
 
+def of_planned_length(panel: Panel, rows: Sequence[Row], *, longer: bool = True) -> list[Row]:
+    """The rows with the panel's number of cycles; where none of these was run, those with others.
+
+    longer: whether that includes longer runs, which were made for other figures where a panel is about short ones.
+    """
+    cycles = panel.fixed.get("cycles", BASELINES[panel.base]["cycles"])
+    planned = [row for row in rows if row.get("cycles") == cycles]
+    if any(row["state"] != "absent" for row in planned):
+        return planned
+    return [row for row in rows if longer or (row.get("cycles") or 0) <= cycles]
+
+
 def _required_settings(panel: Panel, fields: Sequence[str], free: Iterable[str] = ()) -> Row:
     """The settings among the fields that a run of the panel must have."""
     neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}

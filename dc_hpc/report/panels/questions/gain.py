@@ -25,9 +25,9 @@ from dc_hpc.report.panels.grouping import (
     setting,
     training_of,
 )
-from dc_hpc.report.panels.matching import probed_rows
+from dc_hpc.report.panels.matching import of_planned_length, probed_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.panels.questions.selection import groups_apart_from, of_planned_length, with_protocol
+from dc_hpc.report.panels.questions.selection import groups_apart_from, with_protocol
 from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
 from dc_hpc.report.statistics import spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
@@ -74,11 +74,11 @@ class GainPanel(Panel):
             if training_of(row) == CLUSTERED and all(row.get(name) == value for name, value in own.items())
         ]
         found = []
-        for group in map(with_protocol, groups_apart_from((), of_planned_length(self, clustered))):
+        for group in map(with_protocol, groups_apart_from((), of_planned_length(self, clustered, longer=False))):
             cells = [Cell(group.settings | {"training": CLUSTERED}, group.rows)]
             for training in _TRAINING[1:]:
                 beside = [row for row in probed if training_of(row) == training and _is_bound_of(row, group)]
-                beside = of_planned_length(self, beside) if training == SUPERVISED_CEILING else beside
+                beside = of_planned_length(self, beside, longer=False) if training == SUPERVISED_CEILING else beside
                 cells.append(Cell(group.settings | {"training": training}, beside))
             found.append(Comparison(Cell(group.settings, [row for cell in cells for row in cell.rows]), cells))
         return PanelRows(accuracy=found)

@@ -10,11 +10,10 @@ from dc_hpc.report.claims.measures import difference
 from dc_hpc.report.panels.accuracy import AccuracyPanel
 from dc_hpc.report.panels.comparisons import cells_along
 from dc_hpc.report.panels.grouping import Cell, Row, setting, shown, split
-from dc_hpc.report.panels.matching import accuracy_rows
+from dc_hpc.report.panels.matching import accuracy_rows, of_planned_length
 from dc_hpc.report.panels.panel import Comparison, PanelRows
 from dc_hpc.report.panels.questions.selection import (
     groups_apart_from,
-    of_planned_length,
     seeds_in_several,
     with_protocol,
 )
@@ -40,7 +39,7 @@ class HaltsPanel(AccuracyPanel):
         """The trained and probed runs, in the groups of `_whole`, parted by the further settings."""
         shown_rows = [row for row in accuracy_rows(self, rows) if row.get(_HALT) in self.values]
         found = []
-        for whole in self._whole(of_planned_length(self, shown_rows)):
+        for whole in self._whole(of_planned_length(self, shown_rows, longer=False)):
             for part in split(whole.rows, list(self.settings)) if self.settings else [whole]:
                 group = with_protocol(Cell(whole.settings | part.settings, part.rows))
                 found.append(Comparison(group, cells_along(self.axis, group)))

@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
-from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, split
-from dc_hpc.report.panels.panel import Panel
-
-
-def of_planned_length(panel: Panel, rows: Sequence[Row]) -> list[Row]:
-    """The rows with the panel's number of cycles; where none of these was run, shorter trials. Longer runs were made
-    for other figures.
-    """
-    cycles = panel.fixed.get("cycles", BASELINES[panel.base]["cycles"])
-    planned = [row for row in rows if row.get("cycles") == cycles]
-    if any(row["state"] != "absent" for row in planned):
-        return planned
-    return [row for row in rows if (row.get("cycles") or 0) <= cycles]
 
 
 def groups_apart_from(axis: Collection[str], rows: Sequence[Row]) -> list[Cell]:

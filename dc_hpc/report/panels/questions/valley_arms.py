@@ -17,11 +17,10 @@ from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.arms import draw
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
-from dc_hpc.report.panels.matching import trained_rows
+from dc_hpc.report.panels.matching import of_planned_length, trained_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
 from dc_hpc.report.panels.questions.selection import (
     groups_apart_from,
-    of_planned_length,
     seeds_in_several,
     with_protocol,
 )
@@ -48,7 +47,9 @@ class ValleyArmsPanel(Panel):
     def select(self, rows: Sequence[Row]) -> PanelRows:
         """The never-halted runs of each arm; probed or not, since the outcome is that of the clusterings."""
         never = [row for row in trained_rows(self, rows) if row.get("halt_cycle") is None]
-        known = [(row, name) for row in of_planned_length(self, never) if (name := self._arm(row)) is not None]
+        known = [
+            (row, name) for row in of_planned_length(self, never, longer=False) if (name := self._arm(row)) is not None
+        ]
         arms = {id(row): name for row, name in known}
         found = []
         for group in groups_apart_from(self.axis, [row for row, _ in known]):
