@@ -11,6 +11,7 @@
 # make lint   ruff check, ruff format and mypy; CI runs them, too
 # make reference  write docs/REFERENCE.md from the declarations in the code
 # make crate  the results of docs/RESULTS.md as an RO-Crate in outputs/crate, about 20 MB
+# make crate-check  that crate by the validator of its profile, in a venv of its own; about six minutes
 # make bench  time each stage on this machine and compare it with other libraries; about five minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -26,7 +27,7 @@ WORKERS := -n auto --maxprocesses 4 --no-loadscope-reorder
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit crate bench lint reference clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit crate crate-check bench lint reference clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -81,6 +82,12 @@ slurm-down:
 
 crate: env
 	$(BIN)/python -m dc_hpc.aggregate --runs docs/results/tables/runs.csv --outputs outputs/results --crate outputs/crate
+
+# roc-validator wants an older rich than the program, hence a venv of its own.
+crate-check: crate
+	$(PYTHON) -m venv outputs/crate-validator
+	outputs/crate-validator/bin/python -m pip install -q "rocrate>=0.13" "roc-validator>=0.7"
+	outputs/crate-validator/bin/python tests/support/crate_validator.py outputs/crate
 
 bench: env
 	$(BIN)/python -m dc_hpc.bench --json outputs/bench/bench.json --figure outputs/bench/bench.png

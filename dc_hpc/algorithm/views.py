@@ -34,6 +34,7 @@ _PIL_ONE = 2.0**22
 # RandomResizedCrop's: so many tries to find a box, of these ratios of width to height.
 _TRIES = 10
 _RATIOS = (3 / 4, 4 / 3)
+_LEVELS = 255.0  # of a pixel
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Views:
     crop: side in pixels of the square cut from the centre; the size of the net's input.
     mean, std: one number a channel, on the scale 0..1: a tuple, a list or an array; one number for one channel.
     training: one of TRAINING_VIEWS.
+    per_image_standardization: whether every view of an image is standardised by itself, in place of `mean` and `std`;
+    `standardise` says how. It removes brightness and contrast.
     """
 
     resize: int
@@ -51,6 +54,7 @@ class Views:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     training: str = "flip"
+    per_image_standardization: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -70,8 +74,9 @@ class ImageViews:
     """A data set and its two views.
 
     images: uint8, a tensor (n, c, h, w) or (n, h, w) on the device that the net is on, or a NumPy array (n, h, w) or
-    (n, h, w, c). `clustering(indices)` and `training(indices, rng)` return float32 (b, c, crop, crop), normalised;
-    indices is a slice or an int64 tensor. Raises ValueError that says how to convert images of another kind.
+    (n, h, w, c). `clustering(indices)` and `training(indices, rng)` return float32 (b, c, crop, crop), normalised by
+    the channels of the data set or each image by itself; indices is a slice or an int64 tensor. Raises ValueError that
+    says how to convert images of another kind.
     """
 
     def __init__(self, images: Array, views: Views):
@@ -81,7 +86,7 @@ class ImageViews:
         self._mean = torch.tensor(views.mean, device=images.device).view(shape)
         self._std = torch.tensor(views.std, device=images.device).view(shape)
         # a tensor, because CUDA divides by a number by multiplying with its rounded inverse
-        self._white = torch.tensor(255.0, device=images.device)
+        self._white = torch.tensor(_LEVELS, device=images.device)
         cropped_bytes = len(images) * images.shape[1] * views.crop**2
         self._cropped = _in_blocks(self._resize_and_crop, images) if cropped_bytes <= _CACHED_BYTES else None
 
@@ -164,7 +169,24 @@ class ImageViews:
         return torch.from_numpy(np.stack(weights)[:, None]).to(self.device)
 
     def _normalise(self, batch: Tensor) -> Tensor:
+        if self.views.per_image_standardization:
+            return standardise(batch)
         return batch.sub_(self._mean).div_(self._std)
+
+
+def standardise(batch: Tensor) -> Tensor:
+    """Each image of float32 (b, c, h, w), pixels being 0 to 1, less its mean and divided by its standard deviation.
+
+    Both are over all pixels and channels of the view, as it was resized and cut; the deviation divides by their number
+    N. It counts as 1 / sqrt(N) levels of a pixel at least, as in TensorFlow's function of this name, so that a constant
+    image becomes zeros. The sums are in float64, so that the other images of a batch, the processor and the
+    mirror of an image change no bit that float32 keeps.
+    """
+    pixels = batch.double()
+    number = pixels[0].numel() if len(pixels) else 1
+    centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
+    deviation = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return (centred / deviation.clamp_min(1 / math.sqrt(number) / _LEVELS)).float()
 
 
 def mirror(batch: Tensor, rng: np.random.Generator) -> Tensor:

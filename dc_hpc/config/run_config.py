@@ -126,6 +126,13 @@ class RunConfig(DeclaredSettings):
             free_in_panels=True,
         ),
     ] = "ours"
+    per_image_standardization: Annotated[
+        bool,
+        Setting(
+            "first_pass",
+            "give each image by itself mean 0 and standard deviation 1, in place of `mean` and `std`",
+        ),
+    ] = False
     kmeans_n_init: Annotated[
         Count, Setting("first_clustering", "starts of k-means from other centroids; that of the least inertia counts")
     ] = 1

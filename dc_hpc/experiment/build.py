@@ -80,7 +80,14 @@ def finished_trunk(directory: Path, config: RunConfig, *, own_nets: str | None =
 
 def views_of(config: RunConfig) -> Views:
     """The clustering view and the training view of a run's images."""
-    return Views(config.resize, config.crop, config.mean, config.std, config.training_view)
+    return Views(
+        config.resize,
+        config.crop,
+        config.mean,
+        config.std,
+        config.training_view,
+        per_image_standardization=config.per_image_standardization,
+    )
 
 
 def _executed(config: RunConfig, folder: Path) -> ModuleType:

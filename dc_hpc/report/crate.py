@@ -29,7 +29,8 @@ CITO = "http://purl.org/spar/cito/"
 # verdict -> how the outcome cites the paper
 RELATIONS = {"supported": "confirms", "contradicted": "disputes", "undecided": "discusses", "not run": "cites"}
 _ROOT = Path(__file__).parents[2]
-_PAPER, _PROGRAM = "#paper", "#dc_hpc"
+_PAPER, _DEVELOPERS = "#paper", "#developers"
+_URL = "https://pypi.org/project/dc-hpc/"
 _ENDINGS = {".csv": "text/csv", ".md": "text/markdown", ".png": "image/png", ".cff": "text/yaml", "": "text/plain"}
 _STATUS = {"done": "CompletedActionStatus", "failed": "FailedActionStatus"}
 
@@ -84,6 +85,8 @@ def _describe(crate: ROCrate, files: dict[str, bytes], date: str) -> None:
     )
     root["datePublished"] = date
     root["license"] = {"@id": "LICENSE" if "LICENSE" in files else "https://spdx.org/licenses/BSD-3-Clause"}
+    _add(crate, _DEVELOPERS, "Organization", name="The dc_hpc developers", url=_URL)  # as in CITATION.cff
+    root["author"] = root["publisher"] = {"@id": _DEVELOPERS}
     _add(crate, PROFILE, "CreativeWork", name="Process Run Crate", version="0.5")
     root["conformsTo"] = {"@id": PROFILE}
     paper = {"name": "A Deep Dive into Deep Cluster", "datePublished": "2022"}
@@ -101,10 +104,10 @@ def _describe(crate: ROCrate, files: dict[str, bytes], date: str) -> None:
 def _add_run(crate: ROCrate, row: Row) -> None:
     """A run as an action: its settings are the object, its numbers the result, the program at its commit the tool."""
     commit = row.get("commit") or ""
-    program = f"{_PROGRAM}-{commit}" if commit else _PROGRAM
+    program = f"{_URL}#{commit}" if commit else _URL
     if crate.get(program) is None:
         version_of = commit or version("dc-hpc")
-        _add(crate, program, "SoftwareApplication", name="dc_hpc", url=_url(), softwareVersion=version_of)
+        _add(crate, program, "SoftwareApplication", name="dc_hpc", url=_URL, softwareVersion=version_of)
     name = row["run_id"]
     settings = {key: row.get(key) for key in SETTINGS if row.get(key) is not None}
     numbers = {key: row[key] for key in row if _is_result(key) and row[key] is not None}
@@ -120,8 +123,8 @@ def _add_run(crate: ROCrate, row: Row) -> None:
         name=name,
         description=f"One run of dc_hpc on {row['dataset']}, seed {row['seed']}.",
         instrument={"@id": program},
-        object=[parts[0]],
-        result=[parts[1]],
+        object=parts[0],
+        result=parts[1],
         actionStatus=f"http://schema.org/{_STATUS[row['state']]}",
     )
     crate.root_dataset.append_to("mentions", {"@id": f"#{name}"})
@@ -172,7 +175,3 @@ def _add(crate: ROCrate, identifier: str, kind: str, **properties: Any) -> None:
 
 def _is_result(name: str) -> bool:
     return name in RESULTS or name.startswith("accuracy_") or name == "trunk_sha256"
-
-
-def _url() -> str:
-    return "https://pypi.org/project/dc-hpc/"

@@ -11,7 +11,7 @@ from dc_hpc.errors import InputError
 from dc_hpc.report.tables import places
 from dc_hpc.storage import atomic_files
 
-_PLACE = re.compile(r"(<!-- ([a-z0-9_]+) -->(\r?\n))(.*?)(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (?!end )([a-z0-9_]+) -->(\r?\n))(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def check(document: Path) -> None:

@@ -78,6 +78,7 @@ def test_every_other_field_is_in_the_name():
         "epochs_per_cycle": 2,
         "kmeans_iterations": 3,
         "draws": "authors",
+        "per_image_standardization": True,
         "kmeans_n_init": 3,
         "probe": (),
         "probe_flip": False,

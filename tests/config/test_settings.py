@@ -105,7 +105,7 @@ def _first_pass_inputs(config: RunConfig) -> tuple[Any, ...]:
     for name, value in trunk.state_dict().items():
         drawn.update(name.encode() + value.numpy().tobytes())
     views = views_of(config)
-    view = (views.resize, views.crop, tuple(views.mean), tuple(views.std))
+    view = (views.resize, views.crop, tuple(views.mean), tuple(views.std), views.per_image_standardization)
     return (
         config.dataset,
         config.data_digest,

@@ -200,6 +200,42 @@ def test_the_command_names_the_claim_and_the_settings():
     assert "undecided (2 of 5 seeds)" in markdown_of(claims_table(found))
 
 
+def fig_3a(**settings):
+    """The row of Figure 3a's claim for three runs with these settings."""
+    rows = [row_of(config_of("fmnist", seed=seed, **settings), ia=seed / 9, accuracy=80.0 + seed) for seed in (1, 2, 3)]
+    found = claims(selected(frame(rows)))
+    return found[(found.claim == "ia_accuracy") & (found.figure == "fig_3a")].to_dict("records")[0]
+
+
+@pytest.mark.parametrize(
+    "settings, protocol, unlike, command",
+    [
+        (dict(protocol="code_2021", training_view="box_per_batch"), "code_2021", "", ""),
+        (dict(protocol="code_2021"), "code_2021", "", " --set training_view=box_per_image"),
+        (dict(protocol="code"), "code", "protocol code (the paper: code_2021)", " --set protocol=code"),
+        (dict(protocol="text"), "text", "", " --set protocol=text --set training_view=flip"),
+    ],
+)
+def test_figure_3a_belongs_to_the_job_of_2021_with_either_view(settings, protocol, unlike, command):
+    one = fig_3a(**settings)
+    assert (one["protocol"], one["unlike_paper"]) == (protocol, unlike)
+    assert one["reason"] == "3 of 47 seeds"
+    assert one["command"] == f"python -m dc_hpc.submit --claim fig_3a.ia_accuracy{command}"
+
+
+@pytest.mark.parametrize("view", ["box_per_batch", "box_per_image"])
+def test_the_command_of_figure_3a_runs_the_setting_of_its_row(view):
+    """The grid and the plan fix a view; what --set adds must win over both."""
+    plan = PLANS["fig_3a.ia_accuracy"]
+    own = {} if view == "box_per_batch" else {"training_view": view}
+    overrides = plan.overrides("fmnist_ia_accuracy", own)
+    points = read_grid(JOBS / "fmnist_ia_accuracy.yaml", data_root=JOBS, overrides=overrides).points
+    assert {(one.protocol, one.training_view, one.last_cycle, one.draws) for one in points} == {
+        ("code_2021", view, "train", "ours")
+    }
+    assert len(points) == 47
+
+
 def test_a_data_set_replaces_only_the_one_it_is_a_copy_of():
     plan = plan_of("ia_k_fmnist.suitability_k10")
     assert plan.overrides("svhn_k_ia", {"dataset": "svhn-derived"})["dataset"] == "svhn-derived"

@@ -18,6 +18,7 @@ from dc_hpc.report.panels.findings.kmeans_share import KmeansSharePanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.panels.paper import PANELS
+from dc_hpc.report.panels.questions.valley_arms import ValleyArmsPanel
 from dc_hpc.report.panels.search import SearchPanel
 
 NOTHING = FigureSources(no_cycles(), Path("/nonexistent"), lambda name: None)
@@ -29,8 +30,9 @@ def figure_of(name, rows, sources=NOTHING):
         return PANELS[name].figure(PANELS[name].select(rows), sources)
 
 
-# Their figures need pairs of runs that the grids alone do not give; test_own_findings.py draws them.
-OF_PAIRS = KmeansSharePanel | ValleyPanel
+# Their figures need pairs of runs that the grids alone do not give; test_own_findings.py and
+# test_questions.py draw them.
+OF_PAIRS = KmeansSharePanel | ValleyPanel | ValleyArmsPanel
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows, probed_rows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
+from dc_hpc.report.panels.questions.gain import GainPanel
 from dc_hpc.report.panels.relation import RelationPanel
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
@@ -48,6 +49,8 @@ def runs_of(panel, rows):
     """The runs that match a panel: by their IA, by any probe, or by their accuracy."""
     if isinstance(panel, AlignmentPanel | FeaturesPanel | SeedBySeedPanel):
         return alignment_rows(panel, rows)
+    if isinstance(panel, GainPanel):
+        return probed_rows(panel, rows, free=("k", "labels", "halt_cycle"))
     if isinstance(panel, LayersPanel):
         return probed_rows(panel, rows, free=("k", "labels"))
     return [row for row in accuracy_rows(panel, rows) if row["accuracy"] is not None]

@@ -89,3 +89,16 @@ def test_tables_and_places_live_in_one_document(tables):
     document.write_text(text.replace("?<!-- end -->\n", "?\n"), "utf-8")
     with pytest.raises(InputError, match="each table needs"):
         check(document)
+
+
+def test_a_number_may_end_its_line(tables):
+    """The end of a place looks like the name of a table, where a line ends with it and another place follows."""
+    document = tables.parent / "text.md"
+    place = "<!-- =fig_4a[k=5].n -->{}<!-- end -->\n"
+    document.write_text(f"{place}of all.\n{place}<!-- fig_4a -->\n<!-- end -->\n", "utf-8")
+    check(document)
+    renew(document, tables)
+    filled_in = place.format("10")
+    assert document.read_text("utf-8") == (
+        f"{filled_in}of all.\n{filled_in}<!-- fig_4a -->\n| a table |\n<!-- end -->\n"
+    )

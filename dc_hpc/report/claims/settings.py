@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
@@ -38,14 +39,21 @@ def command(claim: str, panel: Panel, group: Cell, plan: Plan) -> str:
     sets = {name: value for name, value, _ in _differences(panel, group)}
     if protocol in protocols and protocol != plan.protocol:
         sets["protocol"] = protocol
-    elif protocol == "mixed":
-        for name, expected in protocols.get(plan.protocol, {}).items():
-            value = group.settings.get(name)
-            if name in group.settings and value != setting_cell(name, expected):
-                sets[name] = value
+    # Two views belong to code_2021, so that its name alone does not say which of them the group has.
+    asked = {**protocols.get(sets.get("protocol", plan.protocol), {}), **_planned(plan)}
+    for name in protocols.get(plan.protocol, {}) if protocol else ():
+        value = group.settings.get(name)
+        if name in group.settings and value != setting_cell(name, asked[name]):
+            sets[name] = value
     parts = [f"python -m dc_hpc.submit --claim {claim}"]
     parts += [f"--set {shlex.quote(f'{name}={shown(name, value)}')}" for name, value in sets.items()]
     return " ".join(parts)
+
+
+def _planned(plan: Plan) -> Mapping[str, Any]:
+    """The settings in which all grids of a plan are changed to one value."""
+    (first, *others) = plan.grids.values()
+    return {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
 
 
 def _differences(panel: Panel, group: Cell) -> list[tuple[str, Any, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dc_hpc.report.figures.lines import curves
 from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.grouping import Row, group_columns
-from dc_hpc.report.panels.matching import accuracy_rows
+from dc_hpc.report.panels.matching import accuracy_rows, of_planned_length
 from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
 from dc_hpc.report.tables.cell_items import median_items, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, table_of
@@ -29,7 +29,8 @@ class CurvesPanel(Panel):
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
         """The trained and probed runs by their settings."""
-        return PanelRows(accuracy=comparisons(self, accuracy_rows(self, rows), "accuracy"))
+        trained = of_planned_length(self, accuracy_rows(self, rows))
+        return PanelRows(accuracy=comparisons(self, trained, "accuracy"))
 
     def tables(self, rows: PanelRows) -> list[Table]:
         """The two ends of the curves: medians at the first clustering and at the last."""

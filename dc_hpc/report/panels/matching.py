@@ -31,10 +31,28 @@ def probed_rows(panel: Panel, rows: Iterable[Row], free: Iterable[str] = ()) -> 
     return [row for row in rows if _matches(row, settings) and row.get("probe") is not None]
 
 
+def trained_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
+    """The rows with the panel's settings that cluster and train, probed or not, done or not."""
+    settings = _required_settings(panel, ACCURACY)
+    return [row for row in rows if _matches(row, settings) and (row.get("cycles") or 0) > 0 and not row.get("labels")]
+
+
 def alignment_rows(panel: Panel, rows: Iterable[Row]) -> list[Row]:
     """The rows, however long, that have the panel's Initial Alignment: a first clustering with the same settings."""
     settings = _required_settings(panel, ALIGNMENT)
     return [row for row in rows if _matches(row, settings) and not row.get("labels")]
+
+
+def of_planned_length(panel: Panel, rows: Sequence[Row], *, longer: bool = True) -> list[Row]:
+    """The rows with the panel's number of cycles; where none of these was run, those with others.
+
+    longer: whether that includes longer runs, which were made for other figures where a panel is about short ones.
+    """
+    cycles = panel.fixed.get("cycles", BASELINES[panel.base]["cycles"])
+    planned = [row for row in rows if row.get("cycles") == cycles]
+    if any(row["state"] != "absent" for row in planned):
+        return planned
+    return [row for row in rows if longer or (row.get("cycles") or 0) <= cycles]
 
 
 def _required_settings(panel: Panel, fields: Sequence[str], free: Iterable[str] = ()) -> Row:

@@ -22,6 +22,7 @@ from dc_hpc.report.panels.findings.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.panel import Band, Panel
+from dc_hpc.report.panels.questions.catalog import QUESTIONS
 from dc_hpc.report.panels.relation import RelationPanel
 from dc_hpc.report.panels.search import SearchPanel
 
@@ -295,6 +296,7 @@ _ENTRIES = (
               ".065 and .085.",
               axis=("draws",), grids=("cifar10_ia_authors",), ia_range=Band(0.065, 0.085)),
     ), short="Authors' draws"),
+    *(entry(one.name, one.title, "ours", one.panels, short=one.short) for one in QUESTIONS),
 )  # fmt: skip
 
 ENTRIES: dict[str, Entry] = {found.name: found for found in _ENTRIES}

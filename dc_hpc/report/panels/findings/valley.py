@@ -12,7 +12,7 @@ from dc_hpc.data.catalog import DATASETS
 from dc_hpc.report.figures.valley import draw
 from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.grouping import Cell, Row, base_of, group_columns
-from dc_hpc.report.panels.matching import accuracy_rows
+from dc_hpc.report.panels.matching import accuracy_rows, of_planned_length
 from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
 from dc_hpc.report.tables.cell_items import SHARE_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
@@ -39,7 +39,8 @@ class ValleyPanel(Panel):
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
         """The trained runs that never halt, by their settings."""
-        never = [row for row in accuracy_rows(self, rows) if row.get("halt_cycle") is None and not row.get("labels")]
+        trained = of_planned_length(self, accuracy_rows(self, rows))
+        never = [row for row in trained if row.get("halt_cycle") is None and not row.get("labels")]
         return PanelRows(accuracy=comparisons(self, never, "accuracy"))
 
     def tables(self, rows: PanelRows) -> list[Table]:

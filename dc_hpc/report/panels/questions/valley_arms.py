@@ -1,0 +1,151 @@
+"""What makes the valley: the base and runs that differ from it in one setting, paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.report.claims.question_plans import QUESTION_PLANS
+from dc_hpc.report.claims.rules import Measured
+from dc_hpc.report.figures.arms import draw
+from dc_hpc.report.frames.schema import setting_cell
+from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
+from dc_hpc.report.panels.matching import of_planned_length, trained_rows
+from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.panels.questions.selection import (
+    groups_apart_from,
+    seeds_in_several,
+    with_protocol,
+)
+from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
+from dc_hpc.report.statistics import mean_interval
+from dc_hpc.report.tables.cell_items import SHARE_DIGITS, setting_items, visible_settings
+from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASE = "base"
+Curves = Mapping[int, np.ndarray]  # seed -> NMI with the truth by cycle, float64 (cycles,)
+
+
+@dataclass(frozen=True)
+class ValleyArmsPanel(Panel):
+    """NMI with the truth by cycle, for each arm, and how much less deep than the base's its valley is.
+
+    The axis has the settings in which an arm may differ from the base, which is the baseline under the protocol of the
+    plan. A run that differs in two of them is no arm.
+    """
+
+    def select(self, rows: Sequence[Row]) -> PanelRows:
+        """The never-halted runs of each arm; probed or not, since the outcome is that of the clusterings."""
+        never = [row for row in trained_rows(self, rows) if row.get("halt_cycle") is None]
+        known = [
+            (row, name) for row in of_planned_length(self, never, longer=False) if (name := self._arm(row)) is not None
+        ]
+        arms = {id(row): name for row, name in known}
+        found = []
+        for group in groups_apart_from(self.axis, [row for row, _ in known]):
+            kept = seeds_in_several([(arms[id(row)], row) for row in group.rows])
+            names = sorted({arms[id(row)] for row in kept}, key=lambda name: (name != BASE, name))
+            parts = {name: [row for row in kept if arms[id(row)] == name] for name in names}
+            cells = [with_protocol(Cell(group.settings | {"arm": name}, part)) for name, part in parts.items()]
+            cells = [cell for cell in cells if any(row["state"] != "absent" for row in cell.rows)]
+            if len(cells) > 1:
+                protocol = {"protocol": QUESTION_PLANS[self.name].protocol}  # the base's; most arms are of none
+                found.append(Comparison(Cell(group.settings | protocol, kept), cells))
+        return PanelRows(accuracy=found)
+
+    def tables(self, rows: PanelRows) -> list[Table]:
+        """A line for each arm and cycle; then one for each arm, with the difference of its valley to the base's."""
+        cells = rows.cells("accuracy")
+        columns = group_columns(cells, ("arm",))
+        visible = visible_settings(cells, columns, ("arm",))
+        lines = [
+            [
+                *setting_items(cell, columns, visible),
+                Item("cycle", cycle, "cycle", str(cycle), role="setting"),
+                Item("n", len(values), "n", str(len(values))),
+                Item("nmi_true_mean", float(np.mean(values)), "NMI, truth", number(float(np.mean(values)), 4)),
+                Item("nmi_true_min", min(values), "least", number(min(values), SHARE_DIGITS)),
+                Item("nmi_true_max", max(values), "most", number(max(values), SHARE_DIGITS)),
+            ]
+            for cell in cells
+            for cycle, values in _by_cycle(curves(cell, rows.cycles)).items()
+        ]
+        caption = self.caption("mean NMI with the truth by cycle", cells, columns, "nmi_true_last")
+        asked = [pair for comparison in rows.accuracy for pair in _questions(comparison, rows.cycles)]
+        return [table_of(self.name, caption, lines), verdict_table(self, asked)]
+
+    def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
+        """A line for each arm over the cycles."""
+        found = [
+            (one.group, {cell.settings["arm"]: _by_cycle(curves(cell, sources.cycles)) for cell in one.cells})
+            for one in rows.accuracy
+        ]
+        return draw(self, found)
+
+    def _arm(self, row: Row) -> str | None:
+        """`base`, or the setting in which a run differs from it; None where it differs in several."""
+        neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
+        protocol = PROTOCOLS[self.base][QUESTION_PLANS[self.name].protocol]
+        expected = neutral | BASELINES[self.base] | protocol | dict(self.fixed)
+        other = [name for name in self.axis if row.get(name) != setting_cell(name, expected[name])]
+        if len(other) > 1:
+            return None
+        return f"{other[0]} {shown(other[0], row.get(other[0]))}" if other else BASE
+
+
+def curves(cell: Cell, cycles: pd.DataFrame | None) -> Curves:
+    """NMI with the truth by cycle, of each seed's run that clustered in all its cycles."""
+    if cycles is None or cycles.empty:
+        return {}
+    found = {}
+    for seed, row in cell.runs("nmi_true_last").items():
+        table = cycles[cycles["run_id"] == row["run_id"]].sort_values("cycle")
+        values = table["nmi_true"].to_numpy(dtype=float)
+        if len(values) and np.isfinite(values).all():
+            found[seed] = values
+    return found
+
+
+def fall(curve: np.ndarray) -> float:
+    """The depth of the valley: NMI at cycle 0 less the lowest of all cycles."""
+    return float(curve[0] - curve.min())
+
+
+def _by_cycle(found: Curves) -> dict[int, list[float]]:
+    cycles = max((len(curve) for curve in found.values()), default=0)
+    return {cycle: [float(curve[cycle]) for curve in found.values() if len(curve) > cycle] for cycle in range(cycles)}
+
+
+def _questions(comparison: Comparison, cycles: pd.DataFrame | None) -> Iterator[tuple[Cell, Question]]:
+    """Of each arm: is its valley less deep than the base's?"""
+    known: dict[str, Curves] = {cell.settings["arm"]: curves(cell, cycles) for cell in comparison.cells}
+    base = known.get(BASE, {})
+    for arm, found in known.items():
+        if arm == BASE:
+            continue
+        seeds = [seed for seed in found if seed in base]
+        less = [fall(base[seed]) - fall(found[seed]) for seed in seeds]
+        measured = _mean(less) if less else Measured(lacks="no seed with the base and this arm")
+        words = f"the valley is less deep with {arm}"
+        yield comparison.group, Question(arm.replace(" ", "_"), words, _STATISTIC, measured, digits=3)
+
+
+_STATISTIC = "mean fall of NMI with the truth, the base's less the arm's"
+
+
+def _mean(values: Sequence[float]) -> Measured:
+    return Measured(float(np.mean(values)), partial(_interval, list(values)), len(values))
+
+
+def _interval(values: list[float], level: float) -> Any:
+    return mean_interval(values, level)
