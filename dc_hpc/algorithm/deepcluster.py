@@ -37,8 +37,9 @@ class Cycle:
     """One finished phase of one cycle.
 
     index: 0-based cycle. phase: "clustered" or "trained". pseudo_labels: int64 (n,). previous_pseudo_labels: those
-    of the cycle before, None at the first. features, inertia, components_alive, effective_rank: those of the clustering
-    (see Clustering); None after training. loss: mean of the loss over the epochs of this cycle; None after clustering.
+    of the cycle before, None at the first. features, inertia, components_alive, effective_rank, spectrum_alpha,
+    silhouette: those of the clustering (see Clustering); None after training. loss: mean of the loss over the epochs of
+    this cycle; None after clustering.
     """
 
     index: int
@@ -49,6 +50,8 @@ class Cycle:
     inertia: float | None = None
     components_alive: int | None = None
     effective_rank: float | None = None
+    spectrum_alpha: float | None = None
+    silhouette: float | None = None
     loss: float | None = None
 
 
@@ -147,16 +150,7 @@ def _cluster(
     labels = as_labels(known.labels, len(images), "Clustering.labels").to(images.device)
     previous, state.pseudo_labels = state.pseudo_labels, labels
     state.cycle, state.phase = cycle, "clustered"
-    return Cycle(
-        cycle,
-        "clustered",
-        labels,
-        previous,
-        known.features,
-        known.inertia,
-        known.components_alive,
-        known.effective_rank,
-    )
+    return Cycle(cycle, "clustered", labels, previous, *known[1:])
 
 
 def _train(

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dc_hpc.algorithm.agreement import agreement, cluster_health, label_entropy
+from dc_hpc.algorithm.agreement import agreement, cluster_health, effective_clusters, label_entropy
+from dc_hpc.algorithm.beyond.silhouette import sample_silhouette
 from dc_hpc.algorithm.deepcluster import Cycle
 
 
@@ -39,16 +40,26 @@ def clustering_row(cycle: Cycle, labels: np.ndarray, deciles: np.ndarray, k: int
         "cluster_size_min": health.smallest,
         "cluster_size_median": health.median,
         "cluster_size_max": health.largest,
+        "effective_clusters": effective_clusters(now),
         "inertia": cycle.inertia,
         "inertia_per_point": None if cycle.inertia is None else cycle.inertia / len(now),
         "effective_rank": cycle.effective_rank,
+        "spectrum_alpha": cycle.spectrum_alpha,
         "components_alive": cycle.components_alive,
+        "silhouette": _silhouette(cycle),
         "nmi_brightness": agreement(now, deciles).nmi,
     }
     if cycle.previous_pseudo_labels is not None:
         previous = agreement(cycle.previous_pseudo_labels.cpu().numpy(), now)
         row |= {"nmi_prev": previous.nmi, "ami_prev": previous.ami}
     return row
+
+
+def _silhouette(cycle: Cycle) -> float | None:
+    """That of the clustering, computed here unless it came from another run, without its features."""
+    if cycle.silhouette is not None or cycle.features is None:
+        return cycle.silhouette
+    return sample_silhouette(cycle.features, cycle.pseudo_labels)
 
 
 def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:

@@ -260,7 +260,7 @@ class _Attempt:
                 self.directory,
                 pseudo_labels=state.pseudo_labels.cpu().numpy(),
                 k=self.config.k,
-                **{name: self.history[0][name] for name in ("inertia", "components_alive", "effective_rank")},
+                **{name: self.history[0][name] for name in feature_dumps.MEASURED},
             )
             return digests
         trunk = feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))

@@ -37,10 +37,13 @@ CYCLE_METRICS = (
     Metric("cluster_size_min", "int", "images", "size of the smallest cluster that is not empty"),
     Metric("cluster_size_median", "float", "images", "median size of the clusters that are not empty"),
     Metric("cluster_size_max", "int", "images", "size of the largest cluster"),
+    Metric("effective_clusters", "float", "clusters", "exp of the entropy of the cluster sizes"),
     Metric("inertia", "float", "", "sum of the squared distances of the clustered features to their centroids"),
     Metric("inertia_per_point", "float", "", "inertia divided by the number of images; features have the norm 1"),
     Metric("effective_rank", "float", "", "exp of the entropy of the PCA spectrum of the features"),
+    Metric("spectrum_alpha", "float", "", "decay of the PCA spectrum: minus the slope of log variance by log rank"),
     Metric("components_alive", "int", "", "components of the PCA that have variance, of those kept; none without PCA"),
+    Metric("silhouette", "float", "", "mean silhouette of a fixed sample of 1,000 images, by the clustered features"),
     Metric("nmi_brightness", "float", "", "NMI of the pseudo-labels with the deciles of the images' mean brightness"),
     Metric("loss", "float", "nats", "cross-entropy with the pseudo-labels, mean over the cycle's training"),
 )  # fmt: skip
