@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ def clustering_row(cycle: Cycle, labels: np.ndarray, deciles: np.ndarray, k: int
         "silhouette": _silhouette(cycle),
         "nmi_brightness": agreement(now, deciles).nmi,
     }
+    if cycle.labels_cycle is not None:
+        row |= {"labels_cycle": cycle.labels_cycle, "halted": cycle.halted}
     if cycle.previous_pseudo_labels is not None:
         previous = agreement(cycle.previous_pseudo_labels.cpu().numpy(), now)
         row |= {"nmi_prev": previous.nmi, "ami_prev": previous.ami}
@@ -62,8 +65,11 @@ def _silhouette(cycle: Cycle) -> float | None:
     return sample_silhouette(cycle.features, cycle.pseudo_labels)
 
 
-def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:
-    """A cycle that keeps its labels: nothing changed since the cycle before, so there is nothing to compare with."""
+def halted_row(cycle: Cycle, labels: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
+    """A cycle that keeps its labels: nothing changed since the cycle before, so there is nothing to compare with.
+
+    before: the row of the cycle before, empty at the first.
+    """
     true = agreement(cycle.pseudo_labels.cpu().numpy(), labels)
     return {
         "cycle": cycle.index,
@@ -71,6 +77,7 @@ def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:
         "nmi_true": true.nmi,
         "ami_true": true.ami,
         "nmi_true_chance": true.chance,
+        **{name: before[name] for name in ("labels_cycle", "halted") if name in before},
     }
 
 
@@ -88,4 +95,13 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
         "epochs": len(losses),
         **last,
         "loss_last": losses[-1] if losses else None,
+        **_of_the_rule(history),
     }
+
+
+def _of_the_rule(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a halting rule did, where the run has one."""
+    if "labels_cycle" not in history[-1]:
+        return {}
+    halts = [row["cycle"] for row in history if row["halted"]]
+    return {"halting_cycle": halts[0] if halts else None, "labels_cycle_last": history[-1]["labels_cycle"]}

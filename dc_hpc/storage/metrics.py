@@ -45,6 +45,8 @@ CYCLE_METRICS = (
     Metric("components_alive", "int", "", "components of the PCA that have variance, of those kept; none without PCA"),
     Metric("silhouette", "float", "", "mean silhouette of a fixed sample of 1,000 images, by the clustered features"),
     Metric("nmi_brightness", "float", "", "NMI of the pseudo-labels with the deciles of the images' mean brightness"),
+    Metric("labels_cycle", "int", "", "cycle whose labels this cycle trains on, where a halt_rule chooses them"),
+    Metric("halted", "flag", "", "whether the halt_rule has halted the clustering by the end of this cycle"),
     Metric("loss", "float", "nats", "cross-entropy with the pseudo-labels, mean over the cycle's training"),
 )  # fmt: skip
 
@@ -67,6 +69,8 @@ RESULTS = (
     Metric("label_entropy_last", "float", "nats", "label_entropy of the last clustering"),
     Metric("clusters_empty_last", "int", "clusters", "clusters_empty of the last clustering"),
     Metric("loss_last", "float", "nats", "loss of the last cycle that trained"),
+    Metric("halting_cycle", "int", "", "cycle of the last clustering, where the halt_rule has halted it"),
+    Metric("labels_cycle_last", "int", "", "labels_cycle of the last cycle, where a halt_rule chooses the labels"),
 )  # fmt: skip
 
 # What else result.json holds. Aggregate reads trunk_sha256 of it.
