@@ -99,8 +99,8 @@ def deep_cluster(
     tensor operations alone: a GPU records them once and repeats them. first_clustering: that of cycle 0, where another
     run has computed it; it is used unchanged. halt_rule: when clustering halts before the schedule says so, and on
     which pseudo-labels the net trains. soft_reset: the fraction by which `reset_softly` moves the weights back to fresh
-    ones before the features of each clustering after the first. on_progress: called with "features" and a number
-    of images, "clustering", and "training" and a number of batches.
+    ones before the features of each clustering after the first, but for a last one that no training follows.
+    on_progress: called with "features" and a number of images, "clustering", and "training" and a number of batches.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net. Raises
@@ -118,7 +118,7 @@ def deep_cluster(
         clustered = (state.cycle, state.phase) == (cycle, "clustered")
         halted = halt_rule is not None and halt_rule.halted(state.scores)
         if schedule.clusters_in(cycle) and not clustered and not halted:
-            if soft_reset and cycle > 0:
+            if soft_reset and cycle > 0 and schedule.trains_in(cycle):
                 reset_softly(state.trunk, soft_reset, seed=seed, cycle=cycle)
             known = first_clustering if cycle == 0 else None
             clustered_now = _cluster(

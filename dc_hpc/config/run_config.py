@@ -144,7 +144,11 @@ class RunConfig(DeclaredSettings):
     ] = 0.0
     soft_reset: Annotated[
         Fraction | None,
-        Setting("training", "how far the weights go back to fresh ones before each later clustering", "off"),
+        Setting(
+            "training",
+            "how far the weights go back to fresh ones before each later clustering that is trained on",
+            "off",
+        ),
     ] = None
     teacher_seed: Annotated[
         Seed | None,

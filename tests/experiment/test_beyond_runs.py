@@ -101,6 +101,16 @@ def test_a_soft_reset_changes_nothing_before_the_second_clustering(whole, digits
     assert one.effective_rank[1] != other.effective_rank[1]
 
 
+def test_no_reset_comes_before_a_clustering_that_no_training_follows(digits_root, tmp_path):
+    """The authors' program ends with a clustering; a reset there would only damage the net that is probed."""
+    plain = finish(new_run(tmp_path, digits_root, cycles=2), digits_root)
+    reset = finish(new_run(tmp_path, digits_root, cycles=2, soft_reset=0.9), digits_root)
+    assert result_of(plain)["accuracy"] == result_of(reset)["accuracy"]
+    assert rows_of(plain).equals(rows_of(reset))
+    trained = finish(new_run(tmp_path, digits_root, cycles=2, soft_reset=0.9, last_cycle="train"), digits_root)
+    assert rows_of(trained).effective_rank[1] != rows_of(plain).effective_rank[1]
+
+
 def test_the_labels_of_a_student_are_those_of_its_teachers_own_run(digits_root, tmp_path, whole):
     teacher = finish(new_run(tmp_path, digits_root, seed=9, halt_cycle=1, cycles=3), digits_root)
     student = whole["teacher"]

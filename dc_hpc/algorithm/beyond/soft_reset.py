@@ -1,7 +1,8 @@
 """Soft resets: at a clustering the weights move a part of the way back to fresh ones.
 
 "Breaking the Reclustering Barrier" (arXiv 2411.02275) resets the encoder so before each reclustering. Like its code,
-this leaves batch norm and the last layer, whose outputs are clustered, as they are.
+this leaves batch norm and the last layer, whose outputs are clustered, as they are. Before a last clustering that no
+training follows, as in the authors' program, there is no reset: nothing would mend the net before it is probed.
 """
 
 from __future__ import annotations

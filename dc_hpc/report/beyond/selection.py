@@ -59,6 +59,13 @@ def what_is_ranked(grid: Grid, by: str) -> tuple[str, str]:
             f"{grid.path}: --by {by} needs a grid whose runs differ in their seeds, or in one setting more; they "
             f"differ in {', '.join(settings)}"
         )
+    if settings and by in MEASURES and MEASURES[by].of_features:
+        if RunConfig.declared[settings[0]].affects != "first_pass":
+            others = [name for name in OF_FIRST if not MEASURES[name].of_features]
+            raise InputError(
+                f"--by {by}: it is measured of the features before they are clustered, which {settings[0]} cannot "
+                f"change; give ia or one of {', '.join(others)}"
+            )
     return (settings[0] if settings else "seed"), by
 
 
