@@ -43,7 +43,7 @@ class ArmsPanel(QuestionPanel):
     oracle: bool = False
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
-        """The trained runs by their settings, and in cells by arm, of the seeds that ran an arm of its own."""
+        """The trained runs by their settings, and in cells by arm; of settings with an arm that no other table shows."""
         groups = split(self._own(rows), [name for name in ACCURACY if name not in ARM_SETTINGS])
         return PanelRows(accuracy=[one for group in groups if (one := self._comparison(group))])
 
@@ -76,17 +76,16 @@ class ArmsPanel(QuestionPanel):
         ]
 
     def _comparison(self, group: Cell) -> Comparison | None:
-        """The arms of a group; None where no run has an arm that other tables do not show."""
-        new = {row["seed"] for row in group.rows if arm_of(row)[0] > 2 and row["state"] != "absent"}
-        new |= {row["seed"] for row in group.rows if arm_of(row)[0] > 2} if new else set()
-        rows = [row for row in group.rows if row["seed"] in new]
+        """The arms of a group; None where all its runs have arms that other tables show, too."""
+        if not any(arm_of(row)[0] > 2 and row["state"] != "absent" for row in group.rows):
+            return None
         arms: dict[tuple[int, Any, str], list[Row]] = {}
-        for row in rows:
+        for row in group.rows:
             arms.setdefault(arm_of(row), []).append(row)
         cells = [Cell(group.settings | {"arm": key[2]}, arms[key]) for key in sorted(arms)]
         if self.oracle:
-            cells.append(Cell(group.settings | {"arm": ORACLE}, _oracle(rows)))
-        return Comparison(Cell(group.settings, rows), cells) if rows else None
+            cells.append(Cell(group.settings | {"arm": ORACLE}, _oracle(group.rows)))
+        return Comparison(group, cells)
 
     def _numbers(self, one: Comparison, cell: Cell) -> list[Item]:
         runs = list(cell.runs("accuracy").values())

@@ -49,9 +49,9 @@ class ChoosingPanel(QuestionPanel):
 
     Over seeds: of the first clustering, over runs that never halt, at the k that have the most of them. Over k: the
     same within each seed, mean over seeds; the effective rank and alpha of the first clustering are those of the
-    features of the untrained net, which k cannot change. "trained": of the last clustering of these runs instead, as RankMe judges
-    a finished net. Over cycles: of the last clustering of a run, within each seed over its halting positions.
-    A measure counts by what it prefers, so that a positive rho means that choosing by it helps.
+    features of the untrained net, which k cannot change. "trained": of the last clustering of these runs instead, as
+    RankMe judges a finished net. Over cycles: of the last clustering of a run, within each seed over its halting
+    positions. A measure counts by what it prefers, so that a positive rho means that choosing by it helps.
     """
 
     def select(self, rows: Sequence[Row]) -> PanelRows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from dc_hpc.report.beyond.plans import PLANS
 from dc_hpc.report.beyond.questions import Question, lines, questions_table
 from dc_hpc.report.panels.grouping import Row
 from dc_hpc.report.panels.matching import accuracy_rows
@@ -26,8 +27,12 @@ class QuestionPanel(Panel):
         return [row for row in super().members(rows, asked) if row["run_id"] in asked]
 
     def trained(self, rows: Iterable[Row]) -> list[Row]:
-        """The trained and probed runs with the panel's settings and numbers of clusters."""
-        return [row for row in accuracy_rows(self, rows) if row.get("k") in self.values]
+        """The trained and probed runs with the panel's settings, numbers of clusters and planned seeds.
+
+        Runs of other seeds were known before the questions were declared, or came after their n was reached.
+        """
+        seeds = {seed for one in self.questions for seed in PLANS[f"{self.name}.{one.name}"].seeds}
+        return [row for row in accuracy_rows(self, rows) if row.get("k") in self.values and row["seed"] in seeds]
 
     def answers(self, rows: PanelRows) -> list[Table]:
         """The table of the questions, for the report; empty where the panel has no run."""
