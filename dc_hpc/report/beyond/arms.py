@@ -43,7 +43,7 @@ class ArmsPanel(QuestionPanel):
     oracle: bool = False
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
-        """The trained runs by their settings, and in cells by arm; of settings with an arm that no other table shows."""
+        """The trained runs by their settings, and in cells by arm; settings without an arm of our own are left out."""
         groups = split(self._own(rows), [name for name in ACCURACY if name not in ARM_SETTINGS])
         return PanelRows(accuracy=[one for group in groups if (one := self._comparison(group))])
 

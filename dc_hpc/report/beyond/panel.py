@@ -27,12 +27,17 @@ class QuestionPanel(Panel):
         return [row for row in super().members(rows, asked) if row["run_id"] in asked]
 
     def trained(self, rows: Iterable[Row]) -> list[Row]:
-        """The trained and probed runs with the panel's settings, numbers of clusters and planned seeds.
+        """The trained and probed runs with the panel's settings and numbers of clusters, of planned protocol and seeds.
 
         Runs of other seeds were known before the questions were declared, or came after their n was reached.
         """
-        seeds = {seed for one in self.questions for seed in PLANS[f"{self.name}.{one.name}"].seeds}
-        return [row for row in accuracy_rows(self, rows) if row.get("k") in self.values and row["seed"] in seeds]
+        plans = [PLANS[f"{self.name}.{one.name}"] for one in self.questions]
+        seeds, protocols = {seed for one in plans for seed in one.seeds}, {one.protocol for one in plans}
+        return [
+            row
+            for row in accuracy_rows(self, rows)
+            if row.get("k") in self.values and row["seed"] in seeds and row.get("protocol") in protocols
+        ]
 
     def answers(self, rows: PanelRows) -> list[Table]:
         """The table of the questions, for the report; empty where the panel has no run."""
