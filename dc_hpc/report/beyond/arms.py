@@ -174,14 +174,21 @@ def _percent(share: float | None) -> str:
 
 
 def _oracle(rows: Sequence[Row]) -> list[Row]:
-    """Of each seed the run without a rule whose last labels have the highest NMI with the truth; the earlier halt wins
-    of equals."""
-    best: dict[int, Row] = {}
-    done = [row for row in rows if arm_of(row)[0] <= 2 and row["state"] == "done" and row.get("nmi_true_last")]
-    for row in sorted(done, key=arm_of):
-        if row["seed"] not in best or row["nmi_true_last"] > best[row["seed"]]["nmi_true_last"]:
-            best[row["seed"]] = row
-    return list(best.values())
+    """Of each seed the run without a rule whose last labels have the highest NMI with the truth.
+
+    The earlier halt wins of equals. A seed that lacks one of the halting positions of the others has none.
+    """
+    halts = [row for row in rows if arm_of(row)[0] <= 2]
+    positions = {arm_of(row) for row in halts if row["state"] != "absent"}
+    found: dict[int, dict[tuple[int, Any, str], Row]] = {}
+    for row in halts:
+        if row["state"] == "done" and row.get("nmi_true_last") is not None:
+            found.setdefault(row["seed"], {})[arm_of(row)] = row
+    return [
+        max((of_seed[arm] for arm in sorted(of_seed)), key=lambda row: float(row["nmi_true_last"]))
+        for of_seed in found.values()
+        if set(of_seed) == positions
+    ]
 
 
 def _seconds(one: Comparison) -> float | None:
