@@ -1,4 +1,4 @@
-"""Soft resets: at a clustering the weights move a part of the way back to fresh ones.
+"""Soft resets: at a clustering the weights move partly towards fresh ones.
 
 "Breaking the Reclustering Barrier" (arXiv 2411.02275) resets the encoder so before each reclustering. Like its code,
 this leaves batch norm and the last layer, whose outputs are clustered, as they are. Before a last clustering that no
