@@ -63,6 +63,7 @@ def aggregate(
     from dc_hpc.report.document import check, renew
     from dc_hpc.report.findings import SWEEP, collect, panels_of, read
     from dc_hpc.report.output_files import write_figures, write_page, write_tables
+    from dc_hpc.report.panels.paper import PANELS
     from dc_hpc.report.screen import everything, one_screen, screen_width
 
     data = data.expanduser()
@@ -88,7 +89,7 @@ def aggregate(
         if not only:
             write_page(findings, outputs)
         if document:
-            renew(document, outputs / "tables")
+            renew(document, outputs / "tables", panels=PANELS)
         size = write_crate(findings, outputs, crate, date=f"{date.today()}") if crate else 0
     except OSError as error:
         raise InputError(

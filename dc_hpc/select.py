@@ -1,4 +1,7 @@
-"""python -m dc_hpc.select: choose seeds or settings by their Initial Alignment (sections 4.1.2 and 4.3)."""
+"""python -m dc_hpc.select: choose seeds or settings by their first clustering, with its labels or without.
+
+With labels it is the Initial Alignment (sections 4.1.2 and 4.3), without them a measure such as the effective rank.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +44,14 @@ def select(
         int | None, typer.Option(metavar="N", min=2, help="Choose N seeds that are spread evenly over the range of IA.")
     ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Rank the values of this setting by their median IA.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A setting: rank its values by their median IA. Or a measure of the first clustering, ia or one "
+            "without labels (effective_rank, ...): rank by it what the runs of the grid differ in.",
+        ),
     ] = None,
-    keep: Annotated[int, typer.Option(metavar="N", min=1, help="--by: how many values to keep.")] = 2,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="--by: how many values or seeds to keep.")] = 2,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="--by: measure the IA of seeds 1..N.")] = 100,
     run: Annotated[
         bool, typer.Option("--run/--read", help="--by: compute the missing IA runs, or only read those that are done.")
@@ -64,11 +72,13 @@ def select(
     """Choose seeds or settings by their Initial Alignment (IA).
 
     The choice is written as a grid. IA is the NMI between the first pseudo-labels and the true labels. --span N chooses
-    seeds that are spread over the range of IA among the finished runs of a grid. --by KEY ranks the values of a setting
-    by their median IA, which is measured with short runs, and keeps the best.
+    seeds that are spread over the range of IA among the finished runs of a grid. --by SETTING ranks the values of a
+    setting by their median IA, which is measured with short runs, and keeps the best. --by MEASURE ranks the values of
+    the grid's one setting, or its seeds, by a measure of the first clustering: ia, or effective_rank, spectrum_alpha,
+    inertia_per_point, effective_clusters or silhouette, which need no labels.
     """
     if (span is None) == (by is None):
-        raise InputError("give either --span N (seeds over the IA range) or --by KEY (rank its values by IA)")
+        raise InputError("give either --span N (seeds over the IA range) or --by NAME (rank values by IA or a measure)")
     data_root = data.expanduser().resolve()
     settings = dict(parse_override(text) for text in overrides or [])
     read = read_grid(grid, data_root=data_root, overrides=settings)
@@ -78,15 +88,22 @@ def select(
         _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs, settings)
         return
     assert by is not None  # one of the two is given
-    ia_runs = _ia_runs(read, by, keep, seeds)
+    from dc_hpc.report.beyond.selection import what_is_ranked
+
+    setting, measure = what_is_ranked(read, by)
+    ia_runs = _ia_runs(read, setting, keep, seeds)
     if run:
         session.check_cluster(cluster)
         execution, profile = Execution(str(data_root)), session.cluster_profile(cluster, site)
         configs = {run_id(config): config for runs in ia_runs.values() for config in runs}
         execution = session.with_own_nets(execution, configs, allowed=allow_own_nets, site=profile)
-        _run_missing(configs, read, outputs, execution, cluster=cluster, slots=slots, profile=profile)
-    path = write or grid.with_name(f"{grid.stem}_by_ia.yaml")
-    _select_values(read, by, keep, ia_runs, path, outputs, settings)
+        name = f"{read.name}_by_{measure}"[:64]
+        _run_missing(configs, name, outputs, execution, cluster=cluster, slots=slots, profile=profile)
+    path = write or grid.with_name(f"{grid.stem}_by_{measure}.yaml")
+    if measure == "ia":
+        _select_values(read, setting, keep, ia_runs, path, outputs, settings)
+    else:
+        _select_without_labels(read, setting, measure, keep, ia_runs, path, outputs, settings)
 
 
 def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any]) -> None:
@@ -108,10 +125,11 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: di
 
 
 def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
-    """The runs that measure the IA of each value of `by`."""
+    """The runs that end with the first clustering of each value of `by`, or of each seed of the grid."""
+    from dc_hpc.report.beyond.selection import runs_of_seeds
     from dc_hpc.report.ia_selection import ia_runs
 
-    found = ia_runs(read, by, seeds)
+    found = runs_of_seeds(read) if by == "seed" else ia_runs(read, by, seeds)
     if keep >= len(found):
         raise InputError(f"--keep {keep} would keep all {len(found)} values of {by}; keep fewer")
     return found
@@ -119,7 +137,7 @@ def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunCo
 
 def _run_missing(
     configs: dict[str, RunConfig],
-    read: Grid,
+    name: str,
     outputs: Path,
     execution: Execution,
     *,
@@ -129,7 +147,6 @@ def _run_missing(
 ) -> None:
     """Compute the IA runs that are not done. On a cluster this only submits them and ends the command."""
     session.check_outputs(outputs)
-    name = f"{read.name}_by_ia"[:64]
     table = session.current_status(outputs, configs, cluster=cluster, site=profile, grids=[name])
     print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
     status = table.runs
@@ -154,6 +171,30 @@ def _run_missing(
     directories = session.create_runs(outputs, missing)
     if session.run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
         raise typer.Exit(1)
+
+
+def _select_without_labels(
+    read: Grid,
+    by: str,
+    measure: str,
+    keep: int,
+    runs: dict[Any, list[RunConfig]],
+    path: Path,
+    outputs: Path,
+    settings: dict[str, Any],
+) -> None:
+    from dc_hpc.report.beyond.measures import MEASURES
+    from dc_hpc.report.beyond.selection import lines_of, rank
+    from dc_hpc.report.ia_selection import rewritten
+
+    ranked = rank(measure, by, runs, outputs)
+    print("\n".join(lines_of(measure, by, ranked, keep)))
+    best = {one.value for one in ranked[:keep]}
+    comment = (
+        f"{read.path.name} with the {keep} values of {by} whose median {measure} of the first clustering is best "
+        f"({MEASURES[measure].prefers}), chosen without a label."
+    )
+    _write(path, rewritten(read, {by: [value for value in runs if value in best]}, comment, settings))
 
 
 def _select_values(

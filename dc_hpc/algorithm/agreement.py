@@ -82,6 +82,15 @@ def cluster_health(pseudo_labels: Labels, k: int) -> ClusterHealth:
     return ClusterHealth(k - len(filled), int(filled.min()), float(np.median(filled)), int(filled.max()))
 
 
+def effective_clusters(pseudo_labels: Labels) -> float:
+    """exp of the entropy of the cluster sizes: k where k clusters are equally large, 1 where one holds everything.
+
+    pseudo_labels: (n,) integers >= 0, n >= 1. Raises ValueError: as `agreement`.
+    """
+    sizes = _sizes(_counted_names(_checked(pseudo_labels, "pseudo_labels")))
+    return math.exp(math.log(int(sizes.sum())) - _mean_log(sizes))
+
+
 def label_entropy(pseudo_labels: Labels, labels: Labels) -> float:
     """Mean over the non-empty clusters, each counted once, of the entropy (nats) of the true labels inside.
 

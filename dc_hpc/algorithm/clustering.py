@@ -28,8 +28,9 @@ class Clustering(NamedTuple):
 
     labels: int64 (n,), on the device of the features; deep_cluster takes NumPy's integers, too. features: float32
     (n, q), as they were clustered; None where they are not known. inertia: sum of the squared distances of the
-    features to their centroids; None for a clustering that has no centroids. components_alive, effective_rank: of the
-    `Reduced` features; None where they are not known.
+    features to their centroids; None for a clustering that has no centroids. components_alive, effective_rank,
+    spectrum_alpha: of the `Reduced` features; None where they are not known. silhouette: that of `sample_silhouette`,
+    where another run has computed it already.
     """
 
     labels: Tensor
@@ -37,6 +38,8 @@ class Clustering(NamedTuple):
     inertia: float | None
     components_alive: int | None = None
     effective_rank: float | None = None
+    spectrum_alpha: float | None = None
+    silhouette: float | None = None
 
 
 class LinearFeatures(NamedTuple):
@@ -83,17 +86,31 @@ class Components(NamedTuple):
         shares = self.variances.clamp(min=0) / self.variances.clamp(min=0).sum()
         return float(torch.special.entr(shares).sum().exp()) if bool(self.alive().any()) else 0.0
 
+    def spectrum_alpha(self) -> float | None:
+        """How fast the spectrum falls: minus the least-squares slope of log variance against log rank.
+
+        The ranks are 1, 2, ... of the components that are alive, each counted once (alpha-ReQ, arXiv 2202.05808, which
+        lets the user choose a range of ranks). None where fewer than two are alive.
+        """
+        height = self.variances[self.alive()].cpu().log()
+        if len(height) < 2:
+            return None
+        place = torch.arange(1, len(height) + 1, dtype=height.dtype).log()
+        place -= place.mean()
+        return -float(place @ height / (place @ place))
+
 
 class Reduced(NamedTuple):
     """Features as they are clustered, and what is known of their spectrum.
 
     features: float32 (n, q), rows of norm 1. components_alive: how many of the q components have variance; None without
-    PCA. effective_rank: of the features before the reduction, see `Components`.
+    PCA. effective_rank, spectrum_alpha: of the features before the reduction, see `Components`.
     """
 
     features: Tensor
     components_alive: int | None
     effective_rank: float
+    spectrum_alpha: float | None = None
 
 
 def cluster_by_kmeans(
@@ -145,7 +162,7 @@ def cluster_reduced(
     features = reduced.features
     tries = (kmeans(features, k=k, seed=one, init=init, iterations=iterations, backend=backend) for one in seeds)
     found = min(tries, key=lambda one: one.inertia)
-    return Clustering(found.labels, features, found.inertia, reduced.components_alive, reduced.effective_rank)
+    return Clustering(found.labels, features, found.inertia, *reduced[1:])
 
 
 def takes_linear_features(cluster: Callable[..., Any]) -> bool:
@@ -202,14 +219,14 @@ def reduction(features: Array | LinearFeatures, *, pca: int | None, components: 
         components = components or principal_components(features)
         values = features.computed() if isinstance(features, LinearFeatures) else features
         into = values if isinstance(features, LinearFeatures) else torch.empty_like(values)
-        return Reduced(_unit_rows(values, into), None, components.effective_rank())
+        return Reduced(_unit_rows(values, into), None, components.effective_rank(), components.spectrum_alpha())
     n, d = features.shape
     if not 1 <= pca <= min(n, d):
         raise ValueError(f"pca {pca} is not between 1 and {min(n, d)}: the features are {n} x {d}")
     components = components or principal_components(features)
     reduced = _whiten(features, pca, components)
     alive = int(components.alive()[:pca].sum())
-    return Reduced(_unit_rows(reduced, reduced), alive, components.effective_rank())
+    return Reduced(_unit_rows(reduced, reduced), alive, components.effective_rank(), components.spectrum_alpha())
 
 
 def _as_features(features: Array | LinearFeatures) -> Tensor | LinearFeatures:

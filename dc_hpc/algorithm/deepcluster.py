@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ from dc_hpc.algorithm.arrays import Array, as_labels
 from dc_hpc.algorithm.backends.cpu import last_two_layers
 from dc_hpc.algorithm.backends.evaluation import evaluate_in_batches
 from dc_hpc.algorithm.backends.training import Step, dropout_seed, training_step
+from dc_hpc.algorithm.beyond.halting import HaltRule
+from dc_hpc.algorithm.beyond.soft_reset import reset_softly
 from dc_hpc.algorithm.clustering import Clustering, LinearFeatures, cluster_by_kmeans, takes_linear_features
 from dc_hpc.algorithm.divergence import DivergenceError
 from dc_hpc.algorithm.nets import OUTPUT, feature_dimension, new_head
@@ -37,8 +39,10 @@ class Cycle:
     """One finished phase of one cycle.
 
     index: 0-based cycle. phase: "clustered" or "trained". pseudo_labels: int64 (n,). previous_pseudo_labels: those
-    of the cycle before, None at the first. features, inertia, components_alive, effective_rank: those of the clustering
-    (see Clustering); None after training. loss: mean of the loss over the epochs of this cycle; None after clustering.
+    of the cycle before, None at the first. features, inertia, components_alive, effective_rank, spectrum_alpha,
+    silhouette: those of the clustering (see Clustering); None after training. loss: mean of the loss over the epochs of
+    this cycle; None after clustering. labels_cycle, halted: where a rule halts the clustering, the cycle whose
+    pseudo-labels the net trains on from now on, and whether that was the last clustering.
     """
 
     index: int
@@ -49,7 +53,11 @@ class Cycle:
     inertia: float | None = None
     components_alive: int | None = None
     effective_rank: float | None = None
+    spectrum_alpha: float | None = None
+    silhouette: float | None = None
     loss: float | None = None
+    labels_cycle: int | None = None
+    halted: bool | None = None
 
 
 class ClusterFunction(Protocol):
@@ -79,6 +87,8 @@ def deep_cluster(
     cluster: ClusterFunction = cluster_by_kmeans,
     loss: LossFunction = cross_entropy,
     first_clustering: Clustering | None = None,
+    halt_rule: HaltRule | None = None,
+    soft_reset: float = 0.0,
     on_progress: ProgressFunction = ignore_progress,
 ) -> Iterator[Cycle]:
     """Run DeepCluster from `state` on; yield after each phase, the only places where saving is safe.
@@ -87,8 +97,10 @@ def deep_cluster(
     or both joined in an ImageViews. k: number of clusters. cluster: from features to pseudo-labels; functools.partial
     sets the options of `cluster_by_kmeans`. loss: from logits (b, outputs) and pseudo-labels (b,) to a scalar, by
     tensor operations alone: a GPU records them once and repeats them. first_clustering: that of cycle 0, where another
-    run has computed it; it is used unchanged. on_progress: called with "features" and a number of images,
-    "clustering", and "training" and a number of batches.
+    run has computed it; it is used unchanged. halt_rule: when clustering halts before the schedule says so, and on
+    which pseudo-labels the net trains. soft_reset: the fraction by which `reset_softly` moves the weights back to fresh
+    ones before the features of each clustering after the first, but for a last one that no training follows.
+    on_progress: called with "features" and a number of images, "clustering", and "training" and a number of batches.
 
     `state` is updated in place before each yield. Going on from a saved state gives the same bits as never having
     stopped. Raises ValueError at the first step when an argument does not fit the images or the net. Raises
@@ -104,9 +116,15 @@ def deep_cluster(
         raise ValueError(f"batch_size {batch_size} must be 1 or more")
     for cycle in range(next_cycle(state), schedule.end):
         clustered = (state.cycle, state.phase) == (cycle, "clustered")
-        if schedule.clusters_in(cycle) and not clustered:
+        halted = halt_rule is not None and halt_rule.halted(state.scores)
+        if schedule.clusters_in(cycle) and not clustered and not halted:
+            if soft_reset and cycle > 0 and schedule.trains_in(cycle):
+                reset_softly(state.trunk, soft_reset, seed=seed, cycle=cycle)
             known = first_clustering if cycle == 0 else None
-            yield _cluster(state, images, cycle, k=k, seed=seed, cluster=cluster, known=known, on_progress=on_progress)
+            clustered_now = _cluster(
+                state, images, cycle, k=k, seed=seed, cluster=cluster, known=known, on_progress=on_progress
+            )
+            yield clustered_now if halt_rule is None else _keep(state, clustered_now, halt_rule)
         if schedule.trains_in(cycle):
             epochs = schedule.epochs_per_cycle
             yield _train(
@@ -147,16 +165,16 @@ def _cluster(
     labels = as_labels(known.labels, len(images), "Clustering.labels").to(images.device)
     previous, state.pseudo_labels = state.pseudo_labels, labels
     state.cycle, state.phase = cycle, "clustered"
-    return Cycle(
-        cycle,
-        "clustered",
-        labels,
-        previous,
-        known.features,
-        known.inertia,
-        known.components_alive,
-        known.effective_rank,
-    )
+    return Cycle(cycle, "clustered", labels, previous, *known[1:])
+
+
+def _keep(state: State, new: Cycle, rule: HaltRule) -> Cycle:
+    """Leave in the state the pseudo-labels that the rule trains on: those of the clustering `new`, or those before."""
+    state.scores[new.index] = rule.score(new.pseudo_labels, new.previous_pseudo_labels, new.effective_rank)
+    kept = rule.kept(state.scores)
+    if kept != new.index:
+        state.pseudo_labels = new.previous_pseudo_labels
+    return replace(new, labels_cycle=kept, halted=rule.halted(state.scores))
 
 
 def _train(

@@ -10,7 +10,18 @@ import numpy as np
 import torch
 
 # The position of a purpose is part of every result: append, never reorder.
-PURPOSES = ("init", "sobel", "kmeans", "head", "sampling", "augmentation", "dropout", "probe")
+PURPOSES = (
+    "init",
+    "sobel",
+    "kmeans",
+    "head",
+    "sampling",
+    "augmentation",
+    "dropout",
+    "probe",
+    "silhouette",
+    "soft_reset",
+)
 
 
 def key(seed: int, cycle: int, purpose: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from dc_hpc.algorithm.backends.sgd import SGD
@@ -16,6 +17,7 @@ class State:
 
     trunk: the net f_theta. optimizer: its SGD with momentum. cycle, phase: the last finished phase ("fresh",
     "clustered" or "trained"). pseudo_labels: int64 (n,), on the trunk's device; None before the first clustering.
+    scores: of each clustering so far, by its cycle, where a rule halts the clustering (`beyond.halting`).
     The head and its optimizer are not part of it: they exist within one cycle only.
     """
 
@@ -24,6 +26,7 @@ class State:
     cycle: int = 0
     phase: str = "fresh"
     pseudo_labels: Tensor | None = None
+    scores: dict[int, float] = field(default_factory=dict)
 
 
 def init_state(
@@ -48,13 +51,18 @@ def next_cycle(state: State) -> int:
 
 
 def state_tensors(state: State) -> dict[str, Tensor]:
-    """The State as named tensors, on the CPU: `trunk.*`, `momentum.*` where there is any, `pseudo_labels` int32."""
+    """The State as named tensors, on the CPU: `trunk.*`, `momentum.*` where there is any, `pseudo_labels` int32.
+
+    `scores`, where there are any: float64 (m, 2), of each clustering its cycle and its score.
+    """
     tensors = {f"trunk.{name}": value for name, value in state.trunk.state_dict().items()}
     for name, parameter in state.trunk.named_parameters():
         if parameter in state.optimizer.velocity:
             tensors[f"momentum.{name}"] = state.optimizer.velocity[parameter]
     if state.pseudo_labels is not None:
         tensors["pseudo_labels"] = state.pseudo_labels.int()
+    if state.scores:
+        tensors["scores"] = torch.tensor(list(state.scores.items()), dtype=torch.float64)
     return {name: value.detach().cpu() for name, value in tensors.items()}
 
 
@@ -68,4 +76,5 @@ def load_state(state: State, tensors: dict[str, Tensor], *, cycle: int, phase: s
     if "pseudo_labels" in tensors:
         device = next(iter(state.trunk.state_dict().values()), tensors["pseudo_labels"]).device
         state.pseudo_labels = tensors["pseudo_labels"].long().to(device)
+    state.scores = {int(place): score for place, score in tensors["scores"].tolist()} if "scores" in tensors else {}
     state.cycle, state.phase = cycle, phase

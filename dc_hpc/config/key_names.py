@@ -42,6 +42,11 @@ SETTINGS: Names = {
     "training_view": ("augmentation", "augment", "augmentations", "transform", "transforms"),
     "pca": ("pca_dim", "pca_components", "n_components", "pca_size"),
     "halt_cycle": ("halt", "halting", "halt_at", "stop", "stop_cycle", "early_stopping", "freeze"),
+    "halt_rule": ("halting_rule", "stopping_rule", "stop_rule"),
+    "halt_patience": ("patience",),
+    "halt_tolerance": ("tolerance", "min_delta"),
+    "soft_reset": ("soft_resets", "reset", "shrink_perturb"),
+    "teacher_seed": ("teacher", "label_seed"),
     "reassign": ("reassign_every", "recluster", "reassignment"),
     "epochs_per_cycle": ("epochs", "n_epochs", "num_epochs", "n_e"),
     "per_image_standardization": (

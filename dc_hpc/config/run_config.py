@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.algorithm.schedule import last_phase
+from dc_hpc.config import beyond
 from dc_hpc.config.allowed import Name
 from dc_hpc.config.explain import explain
 from dc_hpc.config.own_nets import PATTERN as OWN_NET
@@ -27,6 +28,7 @@ else:
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e6, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 NumberOfCycles = Annotated[int, Field(ge=0, le=100_000)]
@@ -136,6 +138,29 @@ class RunConfig(DeclaredSettings):
     kmeans_n_init: Annotated[
         Count, Setting("first_clustering", "starts of k-means from other centroids; that of the least inertia counts")
     ] = 1
+    # What goes beyond the paper (docs/BEYOND.md).
+    halt_rule: Annotated[
+        Literal["effective_rank", "plateau"] | None,
+        Setting("training", "rule that halts the clustering without a label, and chooses the labels to keep", "none"),
+    ] = None
+    halt_patience: Annotated[
+        Count, Setting("training", "clusterings without progress after which the halt_rule halts")
+    ] = 3
+    halt_tolerance: Annotated[
+        NotNegative, Setting("training", "by how much the score of the halt_rule must rise to count as progress")
+    ] = 0.0
+    soft_reset: Annotated[
+        Fraction | None,
+        Setting(
+            "training",
+            "how far the weights go back to fresh ones before each later clustering that is trained on",
+            "off",
+        ),
+    ] = None
+    teacher_seed: Annotated[
+        Seed | None,
+        Setting("first_pass", "seed of the net whose first clustering gives the labels of this one", "none"),
+    ] = None
     # The only two settings that let ground truth in: a supervised ceiling, and the authors' restart (run.py says how).
     labels: Annotated[bool, Setting("training", "train on the true labels: the supervised ceiling")] = False
     resume_leak: Annotated[
@@ -171,9 +196,14 @@ class RunConfig(DeclaredSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _never_halted(cls, values: Any) -> Any:
-        """Halting at or after the last clustering becomes None, never: the same result has the same name."""
+    def _same_result(cls, values: Any) -> Any:
+        """The same result has the same name.
+
+        Halting at or after the last clustering becomes None, never. A run that is its own teacher has none.
+        """
         if isinstance(values, dict):
+            if values.get("teacher_seed") is not None and values["teacher_seed"] == values.get("seed"):
+                values = values | {"teacher_seed": None}
             halt, cycles, last_cycle = (values.get(name) for name in ("halt_cycle", "cycles", "last_cycle"))
             if type(halt) is int and type(cycles) is int and last_phase(cycles, str(last_cycle)) <= halt:
                 return values | {"halt_cycle": None}
@@ -210,6 +240,7 @@ def _misfits(c: RunConfig) -> Iterator[str]:
         )
     if len(set(c.probe)) < len(c.probe):
         yield f"probe names a layer twice: {', '.join(c.probe)}"
+    yield from beyond.misfits(c)
 
 
 def _misfits_of_own_net(c: RunConfig) -> Iterator[str]:

@@ -64,17 +64,23 @@ def _check_probe(trunk: nn.Module, config: RunConfig) -> None:
     activations(trunk, ImageViews(black, views), config.probe, average_pool=config.probe_average_pool)
 
 
+def fresh_trunk(config: RunConfig, *, own_nets: str | None = None) -> nn.Module:
+    """The net of a run with its random filters, on the CPU; errors as `build_trunk`."""
+    trunk = build_trunk(config, own_nets=own_nets)
+    initialise(trunk, seed=config.seed, draws=config.draws)
+    return trunk
+
+
 def finished_trunk(directory: Path, config: RunConfig, *, own_nets: str | None = None) -> nn.Module:
     """The net of a finished run with its weights, in eval mode, on the CPU; errors as `build_trunk`.
 
     The net of a run that trains nothing has its random filters.
     """
-    trunk = build_trunk(config, own_nets=own_nets)
     if config.cycles == 0:
-        initialise(trunk, seed=config.seed, draws=config.draws)
-    else:
-        weights = feature_dumps.read_trunk(directory)
-        trunk.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+        return fresh_trunk(config, own_nets=own_nets).eval()
+    trunk = build_trunk(config, own_nets=own_nets)
+    weights = feature_dumps.read_trunk(directory)
+    trunk.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
     return trunk.eval()
 
 

@@ -26,7 +26,7 @@ def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.devic
     if donor is None or found is None:
         return None
     labels = torch.from_numpy(found.pseudo_labels.astype(np.int64)).to(device)
-    return donor, Clustering(labels, None, found.inertia, found.components_alive, found.effective_rank)
+    return donor, Clustering(labels, None, *found[1:])
 
 
 def copy_to_halted_runs(

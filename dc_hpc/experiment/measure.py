@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from dc_hpc.algorithm.agreement import agreement, cluster_health, label_entropy
+from dc_hpc.algorithm.agreement import agreement, cluster_health, effective_clusters, label_entropy
+from dc_hpc.algorithm.beyond.silhouette import sample_silhouette
 from dc_hpc.algorithm.deepcluster import Cycle
 
 
@@ -39,20 +41,35 @@ def clustering_row(cycle: Cycle, labels: np.ndarray, deciles: np.ndarray, k: int
         "cluster_size_min": health.smallest,
         "cluster_size_median": health.median,
         "cluster_size_max": health.largest,
+        "effective_clusters": effective_clusters(now),
         "inertia": cycle.inertia,
         "inertia_per_point": None if cycle.inertia is None else cycle.inertia / len(now),
         "effective_rank": cycle.effective_rank,
+        "spectrum_alpha": cycle.spectrum_alpha,
         "components_alive": cycle.components_alive,
+        "silhouette": _silhouette(cycle),
         "nmi_brightness": agreement(now, deciles).nmi,
     }
+    if cycle.labels_cycle is not None:
+        row |= {"labels_cycle": cycle.labels_cycle, "halted": cycle.halted}
     if cycle.previous_pseudo_labels is not None:
         previous = agreement(cycle.previous_pseudo_labels.cpu().numpy(), now)
         row |= {"nmi_prev": previous.nmi, "ami_prev": previous.ami}
     return row
 
 
-def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:
-    """A cycle that keeps its labels: nothing changed since the cycle before, so there is nothing to compare with."""
+def _silhouette(cycle: Cycle) -> float | None:
+    """That of the clustering, computed here unless it came from another run, without its features."""
+    if cycle.silhouette is not None or cycle.features is None:
+        return cycle.silhouette
+    return sample_silhouette(cycle.features, cycle.pseudo_labels)
+
+
+def halted_row(cycle: Cycle, labels: np.ndarray, before: Mapping[str, Any]) -> dict[str, Any]:
+    """A cycle that keeps its labels: nothing changed since the cycle before, so there is nothing to compare with.
+
+    before: the row of the cycle before, empty at the first.
+    """
     true = agreement(cycle.pseudo_labels.cpu().numpy(), labels)
     return {
         "cycle": cycle.index,
@@ -60,6 +77,7 @@ def halted_row(cycle: Cycle, labels: np.ndarray) -> dict[str, Any]:
         "nmi_true": true.nmi,
         "ami_true": true.ami,
         "nmi_true_chance": true.chance,
+        **{name: before[name] for name in ("labels_cycle", "halted") if name in before},
     }
 
 
@@ -77,4 +95,13 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
         "epochs": len(losses),
         **last,
         "loss_last": losses[-1] if losses else None,
+        **_of_the_rule(history),
     }
+
+
+def _of_the_rule(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a halting rule did, where the run has one."""
+    if "labels_cycle" not in history[-1]:
+        return {}
+    halts = [row["cycle"] for row in history if row["halted"]]
+    return {"halting_cycle": halts[0] if halts else None, "labels_cycle_last": history[-1]["labels_cycle"]}

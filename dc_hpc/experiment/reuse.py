@@ -11,12 +11,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dc_hpc.algorithm.schedule import last_phase
+from dc_hpc.config.beyond import AFTER_FIRST
 from dc_hpc.config.run_config import RunConfig, run_id
+
+# The settings of a run that ends with its first clustering, where others have more.
+UNTRAINED: dict[str, Any] = {
+    **{name: RunConfig.model_fields[name].default for name in AFTER_FIRST},
+    **dict(cycles=0, halt_cycle=None, resume_leak=None, probe=(), test_digest=None),
+}
 
 
 def first_pass(config: RunConfig) -> tuple[Any, ...]:
-    """What decides the features of the fresh net: runs with the same value share one forward pass."""
-    return tuple(getattr(config, name) for name in type(config).affecting("first_pass"))
+    """What decides the features of the net that is clustered first: runs with the same value share a forward pass."""
+    return tuple(getattr(labelling(config), name) for name in type(config).affecting("first_pass"))
+
+
+def labelling(config: RunConfig) -> RunConfig:
+    """The run whose first clustering this one takes its labels from: itself, or a run with the seed of its teacher.
+
+    The teacher is a run of its own, which halts after that clustering, too.
+    """
+    if config.teacher_seed is None:
+        return config
+    return config.model_copy(update={"seed": config.teacher_seed, "teacher_seed": None})
 
 
 def ordered(configs: dict[str, RunConfig]) -> list[str]:
@@ -35,7 +52,7 @@ def ia_donor(config: RunConfig) -> str | None:
     """The run that only measures the IA of this one; None for a run that is one itself or never clusters."""
     if config.cycles == 0 or config.labels:
         return None
-    return run_id(_with(config, cycles=0, halt_cycle=None, resume_leak=None, probe=(), test_digest=None))
+    return run_id(_with(labelling(config), **UNTRAINED))
 
 
 def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
@@ -46,7 +63,7 @@ def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
     halt = cycle + 2  # so many clusterings; it computes the last one itself, because it dumps the features of that one
     if config.labels or halt >= _last_clustering(config):
         return
-    for leak in (None, halt, halt + 1):
+    for leak in (None, halt, halt + 1) if config.halt_rule is None else (None,):
         yield run_id(_with(config, halt_cycle=halt, resume_leak=leak))
 
 
@@ -63,11 +80,11 @@ def copied_cycles(packs: Sequence[Sequence[RunConfig]]) -> dict[str, int]:
     for pack in packs:
         longest: dict[str, int] = {}
         for one in pack:
-            if not one.labels:
+            if not one.labels and one.teacher_seed is None:
                 longest[_unhalted(one)] = max(longest.get(_unhalted(one), 0), _last_clustering(one))
         for one in pack:
             halt = one.halt_cycle
-            if halt is not None and not one.labels and _may_receive(one) and halt < longest[_unhalted(one)]:
+            if halt is not None and _may_receive(one) and halt < longest[_unhalted(one)]:
                 copied[run_id(one)] = halt - 1
     return copied
 
@@ -82,7 +99,10 @@ def _unhalted(config: RunConfig) -> str:
 
 
 def _may_receive(config: RunConfig) -> bool:
-    return config.halt_cycle is not None and config.resume_leak in (None, config.halt_cycle, config.halt_cycle + 1)
+    halt = config.halt_cycle
+    if halt is None or config.labels or config.teacher_seed is not None:
+        return False
+    return config.resume_leak in (None, halt, halt + 1)
 
 
 def _with(config: RunConfig, **changes: Any) -> RunConfig:

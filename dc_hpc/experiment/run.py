@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from dc_hpc.algorithm import NUMERICS
 from dc_hpc.algorithm.authors.clustering import cluster_as_authors
 from dc_hpc.algorithm.backends.determinism import exact
+from dc_hpc.algorithm.beyond.halting import HaltRule
 from dc_hpc.algorithm.clustering import Clustering, cluster_by_kmeans, cluster_reduced
 from dc_hpc.algorithm.deepcluster import Cycle, deep_cluster
 from dc_hpc.algorithm.divergence import DivergenceError
@@ -36,6 +37,7 @@ from dc_hpc.algorithm.state import State, next_cycle, state_tensors
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
+from dc_hpc.experiment.build import fresh_trunk
 from dc_hpc.experiment.device import check_kmeans_backend, device_of
 from dc_hpc.experiment.donors import arrays_of, clustering_of_ia_run, copy_to_halted_runs
 from dc_hpc.experiment.execution import DEVICES, KMEANS_BACKENDS, Execution, StopSignal, environment
@@ -44,6 +46,7 @@ from dc_hpc.experiment.probing import ProbedLayers, probe_layers
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
+from dc_hpc.experiment.reuse import labelling
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, numerics, predictions, run_directory
 from dc_hpc.storage.processes import open_standard_streams
 
@@ -170,6 +173,8 @@ class _Attempt:
             batch_size=c.batch_size,
             cluster=partial(cluster_by_kmeans, pca=c.pca, **self._kmeans_options()),
             first_clustering=self._first_clustering(state, images),
+            halt_rule=HaltRule(c.halt_rule, c.halt_patience, c.halt_tolerance) if c.halt_rule else None,
+            soft_reset=c.soft_reset or 0.0,
             on_progress=self.progress,
         )
         self._let_truth_in(state, truth)
@@ -181,17 +186,21 @@ class _Attempt:
             started = time.perf_counter()
 
     def _first_clustering(self, state: State, images: ImageViews) -> Clustering | None:
-        """The clustering of cycle 0, from what the IA run of this run and this process have computed of it already."""
-        c = self.config
+        """The clustering of cycle 0, from what the IA run of this run and this process have computed of it already.
+
+        That of a run with a teacher is the teacher's.
+        """
+        c = labelling(self.config)
         if state.phase != "fresh" or c.labels:
             return None
-        copied = clustering_of_ia_run(self.directory, c, images.device)
+        copied = clustering_of_ia_run(self.directory, self.config, images.device)
         if copied:
             donor, clustering = copied
             self._record({"first_clustering_from": donor})
             if 0 not in dumped_cycles(c):
                 return clustering
-        reduced = self.cache.first_features(c, state.trunk, images, self.progress)
+        trunk = state.trunk if c == self.config else fresh_trunk(c, own_nets=self.execution.own_nets).to(images.device)
+        reduced = self.cache.first_features(c, trunk, images, self.progress)
         if copied:
             return clustering._replace(features=reduced.features.float())
         self.progress("clustering")
@@ -237,7 +246,7 @@ class _Attempt:
                 )
         else:
             if not self.history or self.history[-1]["cycle"] != cycle.index:
-                self.history.append(halted_row(cycle, labels))
+                self.history.append(halted_row(cycle, labels, self.history[-1] if self.history else {}))
             self.history[-1]["loss"] = cycle.loss
         self._report_progress()
 
@@ -260,7 +269,7 @@ class _Attempt:
                 self.directory,
                 pseudo_labels=state.pseudo_labels.cpu().numpy(),
                 k=self.config.k,
-                **{name: self.history[0][name] for name in ("inertia", "components_alive", "effective_rank")},
+                **{name: self.history[0][name] for name in feature_dumps.MEASURED},
             )
             return digests
         trunk = feature_dumps.write_trunk(self.directory, arrays_of(state.trunk.state_dict()))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.report.beyond.columns import COLUMNS as BEYOND_COLUMNS
 from dc_hpc.report.frames.schema import declaration, kind_of
 from dc_hpc.storage.metrics import DType, Metric
 
@@ -128,7 +129,12 @@ _CYCLES = (
 # Table -> the columns that have a meaning of their own in it. Every other table is that of a panel, or of all runs.
 TABLES: Mapping[str, Mapping[str, Metric]] = {
     name: {one.name: one for one in columns}
-    for name, columns in {"claims": _CLAIMS, "missing": _MISSING, "cycles": _CYCLES, "panels": _PANEL}.items()
+    for name, columns in {
+        "claims": _CLAIMS,
+        "missing": _MISSING,
+        "cycles": _CYCLES,
+        "panels": (*_PANEL, *BEYOND_COLUMNS),
+    }.items()
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from dc_hpc.errors import InputError
 from dc_hpc.report.tables import places
 from dc_hpc.storage import atomic_files
 
+NOT_RUN = "Not run yet.\n"
 _PLACE = re.compile(r"(<!-- (?!end )([a-z0-9_]+) -->(\r?\n))(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -19,7 +21,7 @@ def check(document: Path) -> None:
     _places(document)
 
 
-def renew(document: Path, tables: Path) -> None:
+def renew(document: Path, tables: Path, *, panels: Collection[str] = ()) -> None:
     """Put each table of the folder `tables` that the document names between its marks; the rest stays to the byte.
 
         <!-- fig_b1 -->
@@ -27,17 +29,19 @@ def renew(document: Path, tables: Path) -> None:
         <!-- end -->
 
     A number in a sentence is filled, too: `<!-- =claims.fig_3a.ia_range.value -->.640<!-- end -->` (`tables.places`).
-    A table has the line ends of the line before it. A link to a document is followed, and its mode stays.
+    A table has the line ends of the line before it. A link to a document is followed, and its mode stays. panels: the
+    names of tables that are there as soon as a run of theirs is done; until then their place says so.
 
     InputError: no such document, no place in it, a name that is no table, a mark without its end.
     """
     text, names = _places(document)
-    missing = [name for name in names if not (tables / f"{name}.md").is_file()]
+    made = {name for name in names if (tables / f"{name}.md").is_file()}
+    missing = [name for name in names if name not in made and name not in panels]
     if missing:
         raise InputError(f"--document {document} names {missing[0]}, and {tables} has no table of that name")
 
     def place(found: re.Match[str]) -> str:
-        table = (tables / f"{found[2]}.md").read_text("utf-8")
+        table = (tables / f"{found[2]}.md").read_text("utf-8") if found[2] in made else NOT_RUN
         return found[1] + table.replace("\n", found[3]) + found[5]
 
     renewed = places.fill(_PLACE.sub(place, text), tables, document=document)

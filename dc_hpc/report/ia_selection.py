@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from dc_hpc.config.beyond import AFTER_FIRST
 from dc_hpc.config.grid import Grid, with_overrides
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.config.yaml_reader import read_yaml
@@ -19,6 +20,11 @@ from dc_hpc.storage import atomic_files, run_directory
 
 # Settings of an Initial Alignment run that its full run does not have.
 _ONLY_IA = {"cycles": 0, "probe": (), "features": "none"}
+ONLY_IA = _ONLY_IA | {
+    "halt_cycle": None,
+    "teacher_seed": None,
+    **{name: RunConfig.model_fields[name].default for name in AFTER_FIRST},
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Value:
 
 def alignments_by_seed(grid: Grid, outputs: Path) -> dict[int, float]:
     """seed -> IA of the finished runs of a grid that differ in their seed only."""
-    changing = [name for name in _varying(grid.points) if name != "seed"]
+    changing = [name for name in varying(grid.points) if name != "seed"]
     if changing:
         raise InputError(f"{grid.path}: --span needs a grid whose runs differ in their seed only, not in {changing[0]}")
     return {point.seed: ia for point in grid.points if (ia := _result(outputs, point, "ia")) is not None}
@@ -62,18 +68,17 @@ def spread_evenly(alignments: dict[int, float], count: int) -> list[int]:
 
 def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
     """value -> the IA-only runs of seeds 1..seeds with that value of `by` and all else as in the grid."""
-    varying = _varying(grid.points)
+    differing = varying(grid.points)
     if by in RunConfig.affecting("training", "probe"):
         raise InputError(f"--by {by}: IA is measured at the first clustering, which {by} cannot change")
-    if by not in varying or set(varying) - {by, "seed"}:
+    if by not in differing or set(differing) - {by, "seed"}:
         raise InputError(
             f"{grid.path}: --by {by} needs a grid whose runs differ in {by} and seed only; they differ in "
-            f"{', '.join(varying) or 'nothing'}"
+            f"{', '.join(differing) or 'nothing'}"
         )
     first = {getattr(point, by): point for point in reversed(grid.points)}
-    only = _ONLY_IA | {"halt_cycle": None}
     return {
-        value: [first[value].model_copy(update=only | {"seed": seed}) for seed in range(1, seeds + 1)]
+        value: [first[value].model_copy(update=ONLY_IA | {"seed": seed}) for seed in range(1, seeds + 1)]
         for value in dict.fromkeys(getattr(point, by) for point in grid.points)
     }
 
@@ -93,8 +98,8 @@ def rank(grid: Grid, by: str, runs_by_value: dict[Any, list[RunConfig]], outputs
                 corrected,
                 median_interval(corrected),
                 _results(outputs, full, "accuracy"),
-                [h for point in full if (h := _hours(outputs, point)) is not None],
-                sum(_hours(outputs, config) or 0.0 for config in runs),
+                [h for point in full if (h := hours_of(outputs, point)) is not None],
+                sum(hours_of(outputs, config) or 0.0 for config in runs),
             )
         )
     return sorted(ranked, key=lambda one: -median(one.corrected))
@@ -160,7 +165,7 @@ def word(value: Any) -> str:
     return "off" if value is None else "+".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _varying(points: tuple[RunConfig, ...]) -> list[str]:
+def varying(points: tuple[RunConfig, ...]) -> list[str]:
     """The settings in which the points of a grid differ."""
     first = points[0]
     return [
@@ -186,7 +191,7 @@ def _results(outputs: Path, runs: list[RunConfig], name: str) -> list[float]:
     return [value for config in runs if (value := _result(outputs, config, name)) is not None]
 
 
-def _hours(outputs: Path, config: RunConfig) -> float | None:
+def hours_of(outputs: Path, config: RunConfig) -> float | None:
     """Hours that a finished run took, over all its attempts; None when it is not done."""
     directory = run_directory.runs_folder(outputs) / run_id(config)
     if not (directory / "result.json").exists():

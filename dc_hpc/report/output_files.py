@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dc_hpc.errors import InputError
+from dc_hpc.report.beyond.summary import summary_tables
 from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import Findings, PanelFindings
@@ -34,6 +35,7 @@ def write_tables(findings: Findings, outputs: Path, submitted: Path | None = Non
     missing = missing_table([*findings.sweeps, *findings.panels], submitted or outputs)
     atomic_files.write_text(folder / "missing.csv", csv_of(missing))
     tables = [claims_table(findings.verdicts)] if findings.of_the_paper else []
+    tables += summary_tables(findings.panels)
     tables += [settings_table(findings.rows), *overall_tables(findings.rows)]
     tables += [*(table for found in findings.shown for table in found.tables)]
     for table in tables:

@@ -23,6 +23,11 @@ class FirstClustering(NamedTuple):
     inertia: float
     components_alive: int | None
     effective_rank: float | None
+    spectrum_alpha: float | None
+    silhouette: float | None
+
+
+MEASURED = FirstClustering._fields[1:]
 
 
 def dump_features(
@@ -120,32 +125,30 @@ def write_first_clustering(
     *,
     pseudo_labels: np.ndarray,
     k: int,
-    inertia: float,
-    components_alive: int | None,
-    effective_rank: float | None,
+    **measured: float | None,
 ) -> None:
-    """first-<digest>.safetensors, what an IA run leaves for longer runs: pseudo_labels uint16 or uint32 (n,)."""
+    """first-<digest>.safetensors, what an IA run leaves for longer runs: pseudo_labels uint16 or uint32 (n,).
+
+    measured: the other fields of FirstClustering, by name.
+    """
     metadata = {
         "format": str(run_directory.FORMAT),
         "run_id": directory.name,
         "numerics": str(NUMERICS),
-        "inertia": json.dumps(inertia),
-        "components_alive": json.dumps(components_alive),
-        "effective_rank": json.dumps(effective_rank),
+        **{name: json.dumps(measured[name]) for name in MEASURED},
     }
     data = serialization.safetensors_bytes({"pseudo_labels": pseudo_labels.astype(_label_type(k))}, metadata)
     atomic_files.write_digested(directory, "first", ".safetensors", data)
 
 
 def read_first_clustering(directory: Path) -> FirstClustering | None:
-    """That of a finished IA run; None where it has no whole one, or one of other numerics."""
+    """That of a finished IA run; None where it has no whole one, or one of other numerics or of fewer measures."""
     for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
         try:
             tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
             own = (metadata["format"], metadata["run_id"], metadata["numerics"])
             if own == (str(run_directory.FORMAT), directory.name, str(NUMERICS)):
-                names = ("inertia", "components_alive", "effective_rank")
-                return FirstClustering(tensors["pseudo_labels"], *(json.loads(metadata[name]) for name in names))
+                return FirstClustering(tensors["pseudo_labels"], *(json.loads(metadata[name]) for name in MEASURED))
         except (DamagedFile, OSError, KeyError, ValueError):
             continue  # it can be computed again
     return None

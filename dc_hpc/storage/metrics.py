@@ -37,11 +37,16 @@ CYCLE_METRICS = (
     Metric("cluster_size_min", "int", "images", "size of the smallest cluster that is not empty"),
     Metric("cluster_size_median", "float", "images", "median size of the clusters that are not empty"),
     Metric("cluster_size_max", "int", "images", "size of the largest cluster"),
+    Metric("effective_clusters", "float", "clusters", "exp of the entropy of the cluster sizes"),
     Metric("inertia", "float", "", "sum of the squared distances of the clustered features to their centroids"),
     Metric("inertia_per_point", "float", "", "inertia divided by the number of images; features have the norm 1"),
     Metric("effective_rank", "float", "", "exp of the entropy of the PCA spectrum of the features"),
+    Metric("spectrum_alpha", "float", "", "decay of the PCA spectrum: minus the slope of log variance by log rank"),
     Metric("components_alive", "int", "", "components of the PCA that have variance, of those kept; none without PCA"),
+    Metric("silhouette", "float", "", "mean silhouette of a fixed sample of 1,000 images, by the clustered features"),
     Metric("nmi_brightness", "float", "", "NMI of the pseudo-labels with the deciles of the images' mean brightness"),
+    Metric("labels_cycle", "int", "", "cycle whose labels this cycle trains on, where a halt_rule chooses them"),
+    Metric("halted", "flag", "", "whether the halt_rule has halted the clustering by the end of this cycle"),
     Metric("loss", "float", "nats", "cross-entropy with the pseudo-labels, mean over the cycle's training"),
 )  # fmt: skip
 
@@ -64,6 +69,8 @@ RESULTS = (
     Metric("label_entropy_last", "float", "nats", "label_entropy of the last clustering"),
     Metric("clusters_empty_last", "int", "clusters", "clusters_empty of the last clustering"),
     Metric("loss_last", "float", "nats", "loss of the last cycle that trained"),
+    Metric("halting_cycle", "int", "", "cycle of the last clustering, where the halt_rule has halted it"),
+    Metric("labels_cycle_last", "int", "", "labels_cycle of the last cycle, where a halt_rule chooses the labels"),
 )  # fmt: skip
 
 # What else result.json holds. Aggregate reads trunk_sha256 of it.

@@ -50,7 +50,10 @@ _SILENT_SECONDS = 900
 DIVERGED = "DivergenceError"
 PROBE_DIVERGED = "probe_diverged"  # in result.json: the layers whose probe diverged, with a space between them
 # The settings that are younger than this format of config.json.
-_YOUNGER = ("net_digest", "train_digest", "test_digest", "kmeans_n_init", "probe_crop", "draws")
+_YOUNGER = (
+    "net_digest", "train_digest", "test_digest", "kmeans_n_init", "probe_crop", "draws",
+    "halt_rule", "halt_patience", "halt_tolerance", "soft_reset", "teacher_seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

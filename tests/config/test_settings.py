@@ -32,6 +32,10 @@ OTHER_VALUES: dict[str, Any] = {
     "momentum": 0.7,
     "probe_momentum": 0.7,
     "training_view": "none",
+    "halt_rule": "plateau",
+    "halt_tolerance": 0.1,
+    "teacher_seed": 9,
+    "soft_reset": 0.2,
 }
 
 
@@ -100,7 +104,8 @@ def _first_pass_inputs(config: RunConfig) -> tuple[Any, ...]:
 
     trunk = build_trunk(config)
     constants = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    init_state(trunk, seed=config.seed, draws=config.draws, **constants)
+    seed = config.seed if config.teacher_seed is None else config.teacher_seed  # of the net that is clustered first
+    init_state(trunk, seed=seed, draws=config.draws, **constants)
     drawn = hashlib.sha256()
     for name, value in trunk.state_dict().items():
         drawn.update(name.encode() + value.numpy().tobytes())
@@ -127,6 +132,10 @@ def _with_another_value(config: RunConfig, name: str) -> RunConfig:
         settings |= {"mean": (0.5,) * 3, "std": (0.2,) * 3, "probe": ()}
     if name == "resume_leak":
         settings |= {"halt_cycle": 2, "cycles": 5}
+    if name in ("halt_patience", "halt_tolerance"):
+        settings |= {"halt_rule": "plateau"}
+    if name == "teacher_seed":
+        settings |= {"halt_cycle": 1}
     if name == "crop":  # a net has one size
         return config.model_copy(update={name: other})
     return make_config(settings)

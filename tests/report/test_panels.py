@@ -91,7 +91,7 @@ def questions_about_the_kind(source: str) -> list[str]:
 
 
 def test_no_code_asks_for_the_kind_of_a_panel():
-    assert len(KINDS) == 15
+    assert len(KINDS) == 16
     for source in ("if panel.kind == 'search': pass", "isinstance(panel, SearchPanel | BothPanel)"):
         assert len(questions_about_the_kind(source)) == 1
     for path in [*(PACKAGE / "report").rglob("*.py"), PACKAGE / "aggregate.py"]:

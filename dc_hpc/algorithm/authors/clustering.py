@@ -59,14 +59,14 @@ def reduce_as_authors(features: Tensor, *, pca: int | None, seed: int) -> Tensor
 def reduction_as_authors(features: Tensor, *, pca: int | None, seed: int, components: Components) -> Reduced:
     """`reduce_as_authors` with what the principal components of the features say of their spectrum."""
     alive = None if pca is None else int(components.alive()[:pca].sum())
-    return Reduced(reduce_as_authors(features, pca=pca, seed=seed), alive, components.effective_rank())
+    reduced = reduce_as_authors(features, pca=pca, seed=seed)
+    return Reduced(reduced, alive, components.effective_rank(), components.spectrum_alpha())
 
 
 def cluster_as_authors(reduced: Reduced, *, k: int, seed: int, init: str, iterations: int = 20) -> Clustering:
     """`kmeans_as_authors` of what `reduction_as_authors` returns, as the Clustering of a run."""
     found = kmeans_as_authors(reduced.features, k=k, seed=seed, init=init, iterations=iterations)
-    features = reduced.features.float()
-    return Clustering(found.labels, features, found.inertia, reduced.components_alive, reduced.effective_rank)
+    return Clustering(found.labels, reduced.features.float(), found.inertia, *reduced[1:])
 
 
 def _whitened(matrix: np.ndarray, pca: int, seed: int) -> np.ndarray:

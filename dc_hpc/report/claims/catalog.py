@@ -52,7 +52,7 @@ from dc_hpc.report.claims.measures import (
     trend_with_median_ia,
 )
 from dc_hpc.report.claims.plans import PLANS, Plan
-from dc_hpc.report.claims.rules import VERDICTS, Judged, Measured, Window, above, below, judge
+from dc_hpc.report.claims.rules import VERDICTS, Judged, Measured, Window, above, below, judge, rule_text
 from dc_hpc.report.claims.settings import command, unlike_paper
 from dc_hpc.report.panels.grouping import Cell, base_of, group_columns, label, numerics_note
 from dc_hpc.report.panels.panel import Panel, PanelRows
@@ -100,15 +100,6 @@ _ONCE_TO_ALWAYS = difference("halt_cycle", None, 1)
 _DIP = least_of("halt_cycle", [(1, 10), (None, 10)])
 _ONCE_OVER_ALL = least_of("halt_cycle", [(1, 10), (1, 30), (1, 50), (1, None)])
 _COMPLEXITY = "the suitability of random filters decreases with the complexity of the data"
-
-
-def rule_text(window: Window) -> str:
-    """A window in words."""
-    if window.high == float("inf"):
-        return f"above {window.low:g}"
-    if window.low == -float("inf"):
-        return f"below {window.high:g}"
-    return f"between {window.low:g} and {window.high:g}"
 
 
 def _ia_range(panel: str, half: float) -> Claim:

@@ -28,6 +28,15 @@ def below(bound: float) -> Window:
     return Window(-math.inf, bound)
 
 
+def rule_text(window: Window) -> str:
+    """A window in words."""
+    if window.high == float("inf"):
+        return f"above {window.low:g}"
+    if window.low == -float("inf"):
+        return f"below {window.high:g}"
+    return f"between {window.low:g} and {window.high:g}"
+
+
 class Measured(NamedTuple):
     """A statistic of n runs (or n seeds, where a seed is a block) with its interval at any level.
 

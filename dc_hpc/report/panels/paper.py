@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dc_hpc.report.beyond.entries import BEYOND
 from dc_hpc.report.panels.accuracy import AccuracyPanel
 from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
@@ -299,5 +300,7 @@ _ENTRIES = (
     *(entry(one.name, one.title, "ours", one.panels, short=one.short) for one in QUESTIONS),
 )  # fmt: skip
 
-ENTRIES: dict[str, Entry] = {found.name: found for found in _ENTRIES}
-PANELS: dict[str, Panel] = {panel.name: panel for found in _ENTRIES for panel in found.panels}
+_BEYOND = tuple(entry(one.name, one.title, "ours", one.panels, short=one.short) for one in BEYOND)
+
+ENTRIES: dict[str, Entry] = {found.name: found for found in (*_ENTRIES, *_BEYOND)}
+PANELS: dict[str, Panel] = {panel.name: panel for found in ENTRIES.values() for panel in found.panels}

@@ -1,0 +1,1 @@
+"""What the paper leaves open (docs/BEYOND.md): measures without labels, questions, their plans, tables and figures."""

@@ -1,0 +1,255 @@
+"""Which measure of a clustering predicts accuracy: over seeds, over k, over cycles; with labels (IA) or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dc_hpc.report.beyond.figures import forest
+from dc_hpc.report.beyond.measures import MEASURES
+from dc_hpc.report.beyond.panel import QuestionPanel
+from dc_hpc.report.claims.rules import Measured
+from dc_hpc.report.frames.runs import records
+from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, group_columns, split
+from dc_hpc.report.panels.matching import alignment_rows
+from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
+from dc_hpc.report.statistics import FEWEST, Interval, mean_interval, spearman, spearman_interval
+from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
+from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The measure with labels, above chance, as cycles have it; and those without.
+_COLUMNS: dict[str, Callable[[float], float]] = {"ami_true": lambda value: -value}
+_COLUMNS |= {name: one.badness for name, one in MEASURES.items()}
+_TITLES = {"ami_true": "IA above chance"} | {name: one.title for name, one in MEASURES.items()}
+OVER = ("seeds", "k", "seeds, trained", "k, trained", "cycles")
+Choices = list[tuple[float, float]]  # (what the measure prefers, accuracy) of each run that is chosen among
+
+
+class Prediction(NamedTuple):
+    """How well a measure predicts accuracy over something. lost: mean points lost by its choice; k: None over k."""
+
+    over: str
+    k: int | None
+    column: str
+    rho: Measured
+    lost: float | None
+
+
+@dataclass(frozen=True)
+class ChoosingPanel(QuestionPanel):
+    """Spearman's rho of each measure with accuracy.
+
+    Over seeds: of the first clustering, over runs that never halt, at the k that have the most of them. Over k: the
+    same within each seed, mean over seeds; the effective rank and alpha of the first clustering are those of the
+    features of the untrained net, which k cannot change. "trained": of the last clustering of these runs instead, as
+    RankMe judges a finished net. Over cycles: of the last clustering of a run, within each seed over its halting
+    positions. A measure counts by what it prefers, so that a positive rho means that choosing by it helps.
+    """
+
+    def select(self, rows: Sequence[Row]) -> PanelRows:
+        """The trained runs by their settings, in cells by k and halting position; all with their first clusterings."""
+        trained = [row for row in self.trained(rows) if not row.get("halt_rule")]
+        groups = split(trained, [name for name in ACCURACY if name not in ("k", "halt_cycle")])
+        found = [Comparison(group, _cells(group)) for group in groups if self._compares(group)]
+        first = split(alignment_rows(self, rows), [name for name in ALIGNMENT if name != "k"])
+        return PanelRows(accuracy=found, alignment=[Comparison(group, _cells(group)) for group in first])
+
+    def tables(self, rows: PanelRows) -> list[Table]:
+        """A line for each measure and each of seeds, k and cycles; then the questions."""
+        cells = [one.group for one in rows.accuracy]
+        columns = group_columns(cells)
+        visible = visible_settings(cells, columns)
+        lines = [
+            [*setting_items(one.group, columns, visible), *_items(found)]
+            for one in rows.accuracy
+            for found in predictions(one, rows)
+        ]
+        what = "Spearman's rho of what a measure prefers with accuracy"
+        caption = self.caption(what, cells, columns, "accuracy", runs="runs in all")
+        return [table_of(self.name, caption, lines), *(self.answers(rows) if lines else [])]
+
+    def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
+        """The rho of each measure with its interval, an axes for each of seeds, k and cycles."""
+        shown = max(rows.accuracy, key=lambda one: len(one.group.values("accuracy")), default=None)
+        found = predictions(shown, rows) if shown else []
+        return forest(shown.group, [(one, _TITLES[one.column]) for one in found]) if shown and found else None
+
+    def _compares(self, group: Cell) -> bool:
+        """Whether a group has enough runs for any correlation."""
+        return len([row for row in group.rows if row["state"] == "done" and row.get("accuracy")]) >= FEWEST
+
+
+def predictions(one: Comparison, rows: PanelRows, over: Sequence[str] = OVER) -> list[Prediction]:
+    """The predictions of every measure for one setting; those without a run that has both numbers are left out."""
+    table = _Measures(one, rows)
+    found = []
+    kinds: list[tuple[str, int | None, Callable[[str], list[Choices]]]] = [
+        *(("seeds", k, partial(table.over_seeds, k, last=False)) for k in table.most_seeds()),
+        ("k", None, partial(table.over_k, last=False)),
+        *(("seeds, trained", k, partial(table.over_seeds, k, last=True)) for k in table.most_seeds()),
+        ("k, trained", None, partial(table.over_k, last=True)),
+        *(("cycles", k, partial(table.over_cycles, k)) for k in table.ks),
+    ]
+    for where, k, choices in kinds:
+        if where not in over:
+            continue
+        for column in _COLUMNS:
+            blocks = choices(column)
+            rho = _rho_over_runs(blocks) if where.startswith("seeds") else _mean_rho(blocks)
+            if not rho.lacks:
+                found.append(Prediction(where, k, column, rho, _lost(blocks)))
+    return found
+
+
+def predicts(column: str, over: str) -> Callable[[Comparison, PanelRows], Measured]:
+    """The measure of a question: the rho of a column; over seeds or cycles at the k that has the most runs."""
+
+    def measure(one: Comparison, rows: PanelRows) -> Measured:
+        found = [each.rho for each in predictions(one, rows, [over]) if each.column == column]
+        return max(found, key=lambda each: each.n, default=Measured(lacks=f"no run with {column} over {over}"))
+
+    return measure
+
+
+class _Measures:
+    """The measures of the clusterings of the runs of one setting, beside their accuracies."""
+
+    def __init__(self, one: Comparison, rows: PanelRows):
+        self.cells = [cell for cell in one.cells if cell.values("accuracy")]
+        self.ks = sorted({cell.settings["k"] for cell in self.cells})
+        alike = [
+            first.group.rows
+            for first in rows.alignment
+            if all(one.group.settings.get(name) == value for name, value in first.group.settings.items())
+        ]
+        # The first clustering of a run may have been measured by another run of the same one, such as its IA run.
+        self.first: dict[tuple[int, int], list[str]] = {}
+        for row in (row for found in alike for row in found if row["state"] == "done"):
+            self.first.setdefault((row["k"], row["seed"]), []).append(row["run_id"])
+        names = {name for found in self.first.values() for name in found}
+        names |= {row["run_id"] for cell in self.cells for row in cell.rows}
+        self.clusterings = _ends(rows.cycles, names)
+
+    def most_seeds(self) -> list[int]:
+        """The k at which the most seeds never halt."""
+        counts = {
+            cell.settings["k"]: len(cell.values("accuracy")) for cell in self.cells if not cell.settings["halt_cycle"]
+        }
+        return [k for k, n in counts.items() if n == max(counts.values())]
+
+    def over_seeds(self, k: int, column: str, *, last: bool) -> list[Choices]:
+        """One block, of the runs at k that never halt."""
+        return [list(self._never(k, column, last=last).values())]
+
+    def over_k(self, column: str, *, last: bool) -> list[Choices]:
+        """A block for each seed, of its runs that never halt."""
+        found: dict[int, Choices] = {}
+        for k in self.ks:
+            for seed, pair in self._never(k, column, last=last).items():
+                found.setdefault(seed, []).append(pair)
+        return list(found.values())
+
+    def over_cycles(self, k: int, column: str) -> list[Choices]:
+        """A block for each seed, of its runs by halting position."""
+        found: dict[int, Choices] = {}
+        for cell in self.cells:
+            if cell.settings["k"] == k:
+                for seed, row in cell.runs("accuracy").items():
+                    value = self._last(row["run_id"], column)
+                    if value is not None:
+                        found.setdefault(seed, []).append((-_COLUMNS[column](value), row["accuracy"]))
+        return list(found.values())
+
+    def _never(self, k: int, column: str, *, last: bool) -> dict[int, tuple[float, float]]:
+        found = {}
+        for cell in self.cells:
+            if cell.settings["k"] == k and cell.settings["halt_cycle"] is None:
+                for seed, row in cell.runs("accuracy").items():
+                    value = self._last(row["run_id"], column) if last else self._first(k, seed, column)
+                    if value is not None:
+                        found[seed] = (-_COLUMNS[column](value), row["accuracy"])
+        return found
+
+    def _first(self, k: int, seed: int, column: str) -> float | None:
+        for name in self.first.get((k, seed), ()):
+            value = self._at(name, column, last=False)
+            if value is not None:
+                return value
+        return None
+
+    def _last(self, name: str, column: str) -> float | None:
+        return self._at(name, column, last=True)
+
+    def _at(self, name: str, column: str, *, last: bool) -> float | None:
+        value = self.clusterings[last].get(name, {}).get(column)
+        return None if value is None or pd.isna(value) else float(value)
+
+
+def _ends(cycles: pd.DataFrame | None, names: Collection[str]) -> tuple[dict[str, Row], dict[str, Row]]:
+    """The first and the last clustering of each of the named runs, by its name."""
+    if cycles is None or not len(cycles):
+        return {}, {}
+    own = cycles[cycles["run_id"].isin(names) & cycles["reassign"].fillna(False).astype(bool)].sort_values("cycle")
+    columns = ["run_id", *(name for name in _COLUMNS if name in own)]
+    first, last = (
+        {row["run_id"]: row for row in records(table[columns])}
+        for table in (own.groupby("run_id").head(1), own.groupby("run_id").tail(1))
+    )
+    return first, last
+
+
+def _cells(group: Cell) -> list[Cell]:
+    return [Cell(group.settings | cell.settings, cell.rows) for cell in split(group.rows, ("k", "halt_cycle"))]
+
+
+def _rho_over_runs(blocks: Sequence[Choices]) -> Measured:
+    pairs = blocks[0]
+    prefers, accuracy = [one for one, _ in pairs], [two for _, two in pairs]
+    rho = spearman(prefers, accuracy)
+    if rho is None or len(pairs) < FEWEST:
+        return Measured(lacks="too few runs, or all alike")
+    return Measured(rho, partial(spearman_interval, prefers, accuracy), len(pairs))
+
+
+def _mean_rho(blocks: Sequence[Choices]) -> Measured:
+    """The mean over seeds of rho within a seed, of those with three values or more."""
+    within = [spearman([a for a, _ in one], [b for _, b in one]) for one in blocks if len(one) >= FEWEST]
+    known = [rho for rho in within if rho is not None]
+    if not known:
+        return Measured(lacks="no seed with three values")
+
+    def interval(level: float) -> Interval | None:
+        found = mean_interval(known, level)
+        return found and Interval(max(found.low, -1.0), min(found.high, 1.0))
+
+    return Measured(float(np.mean(known)), interval, len(known))
+
+
+def _lost(blocks: Sequence[Choices]) -> float | None:
+    """Mean over the blocks of the best accuracy less that of the run that the measure prefers."""
+    lost = [max(b for _, b in one) - max(one, key=lambda pair: pair[0])[1] for one in blocks if len(one) >= FEWEST]
+    return float(np.mean(lost)) if lost else None
+
+
+def _items(found: Prediction) -> list[Item]:
+    low, high = found.rho.interval or (None, None)
+    where: Any = "" if found.k is None else found.k
+    return [
+        Item("over", found.over, "over", found.over, role="setting"),
+        Item("at_k", found.k, "k", str(where), role="setting"),
+        Item("measure", found.column, "measure", _TITLES[found.column], role="setting"),
+        Item("rho_n", found.rho.n, "n", str(found.rho.n)),
+        Item("rho", found.rho.value, "rho", number(found.rho.value, 2)),
+        Item("rho_low", low),
+        Item("rho_high", high),
+        Item(None, head="95 % interval", text=span(low, high, 2)),
+        Item("points_lost", found.lost, "points lost", number(found.lost, POINT_DIGITS)),
+    ]

@@ -1,0 +1,17 @@
+"""Describes the columns of the tables beyond the paper that no other table has."""
+
+from __future__ import annotations
+
+from dc_hpc.storage.metrics import Metric
+
+COLUMNS = (
+    Metric("arm", "text", "", "what follows the first clustering: a halting position, a rule, resets, another teacher"),
+    Metric("difference_low", "float", "points", "lower end of the 95 % interval of the mean difference"),
+    Metric("difference_high", "float", "points", "upper end of the 95 % interval of the mean difference"),
+    Metric("clusterings_saved", "float", "", "mean share of the reference's clusterings that the arm does not need"),
+    Metric("clustering_seconds", "float", "s", "median number of clusterings times the seconds of one clustering"),
+    Metric("over", "text", "", "what is chosen among: seeds, k, or cycles"),
+    Metric("at_k", "int", "clusters", "number of clusters of the runs; none where k is chosen"),
+    Metric("measure", "text", "", "measure that predicts the accuracy: its column in metrics.csv"),
+    Metric("points_lost", "float", "points", "best accuracy less that of the run the measure prefers, mean"),
+)

@@ -1,0 +1,113 @@
+"""The panels beyond the paper and their questions, as data: which runs, which grids, what was known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dc_hpc.report.beyond.arms import ALWAYS, ONCE, ORACLE, OTHER_NET, ArmsPanel, arm_difference, arm_saves
+from dc_hpc.report.beyond.choosing import ChoosingPanel, predicts
+from dc_hpc.report.beyond.panel import QuestionPanel
+from dc_hpc.report.beyond.questions import Question
+from dc_hpc.report.claims.rules import Window, above
+
+
+@dataclass(frozen=True)
+class BeyondEntry:
+    """A question of docs/BEYOND.md: its name, title, short title, and its panels, one for each data set."""
+
+    name: str
+    title: str
+    short: str
+    panels: tuple[QuestionPanel, ...]
+
+
+_RHO, _MEAN_RHO = "Spearman's rho over runs", "mean rho within seeds"
+_POINTS, _SHARE = "mean difference, points", "mean share of the clusterings saved"
+# over -> what is told there, and by which measures: with labels, and without. The first clustering's effective rank is
+# the same for every k.
+_IA, _RANK, _SILHOUETTE = ("ami_true", "IA"), ("effective_rank", "the effective rank"), ("silhouette", "the silhouette")
+_ASKED = {
+    "seeds": ("the better seed", (_IA, _RANK)),
+    "k": ("the better k", (_IA, _SILHOUETTE)),
+    "k, trained": ("the better k after training", (_RANK,)),
+    "cycles": ("the better halting position", (_IA, _RANK)),
+}
+# No worse by a point: what the paper calls "approximately one degree" is the smallest difference that it speaks of.
+_NO_WORSE = above(-1)
+
+
+def _choosing(*overs: str) -> tuple[Question, ...]:
+    return tuple(
+        Question(
+            f"{'ia' if column == 'ami_true' else column}_{over.replace(', ', '_')}",
+            f"{title} tells {_ASKED[over][0]}",
+            _RHO if over == "seeds" else _MEAN_RHO,
+            predicts(column, over),
+            above(0),
+        )
+        for over in overs
+        for column, title in _ASKED[over][1]
+    )
+
+
+def _halting(rule: str) -> tuple[Question, ...]:
+    arm = f"rule {rule}"
+    return (
+        Question(f"{rule}_always", f"halting by {rule} is no worse than clustering always by a point", _POINTS,
+                 arm_difference(arm, ALWAYS), _NO_WORSE),
+        Question(f"{rule}_once", f"halting by {rule} is no worse than clustering once by a point", _POINTS,
+                 arm_difference(arm, ONCE), _NO_WORSE),
+        Question(f"{rule}_oracle", f"halting by {rule} is no worse than the oracle by a point", _POINTS,
+                 arm_difference(arm, ORACLE), _NO_WORSE),
+        Question(f"{rule}_saves", f"halting by {rule} saves more than half of the clusterings", _SHARE,
+                 arm_saves(arm), above(0.5)),
+    )  # fmt: skip
+
+
+_RESETS = (
+    Question("reset_always", "soft resets of .2 raise the accuracy of clustering always", _POINTS,
+             arm_difference("soft reset 0.2", ALWAYS), above(0)),
+    Question("reset_once", "with soft resets of .2, clustering always is no worse than clustering once by a point",
+             _POINTS, arm_difference("soft reset 0.2", ONCE), _NO_WORSE),
+)  # fmt: skip
+_OWN_NET = Question(
+    "own_net", "the labels of another net are as good as those of the own one, within a point", _POINTS,
+    arm_difference(OTHER_NET, ONCE), Window(-1, 1),
+)  # fmt: skip
+
+BEYOND: tuple[BeyondEntry, ...] = (
+    BeyondEntry("beyond_choosing", "Choosing without labels: which measure predicts accuracy", "Choosing", (
+        ChoosingPanel("beyond_choosing_fmnist", "fmnist",
+              "The paper chooses by Initial Alignment, which needs the labels.",
+              values=(5, 10, 20, 200), axis=("k",), free=("halt_cycle",),
+              grids=("beyond_choosing_fmnist", "beyond_halting_fmnist"),
+              questions=_choosing("seeds", "k", "k, trained", "cycles")),
+        ChoosingPanel("beyond_choosing_svhn", "svhn",
+              "The paper chooses by Initial Alignment, which needs the labels.",
+              values=(10, 50, 200, 500), fixed={"cycles": 20}, axis=("k",), free=("halt_cycle",),
+              grids=("beyond_choosing_svhn",), questions=_choosing("seeds", "k", "k, trained")),
+    )),
+    BeyondEntry("beyond_halting", "Halting without labels: rules beside halting after so many clusterings", "Halting", (
+        ArmsPanel("beyond_halting_fmnist", "fmnist",
+              "The paper halts after a number of clusterings that is chosen beforehand.",
+              values=(5, 200), axis=("k",), free=("halt_cycle", "halt_rule", "halt_patience", "halt_tolerance"),
+              differs=("halt_cycle", "halt_rule", "halt_patience", "halt_tolerance"), oracle=True,
+              grids=("beyond_halting_fmnist",), questions=(*_halting("effective_rank"), *_halting("plateau"))),
+    )),
+    BeyondEntry("beyond_reset", "Soft resets at each clustering", "Soft resets", (
+        ArmsPanel("beyond_reset_fmnist", "fmnist",
+              "Not in the paper. arXiv 2411.02275 resets by .2 every 20 epochs.",
+              values=(5, 200), axis=("k",), free=("halt_cycle", "soft_reset"), differs=("halt_cycle", "soft_reset"),
+              halts=(1, None), grids=("beyond_reset_fmnist",), questions=_RESETS),
+        ArmsPanel("beyond_reset_svhn", "svhn",
+              "Not in the paper. arXiv 2411.02275 resets by .2 every 20 epochs.",
+              values=(200,), fixed={"cycles": 20}, axis=("k",), free=("halt_cycle", "soft_reset"),
+              differs=("halt_cycle", "soft_reset"), halts=(1, None), grids=("beyond_reset_svhn",), questions=_RESETS),
+    )),
+    BeyondEntry("beyond_teacher", "Labels of another seed's random net", "Another teacher", (
+        ArmsPanel("beyond_teacher_fmnist", "fmnist",
+              "Not in the paper. arXiv 2302.12091 finds that random teachers are good teachers.",
+              values=(5, 200), axis=("k",), free=("halt_cycle", "teacher_seed"), differs=("halt_cycle", "teacher_seed"),
+              reference=ONCE, halts=(1,), grids=("beyond_teacher_fmnist",), questions=(_OWN_NET,)),
+    )),
+)  # fmt: skip
