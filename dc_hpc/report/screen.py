@@ -124,7 +124,7 @@ def _panels(panels: Sequence[PanelFindings], width: int, *, detailed: bool) -> s
 
 
 def _missing_counts(panels: Sequence[PanelFindings], outputs: Path, width: int) -> str:
-    """How many runs of the paper's grids are missing, and the command that goes on with one."""
+    """How many runs of the grids are missing, and the command that goes on with one."""
     grids = _grids(panels)
     problems = [_folded(f"{state.path} cannot be read: {state.problem}", width) for state in grids if state.problem]
     begun = [state for state in grids if state.missing and state.started]
@@ -136,7 +136,7 @@ def _missing_counts(panels: Sequence[PanelFindings], outputs: Path, width: int) 
         parts.append(f"{_several(len(waiting), 'grid')} not begun")
     if not parts:
         return "\n".join(problems)
-    line = f"missing of the paper's grids: {', '.join(parts)} (all in missing.csv); to go on, for example:"
+    line = f"missing of the grids in jobs/: {', '.join(parts)} (all in missing.csv); to go on, for example:"
     return "\n".join([*problems, _folded(line, width, indent=0), f"  {command((begun or waiting)[0], outputs)}"])
 
 

@@ -23,4 +23,4 @@ def test_the_cluster_block_of_the_readme_runs_as_it_is_written(queue, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     directories = run_directory.run_directories(tree / "outputs")
     assert len([one for one in directories if run_directory.read_result(one)]) == 100
-    assert "missing of the paper's grids" in done.stdout
+    assert "missing of the grids in jobs/" in done.stdout
