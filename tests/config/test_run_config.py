@@ -79,6 +79,8 @@ def test_every_other_field_is_in_the_name():
         "kmeans_iterations": 3,
         "draws": "authors",
         "per_image_standardization": True,
+        "halt_rule": "plateau",
+        "soft_reset": 0.5,
         "kmeans_n_init": 3,
         "probe": (),
         "probe_flip": False,
@@ -91,8 +93,10 @@ def test_every_other_field_is_in_the_name():
         "probe_batch_size": 3,
         "labels": True,
     }
-    # crop and net follow from each other, sobel from the net, resume_leak needs a halt
+    # crop and net follow from each other, sobel from the net; resume_leak and teacher_seed need a halt, patience and
+    # tolerance a rule
     untested = {"net", "crop", "sobel", "resume_leak", "protocol", "features"}
+    untested |= {"halt_patience", "halt_tolerance", "teacher_seed"}
     assert set(other) | untested == set(RunConfig.model_fields)
     names = {run_id(config(**{name: value})) for name, value in other.items()}
     assert len(names | {run_id(config())}) == len(other) + 1

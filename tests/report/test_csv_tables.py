@@ -76,6 +76,7 @@ def test_no_setting_that_is_none_is_an_empty_cell(tables):
 
 def test_the_columns_of_panels_name_their_quantity(tables):
     panels = [path for path in csvs(tables) if path.name not in ("runs.csv", "cycles.csv", "claims.csv", "missing.csv")]
+    panels = [path for path in panels if not path.stem.endswith(("questions", "verdicts"))]  # as claims.csv
     assert len(panels) > 25
     for path in panels:
         assert not BARE & set(pd.read_csv(path).columns), path.name

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from support.recorded_runs import config_of, frame, grid_rows, record, row_of, rows_of
 
+from dc_hpc.report.beyond.choosing import ChoosingPanel
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.frames.runs import load, no_cycles, records
 from dc_hpc.report.panels.curves import CurvesPanel
@@ -30,9 +31,9 @@ def figure_of(name, rows, sources=NOTHING):
         return PANELS[name].figure(PANELS[name].select(rows), sources)
 
 
-# Their figures need pairs of runs that the grids alone do not give; test_own_findings.py and
-# test_questions.py draw them.
-OF_PAIRS = KmeansSharePanel | ValleyPanel | ValleyArmsPanel
+# Their figures need cycles, or pairs of runs, that the grids alone do not give; test_own_findings.py, test_questions.py
+# and test_beyond_panels.py draw them.
+OF_PAIRS = KmeansSharePanel | ValleyPanel | ValleyArmsPanel | ChoosingPanel
 
 
 @pytest.fixture(scope="module")

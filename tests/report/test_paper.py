@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.recorded_runs import config_of, findings_of, frame, grid_rows, row_of, rows_of, tables_of
 
+from dc_hpc.report.beyond.choosing import ChoosingPanel
 from dc_hpc.report.findings import mixed, panels_of
 from dc_hpc.report.grid_states import GridState, absent_rows, command, grid_states, missing_text
 from dc_hpc.report.panels.accuracy import AccuracyPanel
@@ -75,8 +76,8 @@ def test_every_grid_belongs_to_a_panel_and_is_there():
     assert named == {path.stem for path in JOBS.glob("*.yaml")} - DEMONSTRATIONS
 
 
-# These compare some of the runs of other panels: pairs of initialisations, filters, two runs of one curve.
-SELECTING = (KmeansSharePanel, LuminancePanel, ValleyPanel)
+# These compare some of the runs of other panels: pairs of initialisations, filters, two runs of one curve, measures.
+SELECTING = (KmeansSharePanel, LuminancePanel, ValleyPanel, ChoosingPanel)
 
 
 @pytest.mark.parametrize(

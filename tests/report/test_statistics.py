@@ -123,7 +123,7 @@ OTHER = {
     "std": (0.4,),
     "training_view": "none", "data_digest": "0" * 64, "train_digest": "0" * 64, "test_digest": "0" * 64,
     "net_digest": "0" * 64, "pca": 40, "halt_cycle": 3, "reassign": 2, "epochs_per_cycle": 2, "kmeans_iterations": 10,
-    "draws": "authors", "per_image_standardization": True,
+    "draws": "authors", "per_image_standardization": True, "halt_rule": "plateau", "soft_reset": 0.5,
     "kmeans_n_init": 10, "labels": True, "probe": ("conv1",), "probe_flip": False,
     "probe_crop": True,
     "probe_average_pool": 2, "probe_epochs": 5, "probe_lr": 0.1, "probe_momentum": 0.5,
@@ -139,10 +139,10 @@ def test_runs_that_differ_in_anything_are_never_pooled(name):
 
 
 def test_the_list_of_settings_above_is_whole():
-    # net, crop and sobel go with the data set; resume_leak needs a halt; seed and features are no settings.
-    assert set(OTHER) | {"net", "crop", "sobel", "resume_leak", "seed", "features", "protocol"} == set(
-        RunConfig.model_fields
-    )
+    # net, crop and sobel go with the data set; resume_leak and teacher_seed need a halt, patience and tolerance a rule;
+    # seed and features are no settings.
+    bound = {"net", "crop", "sobel", "resume_leak", "halt_patience", "halt_tolerance", "teacher_seed"}
+    assert set(OTHER) | bound | {"seed", "features", "protocol"} == set(RunConfig.model_fields)
 
 
 def test_protocols_and_sobel_are_never_pooled():

@@ -27,7 +27,7 @@ from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
 from dc_hpc.storage import lock_file, run_directory
 from dc_hpc.storage.run_directory import run_id
 
-RUNS, STEPS, EXAMPLES = 6, 50, 240
+RUNS, STEPS, EXAMPLES = 6, 50, 260
 # A new job is shown after at most 14 seconds, and in every third answer: nobody can know of a job that is shown later
 # than the last look.
 BAD = Habits(
