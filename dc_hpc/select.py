@@ -5,6 +5,7 @@ With labels it is the Initial Alignment (sections 4.1.2 and 4.3), without them a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,16 +186,18 @@ def _select_without_labels(
 ) -> None:
     from dc_hpc.report.beyond.measures import MEASURES
     from dc_hpc.report.beyond.selection import lines_of, rank
-    from dc_hpc.report.ia_selection import rewritten
 
     ranked = rank(measure, by, runs, outputs)
     print("\n".join(lines_of(measure, by, ranked, keep)))
-    best = {one.value for one in ranked[:keep]}
-    comment = (
-        f"{read.path.name} with the {keep} values of {by} whose median {measure} of the first clustering is best "
-        f"({MEASURES[measure].prefers}), chosen without a label."
+    _write_kept(
+        read,
+        by,
+        [one.value for one in ranked[:keep]],
+        runs,
+        f"whose median {measure} of the first clustering is best ({MEASURES[measure].prefers}), chosen without a label.",
+        path,
+        settings,
     )
-    _write(path, rewritten(read, {by: [value for value in runs if value in best]}, comment, settings))
 
 
 def _select_values(
@@ -206,18 +209,37 @@ def _select_values(
     outputs: Path,
     settings: dict[str, Any],
 ) -> None:
-    from dc_hpc.report.ia_selection import rank, regret, rewritten, saving
+    from dc_hpc.report.ia_selection import rank, regret, saving
 
     ranked = rank(read, by, ia_runs, outputs)
     _print_ranking(by, ranked, keep)
     print(saving(read, by, ranked, keep))
     print(regret(by, ranked, keep))
-    best = {one.value for one in ranked[:keep]}
-    comment = (
-        f"{read.path.name} with the {keep} values of {by} whose median IA above chance is highest "
-        f"(n = {min(len(one.corrected) for one in ranked)} seeds each)."
+    _write_kept(
+        read,
+        by,
+        [one.value for one in ranked[:keep]],
+        ia_runs,
+        f"whose median IA above chance is highest (n = {min(len(one.corrected) for one in ranked)} seeds each).",
+        path,
+        settings,
     )
-    _write(path, rewritten(read, {by: [value for value in ia_runs if value in best]}, comment, settings))
+
+
+def _write_kept(
+    read: Grid,
+    by: str,
+    kept: Sequence[Any],
+    runs: Mapping[Any, Any],
+    why: str,
+    path: Path,
+    settings: dict[str, Any],
+) -> None:
+    """Write the grid with these values of a setting, in the order that the grid has them."""
+    from dc_hpc.report.ia_selection import rewritten
+
+    comment = f"{read.path.name} with the {len(kept)} values of {by} {why}"
+    _write(path, rewritten(read, {by: [value for value in runs if value in kept]}, comment, settings))
 
 
 def _print_ranking(by: str, ranked: list[Value], keep: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.beyond.figures import arms as draw
 from dc_hpc.report.beyond.panel import QuestionPanel
 from dc_hpc.report.beyond.questions import cell_of
@@ -67,11 +68,10 @@ class ArmsPanel(QuestionPanel):
 
     def _own(self, rows: Sequence[Row]) -> list[Row]:
         other = [name for name in ARM_SETTINGS if name not in self.differs]
-        neutral = {name: 3 if name == "halt_patience" else 0.0 for name in ("halt_patience", "halt_tolerance")}
         return [
             row
             for row in self.trained(rows)
-            if all(row.get(name) in (None, neutral.get(name)) for name in other)
+            if all(row.get(name) in (None, _neutral(name)) for name in other)
             and (not self.halts or row.get("halt_rule") or row.get("halt_cycle") in self.halts)
         ]
 
@@ -119,7 +119,11 @@ def arm_of(row: Row) -> tuple[int, Any, str]:
         parts.append((5, 0, OTHER_NET))
     if row.get("halt_rule"):
         tolerance = f", tolerance {row['halt_tolerance']:g}" if row.get("halt_tolerance") else ""
-        patience = "" if row.get("halt_patience") in (None, 3) else f", patience {row['halt_patience']}"
+        patience = (
+            ""
+            if row.get("halt_patience") in (None, _neutral("halt_patience"))
+            else f", patience {row['halt_patience']}"
+        )
         parts.append((3, 0, f"rule {row['halt_rule']}{patience}{tolerance}"))
     if row.get("soft_reset"):
         parts.append((4, row["soft_reset"], f"soft reset {row['soft_reset']:g}"))
@@ -129,6 +133,11 @@ def arm_of(row: Row) -> tuple[int, Any, str]:
         late = f", at most {halt}" if halt and halt > 1 else ""
         return most[0], most[1], ", ".join(name for _, _, name in parts) + late
     return (2, 0, ALWAYS) if halt is None else (0, 1, ONCE) if halt == 1 else (1, halt, f"halted {halt}")
+
+
+def _neutral(name: str) -> Any:
+    """The value of a setting where nobody gave it one."""
+    return RunConfig.model_fields[name].default
 
 
 def difference(one: Comparison, more: str, less: str) -> Measured:

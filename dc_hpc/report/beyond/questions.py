@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.beyond.plans import PLANS
-from dc_hpc.report.claims.rules import Measured, Window, judge, rule_text
+from dc_hpc.report.claims.rules import Measured, Window, judge, p_words, rule_text
 from dc_hpc.report.claims.settings import unlike_paper
 from dc_hpc.report.panels.grouping import Cell, group_columns, label
 from dc_hpc.report.panels.panel import Comparison, PanelRows
@@ -125,8 +125,8 @@ def _items(line: Line) -> list[Item]:
         ("n", measured.n, "n", str(measured.n)),
         ("planned_n", plan.n, "planned n", str(plan.n)),
         ("declared", plan.declared, None, ""),
-        ("p", line.p, "p", number(line.p, 4)),
-        ("p_holm", line.p_holm, "p, Holm", number(line.p_holm, 4)),
+        ("p", line.p, "p", p_words(line.p)),
+        ("p_holm", line.p_holm, "p, Holm", p_words(line.p_holm)),
         ("reason", line.reason, "why", "; ".join(filter(None, (line.reason, line.other)))),
         ("unlike_paper", line.other, None, ""),
     ]

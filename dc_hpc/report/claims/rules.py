@@ -37,6 +37,11 @@ def rule_text(window: Window) -> str:
     return f"between {window.low:g} and {window.high:g}"
 
 
+def p_words(p: float | None) -> str:
+    """A p for people; nothing where there is none."""
+    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
+
+
 class Measured(NamedTuple):
     """A statistic of n runs (or n seeds, where a seed is a block) with its interval at any level.
 

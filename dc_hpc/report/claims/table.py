@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dc_hpc.report.claims.catalog import count_verdicts
+from dc_hpc.report.claims.rules import p_words
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
@@ -26,8 +27,8 @@ def claims_table(claims: pd.DataFrame) -> Table:
                 Item(None, head="found (95 % interval)", text=measured_words(claim)),
                 Item(None, head="n", text=str(claim["n"])),
                 Item(None, head="planned n", text=str(claim["planned_n"])),
-                Item(None, head="p", text=_p_words(claim["p"])),
-                Item(None, head="p, Holm", text=_p_words(claim["p_holm"])),
+                Item(None, head="p", text=p_words(claim["p"])),
+                Item(None, head="p, Holm", text=p_words(claim["p_holm"])),
                 Item(None, head="measured: where it should lie", text=rule_words(claim)),
                 Item(
                     None,
@@ -55,10 +56,6 @@ def _why(claim: dict[str, Any]) -> str:
     decided = claim["verdict"] in ("supported", "contradicted")
     weak = "not after Holm's correction" if decided and (claim["p_holm"] or 0) > 0.05 else ""
     return "; ".join(filter(None, (claim["reason"], weak)))
-
-
-def _p_words(p: float | None) -> str:
-    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
 
 
 def which_runs(claims: pd.DataFrame) -> list[str]:

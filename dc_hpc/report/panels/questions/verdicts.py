@@ -14,7 +14,7 @@ from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.claims.plans import Plan
 from dc_hpc.report.claims.question_plans import QUESTION_PLANS
-from dc_hpc.report.claims.rules import Measured, Window, above, judge
+from dc_hpc.report.claims.rules import Measured, Window, above, judge, p_words, rule_text
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import DIGESTS, Cell, setting, shown
 from dc_hpc.report.panels.panel import Panel
@@ -88,7 +88,7 @@ def _line(panel: Panel, plan: Plan, group: Cell, question: Question) -> dict[str
         "n": measured.n,
         "planned_n": plan.n,
         "declared": plan.declared,
-        "rule": _rule(question.window),
+        "rule": rule_text(question.window),
         "verdict": judged.verdict,
         "reason": judged.reason,
         "p": judged.p,
@@ -121,15 +121,7 @@ def _items(line: dict[str, Any]) -> Iterator[Item]:
     yield Item(None, head="other settings", text=line["setting"], role="setting")
     yield Item(None, head="found (95 % interval)", text=f"{value} ({interval})" if interval else value)
     yield Item(None, head="n", text=str(line["n"]))
-    yield Item(None, head="p", text=_p_words(line["p"]))
-    yield Item(None, head="p, Holm", text=_p_words(line["p_holm"]))
+    yield Item(None, head="p", text=p_words(line["p"]))
+    yield Item(None, head="p, Holm", text=p_words(line["p_holm"]))
     yield Item(None, head="measured: yes where it is", text=f"{line['statistic']}: {line['rule']}")
     yield Item(None, head="why", text="" if early else line["reason"])
-
-
-def _p_words(p: float | None) -> str:
-    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
-
-
-def _rule(window: Window) -> str:
-    return f"above {window.low:g}" if window.high == float("inf") else f"between {window.low:g} and {window.high:g}"
