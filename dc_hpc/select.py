@@ -194,7 +194,8 @@ def _select_without_labels(
         by,
         [one.value for one in ranked[:keep]],
         runs,
-        f"whose median {measure} of the first clustering is best ({MEASURES[measure].prefers}), chosen without a label.",
+        f"whose median {measure} of the first clustering is best ({MEASURES[measure].prefers}), "
+        "chosen without a label.",
         path,
         settings,
     )
