@@ -30,7 +30,7 @@ from dc_hpc.scheduler import session
 from dc_hpc.storage import atomic_files, run_directory
 
 if TYPE_CHECKING:
-    from dc_hpc.report.ia_selection import Value
+    from dc_hpc.report.selection.ia import Value
     from dc_hpc.scheduler.site import Site
 
 _CORES = cores()
@@ -89,7 +89,7 @@ def select(
         _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs, settings)
         return
     assert by is not None  # one of the two is given
-    from dc_hpc.report.beyond.selection import what_is_ranked
+    from dc_hpc.report.selection.label_free import what_is_ranked
 
     setting, measure = what_is_ranked(read, by)
     ia_runs = _ia_runs(read, setting, keep, seeds)
@@ -108,7 +108,7 @@ def select(
 
 
 def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any]) -> None:
-    from dc_hpc.report.ia_selection import alignments_by_seed, rewritten, spread_evenly
+    from dc_hpc.report.selection.ia import alignments_by_seed, rewritten, spread_evenly
 
     found = alignments_by_seed(read, outputs)
     if len(found) < span:
@@ -127,8 +127,8 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: di
 
 def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
     """The runs that end with the first clustering of each value of `by`, or of each seed of the grid."""
-    from dc_hpc.report.beyond.selection import runs_of_seeds
-    from dc_hpc.report.ia_selection import ia_runs
+    from dc_hpc.report.selection.label_free import runs_of_seeds
+    from dc_hpc.report.selection.ia import ia_runs
 
     found = runs_of_seeds(read) if by == "seed" else ia_runs(read, by, seeds)
     if keep >= len(found):
@@ -184,8 +184,8 @@ def _select_without_labels(
     outputs: Path,
     settings: dict[str, Any],
 ) -> None:
-    from dc_hpc.report.beyond.measures import MEASURES
-    from dc_hpc.report.beyond.selection import lines_of, rank
+    from dc_hpc.report.selection.measures import MEASURES
+    from dc_hpc.report.selection.label_free import lines_of, rank
 
     ranked = rank(measure, by, runs, outputs)
     print("\n".join(lines_of(measure, by, ranked, keep)))
@@ -210,7 +210,7 @@ def _select_values(
     outputs: Path,
     settings: dict[str, Any],
 ) -> None:
-    from dc_hpc.report.ia_selection import rank, regret, saving
+    from dc_hpc.report.selection.ia import rank, regret, saving
 
     ranked = rank(read, by, ia_runs, outputs)
     _print_ranking(by, ranked, keep)
@@ -237,7 +237,7 @@ def _write_kept(
     settings: dict[str, Any],
 ) -> None:
     """Write the grid with these values of a setting, in the order that the grid has them."""
-    from dc_hpc.report.ia_selection import rewritten
+    from dc_hpc.report.selection.ia import rewritten
 
     comment = f"{read.path.name} with the {len(kept)} values of {by} {why}"
     _write(path, rewritten(read, {by: [value for value in runs if value in kept]}, comment, settings))
@@ -246,7 +246,7 @@ def _write_kept(
 def _print_ranking(by: str, ranked: list[Value], keep: int) -> None:
     from statistics import median
 
-    from dc_hpc.report.ia_selection import word
+    from dc_hpc.report.selection.ia import word
 
     print(f"{by:>12}  {'n':>4}  {'median IA':>9}  {'above chance (95 %)':>26}  {'median accuracy %':>18}")
     for place, one in enumerate(ranked):

@@ -27,8 +27,8 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.device import check_device, check_kmeans_backend
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
-from dc_hpc.report.beyond.plans import PLANS as QUESTION_PLANS
-from dc_hpc.report.beyond.plans import plan_of
+from dc_hpc.report.questions.plans import PLANS as QUESTION_PLANS
+from dc_hpc.report.questions.plans import plan_of
 from dc_hpc.report.claims.plans import PLANS
 from dc_hpc.scheduler import session
 from dc_hpc.storage import numerics, run_directory

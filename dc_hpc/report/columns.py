@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.report.beyond.columns import COLUMNS as BEYOND_COLUMNS
+from dc_hpc.report.questions.columns import COLUMNS as BEYOND_COLUMNS
 from dc_hpc.report.frames.schema import declaration, kind_of
 from dc_hpc.storage.metrics import DType, Metric
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dc_hpc.errors import InputError
-from dc_hpc.report.beyond.summary import summary_tables
+from dc_hpc.report.questions.summary import summary_tables
 from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import Findings, PanelFindings

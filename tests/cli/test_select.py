@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.commands import run_command
 
 from dc_hpc.config.grid import read_grid
-from dc_hpc.report.ia_selection import spread_evenly
+from dc_hpc.report.selection.ia import spread_evenly
 from dc_hpc.storage import run_directory
 
 IA_GRID = """base: svhn
@@ -38,7 +38,7 @@ def record(outputs, config, **result):
 
 def record_alignments(place, medians, overrides=None):
     """IA-only runs of five seeds for each k: AMI as given, NMI higher the larger k is, as chance is."""
-    from dc_hpc.report.ia_selection import ia_runs
+    from dc_hpc.report.selection.ia import ia_runs
 
     grid = read_grid(place / "grid.yaml", data_root=place, overrides=overrides)
     for k, runs in ia_runs(grid, "k", 5).items():

@@ -11,7 +11,7 @@ from support.recorded_runs import config_of, record
 from dc_hpc import aggregate as command
 from dc_hpc.errors import InputError
 from dc_hpc.report import output_files
-from dc_hpc.report.beyond.entries import BEYOND
+from dc_hpc.report.questions.catalog import BEYOND
 from dc_hpc.report.document import renew
 
 ROOT = Path(__file__).parents[2]

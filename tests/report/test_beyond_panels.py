@@ -12,12 +12,12 @@ import pytest
 from support.recorded_runs import JOBS, config_of, frame, row_of, rows_of
 
 from dc_hpc.config.grid import read_grid
-from dc_hpc.report.beyond.arms import ORACLE, arm_of, difference, saved_share
-from dc_hpc.report.beyond.choosing import predictions
-from dc_hpc.report.beyond.entries import BEYOND
-from dc_hpc.report.beyond.plans import PLANS, plan_of
-from dc_hpc.report.beyond.questions import cell_of, lines
-from dc_hpc.report.beyond.summary import summary_tables
+from dc_hpc.report.questions.arms import ORACLE, arm_of, difference, saved_share
+from dc_hpc.report.questions.choosing import predictions
+from dc_hpc.report.questions.catalog import BEYOND
+from dc_hpc.report.questions.plans import PLANS, plan_of
+from dc_hpc.report.questions.question import cell_of, lines
+from dc_hpc.report.questions.summary import summary_tables
 from dc_hpc.report.claims.catalog import CLAIMS
 from dc_hpc.report.claims.plans import PLANS as PAPER_PLANS
 from dc_hpc.report.columns import describe_column

@@ -17,7 +17,7 @@ from dc_hpc.report.figures.style import style
 from dc_hpc.report.panels.findings.luminance import luminances
 from dc_hpc.report.panels.panel import FigureSources, PanelRows
 from dc_hpc.report.panels.paper import PANELS
-from dc_hpc.report.panels.questions.catalog import QUESTIONS
+from dc_hpc.report.questions.valley_catalog import QUESTIONS
 
 ANSWERS = [("supported", 1.0), ("contradicted", -1.0), ("undecided", 0.0)]
 

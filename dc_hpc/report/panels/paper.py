@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dc_hpc.report.beyond.entries import BEYOND
+from dc_hpc.report.questions.catalog import BEYOND
 from dc_hpc.report.panels.accuracy import AccuracyPanel
 from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
@@ -23,7 +23,7 @@ from dc_hpc.report.panels.findings.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.panel import Band, Panel
-from dc_hpc.report.panels.questions.catalog import QUESTIONS
+from dc_hpc.report.questions.valley_catalog import QUESTIONS
 from dc_hpc.report.panels.relation import RelationPanel
 from dc_hpc.report.panels.search import SearchPanel
 

@@ -15,7 +15,7 @@ from dc_hpc.report.statistics import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dc_hpc.report.beyond.choosing import Prediction
+    from dc_hpc.report.questions.choosing import Prediction
 
 _ROW = 0.3  # inches of a line of a figure
 _COLUMNS = 4  # axes beside each other

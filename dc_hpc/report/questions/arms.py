@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.report.beyond.figures import arms as draw
-from dc_hpc.report.beyond.panel import QuestionPanel
-from dc_hpc.report.beyond.questions import cell_of
+from dc_hpc.report.figures.questions.forest import arms as draw
+from dc_hpc.report.questions.panel import QuestionPanel
+from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, median, split
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows

@@ -11,7 +11,7 @@ from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.baselines import BASELINES
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.claims.rules import Measured
-from dc_hpc.report.figures.gain import draw
+from dc_hpc.report.figures.questions.gain import draw
 from dc_hpc.report.panels.findings.luminance import luminances
 from dc_hpc.report.panels.grouping import (
     ACCURACY,
@@ -27,8 +27,8 @@ from dc_hpc.report.panels.grouping import (
 )
 from dc_hpc.report.panels.matching import of_planned_length, probed_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.panels.questions.selection import groups_apart_from, with_protocol
-from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
+from dc_hpc.report.questions.groups import groups_apart_from, with_protocol
+from dc_hpc.report.questions.verdicts import Question, verdict_table
 from dc_hpc.report.statistics import spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of

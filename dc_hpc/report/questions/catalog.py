@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dc_hpc.report.beyond.arms import ALWAYS, ONCE, ORACLE, OTHER_NET, ArmsPanel, arm_difference, arm_saves
-from dc_hpc.report.beyond.choosing import ChoosingPanel, predicts
-from dc_hpc.report.beyond.panel import QuestionPanel
-from dc_hpc.report.beyond.questions import Question
+from dc_hpc.report.questions.arms import ALWAYS, ONCE, ORACLE, OTHER_NET, ArmsPanel, arm_difference, arm_saves
+from dc_hpc.report.questions.choosing import ChoosingPanel, predicts
+from dc_hpc.report.questions.panel import QuestionPanel
+from dc_hpc.report.questions.question import Question
 from dc_hpc.report.claims.rules import Window, above
 
 

@@ -14,17 +14,17 @@ from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.claims.question_plans import QUESTION_PLANS
 from dc_hpc.report.claims.rules import Measured
-from dc_hpc.report.figures.arms import draw
+from dc_hpc.report.figures.questions.valley_arms import draw
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
 from dc_hpc.report.panels.matching import of_planned_length, trained_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.panels.questions.selection import (
+from dc_hpc.report.questions.groups import (
     groups_apart_from,
     seeds_in_several,
     with_protocol,
 )
-from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
+from dc_hpc.report.questions.verdicts import Question, verdict_table
 from dc_hpc.report.statistics import mean_interval
 from dc_hpc.report.tables.cell_items import SHARE_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, table_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dc_hpc.config.baselines import BASELINES
-from dc_hpc.report.beyond.plans import PLANS
+from dc_hpc.report.questions.plans import PLANS
 from dc_hpc.report.claims.rules import Measured, Window, judge, p_words, rule_text
 from dc_hpc.report.claims.settings import unlike_paper
 from dc_hpc.report.panels.grouping import Cell, group_columns, label
@@ -20,7 +20,7 @@ from dc_hpc.report.statistics import holm
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
 if TYPE_CHECKING:
-    from dc_hpc.report.beyond.panel import QuestionPanel
+    from dc_hpc.report.questions.panel import QuestionPanel
 
 
 @dataclass(frozen=True)

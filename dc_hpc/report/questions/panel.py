@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from dc_hpc.report.beyond.plans import PLANS
-from dc_hpc.report.beyond.questions import Question, lines, questions_table
+from dc_hpc.report.questions.plans import PLANS
+from dc_hpc.report.questions.question import Question, lines, questions_table
 from dc_hpc.report.panels.grouping import Row
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import Panel, PanelRows

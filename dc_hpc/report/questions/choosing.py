@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dc_hpc.report.beyond.figures import forest
-from dc_hpc.report.beyond.measures import MEASURES
-from dc_hpc.report.beyond.panel import QuestionPanel
+from dc_hpc.report.figures.questions.forest import forest
+from dc_hpc.report.selection.measures import MEASURES
+from dc_hpc.report.questions.panel import QuestionPanel
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, group_columns, split

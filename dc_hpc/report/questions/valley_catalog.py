@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dc_hpc.report.panels.panel import Panel
-from dc_hpc.report.panels.questions.gain import GainPanel
-from dc_hpc.report.panels.questions.halts import HaltsPanel
-from dc_hpc.report.panels.questions.valley_arms import ValleyArmsPanel
+from dc_hpc.report.questions.gain import GainPanel
+from dc_hpc.report.questions.halts import HaltsPanel
+from dc_hpc.report.questions.valley_arms import ValleyArmsPanel
 
 
 class QuestionEntry(NamedTuple):

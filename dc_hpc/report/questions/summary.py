@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dc_hpc.report.beyond.entries import BEYOND
-from dc_hpc.report.beyond.questions import all_lines, questions_table
+from dc_hpc.report.questions.catalog import BEYOND
+from dc_hpc.report.questions.question import all_lines, questions_table
 from dc_hpc.report.findings import PanelFindings
 from dc_hpc.report.tables.text_tables import Table
 

@@ -12,12 +12,12 @@ from dc_hpc.report.panels.comparisons import cells_along
 from dc_hpc.report.panels.grouping import Cell, Row, setting, shown, split
 from dc_hpc.report.panels.matching import accuracy_rows, of_planned_length
 from dc_hpc.report.panels.panel import Comparison, PanelRows
-from dc_hpc.report.panels.questions.selection import (
+from dc_hpc.report.questions.groups import (
     groups_apart_from,
     seeds_in_several,
     with_protocol,
 )
-from dc_hpc.report.panels.questions.verdicts import Question, verdict_table
+from dc_hpc.report.questions.verdicts import Question, verdict_table
 from dc_hpc.report.tables.text_tables import Table
 
 _STATISTIC = "mean difference of accuracy, points"
