@@ -127,8 +127,8 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: di
 
 def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
     """The runs that end with the first clustering of each value of `by`, or of each seed of the grid."""
-    from dc_hpc.report.selection.label_free import runs_of_seeds
     from dc_hpc.report.selection.ia import ia_runs
+    from dc_hpc.report.selection.label_free import runs_of_seeds
 
     found = runs_of_seeds(read) if by == "seed" else ia_runs(read, by, seeds)
     if keep >= len(found):
@@ -184,8 +184,8 @@ def _select_without_labels(
     outputs: Path,
     settings: dict[str, Any],
 ) -> None:
-    from dc_hpc.report.selection.measures import MEASURES
     from dc_hpc.report.selection.label_free import lines_of, rank
+    from dc_hpc.report.selection.measures import MEASURES
 
     ranked = rank(measure, by, runs, outputs)
     print("\n".join(lines_of(measure, by, ranked, keep)))

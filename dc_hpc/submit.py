@@ -27,9 +27,9 @@ from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.device import check_device, check_kmeans_backend
 from dc_hpc.experiment.execution import CLUSTERS, DEVICES, KMEANS_BACKENDS, Execution, cores
+from dc_hpc.report.claims.plans import PLANS
 from dc_hpc.report.questions.plans import PLANS as QUESTION_PLANS
 from dc_hpc.report.questions.plans import plan_of
-from dc_hpc.report.claims.plans import PLANS
 from dc_hpc.scheduler import session
 from dc_hpc.storage import numerics, run_directory
 
@@ -53,8 +53,8 @@ def submit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A claim of the paper, e.g. fig_5b.dip, or a question of docs/BEYOND.md: the runs that its verdict "
-            "needs. May be given several times.",
+            help="A claim of the paper, e.g. fig_5b.dip, or a panel of our questions, e.g. valley_arms: the runs "
+            "that the verdict needs. May be given several times.",
             autocompletion=one_of((*PLANS, *QUESTION_PLANS)),
         ),
     ] = None,

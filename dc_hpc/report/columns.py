@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.report.questions.columns import COLUMNS as BEYOND_COLUMNS
 from dc_hpc.report.frames.schema import declaration, kind_of
+from dc_hpc.report.questions.columns import COLUMNS as BEYOND_COLUMNS
 from dc_hpc.storage.metrics import DType, Metric
 
 # The statistics of a number over the seeds of a cell: what follows the name of the number in a column.
@@ -141,7 +141,7 @@ TABLES: Mapping[str, Mapping[str, Metric]] = {
 def describe_column(table: str, name: str) -> Metric | None:
     """The declaration of a column of a table (`runs`, `cycles`, `claims`, `missing`, or a panel); None if unknown."""
     own = TABLES.get(table, {} if table == "runs" else TABLES["panels"])
-    if table.endswith(("questions", "verdicts")):
+    if table.endswith("questions"):
         own = {**TABLES["claims"], **own}
     if name in own:
         return own[name]

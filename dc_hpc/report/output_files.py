@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from dc_hpc.errors import InputError
-from dc_hpc.report.questions.summary import summary_tables
 from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import Findings, PanelFindings
@@ -16,10 +15,12 @@ from dc_hpc.report.frames.runs import cycles_csv, runs_csv
 from dc_hpc.report.missing import missing_table
 from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
+from dc_hpc.report.questions.panel import QuestionPanel
+from dc_hpc.report.questions.question import questions_table
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
 from dc_hpc.report.tables.overall import overall_tables
-from dc_hpc.report.tables.text_tables import csv_of, markdown_of
+from dc_hpc.report.tables.text_tables import Table, csv_of, markdown_of
 from dc_hpc.storage import atomic_files
 
 
@@ -35,12 +36,18 @@ def write_tables(findings: Findings, outputs: Path, submitted: Path | None = Non
     missing = missing_table([*findings.sweeps, *findings.panels], submitted or outputs)
     atomic_files.write_text(folder / "missing.csv", csv_of(missing))
     tables = [claims_table(findings.verdicts)] if findings.of_the_paper else []
-    tables += summary_tables(findings.panels)
+    tables += all_questions(findings.panels)
     tables += [settings_table(findings.rows), *overall_tables(findings.rows)]
     tables += [*(table for found in findings.shown for table in found.tables)]
     for table in tables:
         for ending, text in (("csv", csv_of(table)), ("md", markdown_of(table)), ("tex", latex_of(table))):
             atomic_files.write_text(folder / f"{table.name}.{ending}", text)
+
+
+def all_questions(panels: Iterable[PanelFindings]) -> list[Table]:
+    """`questions`, where any of the panels asks one. Questions without a run are in it for programs only."""
+    found = [one.panel.verdicts(one.rows) for one in panels if isinstance(one.panel, QuestionPanel)]
+    return [questions_table("questions", "Questions of ours", sum(found, []), run_only=True)] if found else []
 
 
 def write_figures(findings: Findings, outputs: Path, *, data: Path, say: Callable[[str], None]) -> int:

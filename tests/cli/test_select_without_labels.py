@@ -5,9 +5,9 @@ import yaml
 from support.commands import run_command
 
 from dc_hpc.config.grid import read_grid
-from dc_hpc.report.selection.measures import MEASURES, OF_FIRST
-from dc_hpc.report.selection.label_free import runs_of_seeds
 from dc_hpc.report.selection.ia import ia_runs
+from dc_hpc.report.selection.label_free import runs_of_seeds
+from dc_hpc.report.selection.measures import MEASURES, OF_FIRST
 from dc_hpc.storage import metrics_csv, run_directory
 
 K_GRID = """base: svhn

@@ -12,22 +12,22 @@ import pytest
 from support.recorded_runs import JOBS, config_of, frame, row_of, rows_of
 
 from dc_hpc.config.grid import read_grid
-from dc_hpc.report.questions.arms import ORACLE, arm_of, difference, saved_share
-from dc_hpc.report.questions.choosing import predictions
-from dc_hpc.report.questions.catalog import BEYOND
-from dc_hpc.report.questions.plans import PLANS, plan_of
-from dc_hpc.report.questions.question import cell_of, lines
-from dc_hpc.report.questions.summary import summary_tables
 from dc_hpc.report.claims.catalog import CLAIMS
 from dc_hpc.report.claims.plans import PLANS as PAPER_PLANS
 from dc_hpc.report.columns import describe_column
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import PanelFindings, collect, panels_of
+from dc_hpc.report.output_files import all_questions
 from dc_hpc.report.panels.panel import FigureSources
+from dc_hpc.report.questions.arms import ORACLE, arm_of, difference, saved_share
+from dc_hpc.report.questions.catalog import QUESTIONS
+from dc_hpc.report.questions.choosing import predictions
+from dc_hpc.report.questions.plans import PLANS, plan_of
+from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.statistics import spearman
 from dc_hpc.report.tables.text_tables import csv_of
 
-PANELS = {panel.name: panel for one in BEYOND for panel in one.panels}
+PANELS = {panel.name: panel for one in QUESTIONS if one.name.startswith("beyond") for panel in one.panels}
 EFFECTS = {"once": 70.0, "always": 74.0, "halted": 72.0, "rule effective_rank": 75.0, "rule plateau": 74.5,
            "soft reset": 76.0, "another": 69.8}  # fmt: skip
 
@@ -79,9 +79,8 @@ def table_rows(table):
 # The plans and the grids.
 
 
-def test_every_question_has_a_plan_and_no_other_has():
-    names = [f"{panel.name}.{one.name}" for panel in PANELS.values() for one in panel.questions]
-    assert sorted(names) == sorted(PLANS) and not set(PLANS) & set(PAPER_PLANS)
+def test_a_question_and_a_claim_have_plans_by_different_names():
+    assert not set(PLANS) & set(PAPER_PLANS)
     assert plan_of("fig_5b.dip") is PAPER_PLANS["fig_5b.dip"] and {one.declared for one in PLANS.values()} == {
         "2026-11-29"
     }
@@ -101,20 +100,22 @@ def test_the_grids_of_a_panel_reach_the_planned_n_of_its_questions(name):
         }
 
     found = found_of(name, rows, cycles_of(rows, measures))
-    judged = lines(panel, found.rows)
+    judged = panel.verdicts(found.rows)
     assert {line.question.name for line in judged} == {one.name for one in panel.questions}
     for line in judged:
-        plan = PLANS[f"{name}.{line.question.name}"]
-        assert line.other == "" and set(plan.grids) <= set(panel.grids)
+        plan, judged_as = line.plan, line.judged
+        assert line.unlike_plan == "" and set(plan.grids) <= set(panel.grids)
         assert line.measured.n == plan.n, (line.question.name, line.measured)
-        assert line.verdict in ("supported", "contradicted", "undecided") and line.p is not None
+        assert line.missing == 0 and line.command == ""
+        assert judged_as.verdict in ("supported", "contradicted", "undecided") and judged_as.p is not None
+        assert line.p_holm >= judged_as.p
 
 
 def test_a_question_asks_for_its_grid_as_it_is():
-    plan = plan_of("beyond_teacher_fmnist.own_net")
+    plan = plan_of("beyond_teacher_fmnist")
     assert plan.overrides("beyond_teacher_fmnist") == {}
     assert plan.overrides("beyond_teacher_fmnist", {"cycles": 2, "dataset": "svhn-derived"}) == {"cycles": 2}
-    svhn = plan_of("beyond_reset_svhn.reset_always")
+    svhn = plan_of("beyond_reset_svhn")
     assert svhn.overrides("beyond_reset_svhn", {"dataset": "svhn-derived"}) == {"dataset": "svhn-derived"}
 
 
@@ -169,16 +170,20 @@ def test_seeds_of_other_figures_do_not_join():
 def test_a_verdict_waits_for_its_planned_seeds():
     rows = rows_of_grids("beyond_teacher_fmnist", seeds=range(1, 8))
     panel = PANELS["beyond_teacher_fmnist"]
-    judged = lines(panel, found_of(panel.name, rows).rows)
-    assert [(line.verdict, line.reason) for line in judged] == [("undecided", "7 of 8 seeds")] * 2
+    judged = panel.verdicts(found_of(panel.name, rows).rows)
+    assert [(line.judged.verdict, line.judged.reason) for line in judged] == [("undecided", "7 of 8 seeds")] * 2
+    assert {(line.missing, line.command) for line in judged} == {
+        (1, "python -m dc_hpc.submit --claim beyond_teacher_fmnist")
+    }
+    assert [line.setting for line in judged] == ["k 5", "k 200"]
 
 
 def test_a_trial_with_other_cycles_says_so_and_is_not_corrected_for():
     rows = rows_of_grids("beyond_teacher_fmnist", cycles=2)
     panel = PANELS["beyond_teacher_fmnist"]
-    judged = lines(panel, found_of(panel.name, rows).rows)
-    assert {line.other for line in judged} == {"cycles 2 (planned: 50)"}
-    assert all(line.p is not None and line.p_holm is None for line in judged)
+    judged = panel.verdicts(found_of(panel.name, rows).rows)
+    assert {line.unlike_plan for line in judged} == {"cycles=2"}
+    assert all(line.judged.p is not None and line.p_holm is None for line in judged)
 
 
 # Predictions.
@@ -260,13 +265,12 @@ def test_the_first_clustering_may_be_that_of_an_ia_run():
 def test_without_a_run_every_question_is_not_run_and_a_panel_has_no_table():
     rows = rows_of_grids("fmnist_halt")
     data = collect(frame(rows), no_cycles(), panels_of([]), jobs=JOBS / "nowhere", data=JOBS)
-    (table,) = summary_tables(data.panels)
+    (table,) = all_questions(data.panels)
     found = table_rows(table)
-    assert (
-        len(found) == len(PLANS)
-        and {row["verdict"] for row in found} == {"not run"}
-        and {row["n"] for row in found} == {"0"}
-    )
+    every = [question for one in QUESTIONS for panel in one.panels for question in panel.asks()]
+    assert len(found) == len(every) and {row["verdict"] for row in found} == {"not run"}
+    assert {row["n"] for row in found} == {"0"} and all(int(row["missing"]) > 0 for row in found)
+    assert table.lines == [] and f": {len(every)} not run." in table.caption
     assert not any(one.panel.name in PANELS for one in data.shown)
 
 
@@ -296,9 +300,8 @@ def test_tables_and_figures_are_made_and_every_column_is_described(name):
     )
     found = found_of(name, rows, cycles)
     assert [table.name for table in found.tables] == [name, f"{name}_questions"]
-    for table in (*found.tables, *summary_tables([found])):
-        kind = "claims" if "questions" in table.name else "panels"
-        assert [column for column in table.columns if describe_column(kind, column) is None] == []
+    for table in (*found.tables, *all_questions([found])):
+        assert [column for column in table.columns if describe_column(table.name, column) is None] == []
     with style():
         figure = panel.figure(found.rows, FigureSources(cycles, JOBS, lambda dataset: None))
         assert figure is not None and figure_bytes(figure)["png"][:4] == b"\x89PNG"

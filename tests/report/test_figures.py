@@ -10,7 +10,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from support.recorded_runs import config_of, frame, grid_rows, record, row_of, rows_of
 
-from dc_hpc.report.questions.choosing import ChoosingPanel
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.frames.runs import load, no_cycles, records
 from dc_hpc.report.panels.curves import CurvesPanel
@@ -19,8 +18,9 @@ from dc_hpc.report.panels.findings.kmeans_share import KmeansSharePanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.panels.paper import PANELS
-from dc_hpc.report.questions.valley_arms import ValleyArmsPanel
 from dc_hpc.report.panels.search import SearchPanel
+from dc_hpc.report.questions.choosing import ChoosingPanel
+from dc_hpc.report.questions.valley_arms import ValleyArmsPanel
 
 NOTHING = FigureSources(no_cycles(), Path("/nonexistent"), lambda name: None)
 

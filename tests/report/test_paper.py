@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from support.recorded_runs import config_of, findings_of, frame, grid_rows, row_of, rows_of, tables_of
 
-from dc_hpc.report.questions.choosing import ChoosingPanel
 from dc_hpc.report.findings import mixed, panels_of
 from dc_hpc.report.grid_states import GridState, absent_rows, command, grid_states, missing_text
 from dc_hpc.report.panels.accuracy import AccuracyPanel
@@ -24,8 +23,9 @@ from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
 from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows, probed_rows
 from dc_hpc.report.panels.paper import ENTRIES, PANELS
-from dc_hpc.report.questions.gain import GainPanel
 from dc_hpc.report.panels.relation import RelationPanel
+from dc_hpc.report.questions.choosing import ChoosingPanel
+from dc_hpc.report.questions.gain import GainPanel
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
 from dc_hpc.report.tables.text_tables import csv_of, markdown_of

@@ -12,12 +12,13 @@ from support.recorded_runs import JOBS, config_of, frame, row_of, selected, tabl
 from dc_hpc.config.grid import read_grid
 from dc_hpc.report.claims.catalog import claims
 from dc_hpc.report.claims.plans import PLANS
-from dc_hpc.report.claims.question_plans import QUESTION_PLANS
 from dc_hpc.report.figures.style import style
 from dc_hpc.report.panels.findings.luminance import luminances
 from dc_hpc.report.panels.panel import FigureSources, PanelRows
 from dc_hpc.report.panels.paper import PANELS
-from dc_hpc.report.questions.valley_catalog import QUESTIONS
+from dc_hpc.report.questions.catalog import QUESTIONS
+from dc_hpc.report.questions.plans import PLANS as QUESTION_PLANS
+from dc_hpc.report.questions.plans import plans_of
 
 ANSWERS = [("supported", 1.0), ("contradicted", -1.0), ("undecided", 0.0)]
 
@@ -43,10 +44,14 @@ def noise(*key):
 
 def test_every_panel_of_questions_has_a_plan_and_none_is_a_claim():
     panels = [panel for one in QUESTIONS for panel in one.panels]
-    assert {panel.name for panel in panels} == set(QUESTION_PLANS)
+    assert {panel.name for panel in panels} == {name.split(".")[0] for name in QUESTION_PLANS}
     assert not any(name.split(".")[0] in QUESTION_PLANS for name in PLANS)
     for panel in panels:
-        assert panel.grids == tuple(QUESTION_PLANS[panel.name].grids)
+        names = [one.name for one in panel.asks()]
+        assert len(names) == len(set(names)) > 0 and panel.name in QUESTION_PLANS
+        of_one = [name.split(".")[1] for name in QUESTION_PLANS if name.startswith(f"{panel.name}.")]
+        assert set(of_one) <= set(names)
+        assert set(panel.grids) == {grid for plan in plans_of(panel.name) for grid in plan.grids}
 
 
 @pytest.mark.parametrize("name", ["valley_arms", "valley_halts", "ia_layers_fixed", "ia_layers_random"])
@@ -125,7 +130,7 @@ def test_an_arm_is_judged_by_the_depth_of_its_valley(verdict, sign):
         "sobel_fixed",
     }  # fmt: skip
     for line in found.values():
-        assert line["n"] == line["planned_n"] == 6 and line["missing"] == 0 and line["setting"] == ""
+        assert line["n"] == line["planned_n"] == 6 and line["missing"] == 0 and line["unlike_plan"] == ""
         assert line["value"] == pytest.approx(0.01 * sign, abs=0.004) and line["p_holm"] >= line["p"]
     counts = [line["verdict"] for line in found.values()].count(verdict)
     assert counts == 7 if sign else counts >= 5
@@ -144,7 +149,7 @@ def test_the_depth_is_the_fall_to_the_lowest_cycle_by_hand():
     line = verdicts(panel.tables(PanelRows(panel.select(rows).accuracy, cycles=cycles)))["pca_32"]
     assert line["value"] == pytest.approx(0.15 - 0.06) and line["low"] is None
     assert (line["verdict"], line["reason"], line["missing"]) == ("undecided", "1 of 6 seeds", 5)
-    assert line["command"] == "python -m dc_hpc.submit --grid jobs/svhn_valley.yaml"
+    assert line["command"] == "python -m dc_hpc.submit --claim valley_arms"
 
 
 @pytest.mark.parametrize("n", [2, 5])
@@ -167,9 +172,9 @@ def test_trials_of_other_lengths_show_only_where_nothing_else_is_there():
     short = grid("svhn_valley", cycles=2, seed=[1, 2])
     panel, rows, _ = valley(1.0, runs=short)
     table, asked = panel.tables(rows)
-    assert {line["cycles"] for line in lines_of(table)} == {2} and {line["setting"] for line in lines_of(asked)} == {
-        "cycles=2"
-    }
+    assert {line["cycles"] for line in lines_of(table)} == {2} and {
+        line["unlike_plan"] for line in lines_of(asked)
+    } == {"cycles=2"}
     assert all(line["command"].endswith(" --set cycles=2") for line in lines_of(asked))
     panel, rows, _ = valley(1.0, runs=[*short, *grid("svhn_valley")])
     assert {line["cycles"] for line in lines_of(panel.tables(rows)[0])} == {4}
@@ -212,7 +217,7 @@ def test_halting_before_the_valley(verdict, sign):
     tables = tables_of(PANELS["valley_halts"], halts("svhn_valley_20", 3 * sign))
     found = verdicts(tables)
     line = found["halt_cycle_1_never"]
-    assert (line["n"], line["planned_n"], line["setting"]) == (5, 5, "")
+    assert (line["n"], line["planned_n"], line["unlike_plan"]) == (5, 5, "")
     assert line["verdict"] == verdict and line["value"] == pytest.approx(3 * sign, abs=0.4)
     assert line["words"] == "accuracy is higher halted after 1 than never halted"
     assert set(found) == {"halt_cycle_1_never", "halt_cycle_4_never"}
@@ -222,7 +227,7 @@ def test_halts_of_another_arm_are_judged_beside_the_base_and_not_corrected_with_
     arm = halts("svhn_valley_20", 3.0, per_image_standardization=True)
     tables = tables_of(PANELS["valley_halts"], [*halts("svhn_valley_20", 3.0), *arm])
     lines = lines_of(tables[-1])
-    assert [line["setting"] for line in lines] == ["", "", *["per_image_standardization=on"] * 2]
+    assert [line["unlike_plan"] for line in lines] == ["", "", *["per_image_standardization=on"] * 2]
     assert [line["p_holm"] is None for line in lines] == [False, False, True, True]
 
 

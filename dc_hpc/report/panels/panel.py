@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -146,3 +146,27 @@ class Panel(ABC):
         tested = images_words(rows)
         note = numerics_note(row for cell in cells for row in cell.rows)
         return " ".join(filter(None, (f"{self.title}: {what}. {where}; {n}{tested and ', '}{tested}.", note)))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table or figure of the paper, or one of ours.
+
+    section: where the paper has it, or `ours`. short: its name in the page's contents.
+    """
+
+    name: str
+    title: str
+    section: str
+    panels: tuple[Panel, ...]
+    short: str
+
+
+def entry(name: str, title: str, section: str, panels: tuple[Panel, ...], *, short: str = "") -> Entry:
+    """An Entry whose panels have their titles: the entry's, with a letter where the paper numbers its parts."""
+    head, colon, rest = title.partition(":")
+    lettered = len(panels) > 1 and section != "ours" and name.startswith(("fig_", "table_"))
+    titled = tuple(
+        replace(panel, title=f"{head}{panel.name[-1]}{colon}{rest}" if lettered else title) for panel in panels
+    )
+    return Entry(name, title, section, titled, short or head)

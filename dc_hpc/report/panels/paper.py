@@ -8,9 +8,6 @@ are known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-from dc_hpc.report.questions.catalog import BEYOND
 from dc_hpc.report.panels.accuracy import AccuracyPanel
 from dc_hpc.report.panels.alignment import AlignmentPanel
 from dc_hpc.report.panels.both import BothPanel
@@ -22,35 +19,10 @@ from dc_hpc.report.panels.findings.published import MNIST_IA
 from dc_hpc.report.panels.findings.seed_by_seed import SeedBySeedPanel
 from dc_hpc.report.panels.findings.valley import ValleyPanel
 from dc_hpc.report.panels.layers import LayersPanel
-from dc_hpc.report.panels.panel import Band, Panel
-from dc_hpc.report.questions.valley_catalog import QUESTIONS
+from dc_hpc.report.panels.panel import Band, Entry, Panel, entry
 from dc_hpc.report.panels.relation import RelationPanel
 from dc_hpc.report.panels.search import SearchPanel
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A table or figure of the paper, or one of ours.
-
-    section: where the paper has it, or `ours`. short: its name in the page's contents.
-    """
-
-    name: str
-    title: str
-    section: str
-    panels: tuple[Panel, ...]
-    short: str
-
-
-def entry(name: str, title: str, section: str, panels: tuple[Panel, ...], *, short: str = "") -> Entry:
-    """An Entry whose panels have their titles: the entry's, with a letter where the paper numbers its parts."""
-    head, colon, rest = title.partition(":")
-    lettered = len(panels) > 1 and section != "ours" and name.startswith(("fig_", "table_"))
-    titled = tuple(
-        replace(panel, title=f"{head}{panel.name[-1]}{colon}{rest}" if lettered else title) for panel in panels
-    )
-    return Entry(name, title, section, titled, short or head)
-
+from dc_hpc.report.questions.catalog import QUESTIONS
 
 _K, _HALT, _PCA = ("k",), ("halt_cycle",), ("pca",)
 _SEARCH = ("lr", "weight_decay", "momentum", "batch_norm", "k", "pca", "batch_size")
@@ -297,10 +269,8 @@ _ENTRIES = (
               ".065 and .085.",
               axis=("draws",), grids=("cifar10_ia_authors",), ia_range=Band(0.065, 0.085)),
     ), short="Authors' draws"),
-    *(entry(one.name, one.title, "ours", one.panels, short=one.short) for one in QUESTIONS),
+    *QUESTIONS,
 )  # fmt: skip
 
-_BEYOND = tuple(entry(one.name, one.title, "ours", one.panels, short=one.short) for one in BEYOND)
-
-ENTRIES: dict[str, Entry] = {found.name: found for found in (*_ENTRIES, *_BEYOND)}
+ENTRIES: dict[str, Entry] = {found.name: found for found in _ENTRIES}
 PANELS: dict[str, Panel] = {panel.name: panel for found in ENTRIES.values() for panel in found.panels}

@@ -1,1 +1,1 @@
-"""What the paper leaves open (docs/BEYOND.md): measures without labels, questions, their plans, tables and figures."""
+"""Questions of ours, beside the paper's claims: their plans, panels, measures and verdicts (RESULTS.md, BEYOND.md)."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.report.figures.questions.forest import arms as draw
-from dc_hpc.report.questions.panel import QuestionPanel
-from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.claims.rules import Measured
+from dc_hpc.report.figures.questions.forest import arms as draw
 from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, median, split
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
+from dc_hpc.report.questions.panel import OwnGridsPanel
+from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, missing_items, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 from dc_hpc.report.test_sets import mean_at, noise_of
@@ -30,7 +30,7 @@ OTHER_NET = "another net's labels"
 
 
 @dataclass(frozen=True)
-class ArmsPanel(QuestionPanel):
+class ArmsPanel(OwnGridsPanel):
     """Accuracy and clusterings by arm, and the difference of each arm from one of them, seed by seed.
 
     differs: the settings of ARM_SETTINGS that the panel varies. reference: the arm that the others are compared with.

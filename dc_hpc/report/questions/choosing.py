@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dc_hpc.report.figures.questions.forest import forest
-from dc_hpc.report.selection.measures import MEASURES
-from dc_hpc.report.questions.panel import QuestionPanel
 from dc_hpc.report.claims.rules import Measured
+from dc_hpc.report.figures.questions.forest import forest
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, group_columns, split
 from dc_hpc.report.panels.matching import alignment_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
+from dc_hpc.report.questions.panel import OwnGridsPanel
+from dc_hpc.report.selection.measures import MEASURES
 from dc_hpc.report.statistics import FEWEST, Interval, mean_interval, spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChoosingPanel(QuestionPanel):
+class ChoosingPanel(OwnGridsPanel):
     """Spearman's rho of each measure with accuracy.
 
     Over seeds: of the first clustering, over runs that never halt, at the k that have the most of them. Over k: the

@@ -1,10 +1,13 @@
-"""Describes the columns of the tables beyond the paper that no other table has."""
+"""Describes the columns of the tables of our questions that no other table has."""
 
 from __future__ import annotations
 
 from dc_hpc.storage.metrics import Metric
 
 COLUMNS = (
+    Metric("panel", "text", "", "panel that asks the question"),
+    Metric("question", "text", "", "name of the question"),
+    Metric("unlike_plan", "text", "", "settings of the runs that the plan does not have, as --set gives them"),
     Metric("arm", "text", "", "what follows the first clustering: a halting position, a rule, resets, another teacher"),
     Metric("difference_low", "float", "points", "lower end of the 95 % interval of the mean difference"),
     Metric("difference_high", "float", "points", "upper end of the 95 % interval of the mean difference"),

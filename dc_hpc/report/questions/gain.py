@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,9 +26,10 @@ from dc_hpc.report.panels.grouping import (
     training_of,
 )
 from dc_hpc.report.panels.matching import of_planned_length, probed_rows
-from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.groups import groups_apart_from, with_protocol
-from dc_hpc.report.questions.verdicts import Question, verdict_table
+from dc_hpc.report.questions.panel import QuestionPanel
+from dc_hpc.report.questions.question import Question
 from dc_hpc.report.statistics import spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
@@ -56,12 +57,14 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GainPanel(Panel):
+class GainPanel(QuestionPanel):
     """Spearman's rho of IA with accuracy and with the gain over one's own untrained net, for each probed layer.
 
-    least_luminance: seeds whose random grey filter keeps less of the brightness are left out (`findings.luminance`).
+    layers: at which the questions are asked. least_luminance: seeds whose random grey filter keeps less of the
+    brightness are left out (`findings.luminance`).
     """
 
+    layers: tuple[str, ...] = ()
     least_luminance: float = 0.0
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
@@ -88,14 +91,13 @@ class GainPanel(Panel):
         groups = [cells[0] for _, cells in rows.accuracy]
         columns = [name for name in group_columns(groups) if name != "training"]
         visible = visible_settings(groups, columns)
-        lines, points, asked = [], [], []
-        for group, cells in rows.accuracy:
+        lines, points = [], []
+        for _, cells in rows.accuracy:
             settings = setting_items(cells[0], columns, visible)
             for layer in self._layers(cells[0]):
                 found = points_of(cells, layer)
                 lines.append([*settings, *_layer_items(layer, cells, found)])
                 points += [[*settings, *_point_items(layer, point)] for point in found]
-                asked += [(Cell(cells[0].settings, group.rows), one) for one in _questions(layer, found)]
         what = (
             "Spearman's rho of IA with accuracy (%) and with the gain over one's own untrained net (points), by layer"
         )
@@ -103,7 +105,7 @@ class GainPanel(Panel):
         return [
             table_of(self.name, caption, lines),
             table_of(f"{self.name}_points", f"{caption} Each net.", points),
-            verdict_table(self, asked),
+            *self.answers(rows),
         ]
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
@@ -113,6 +115,16 @@ class GainPanel(Panel):
             for _, cells in rows.accuracy
         ]
         return draw(self, found)
+
+    def asks(self) -> list[Question]:
+        """At each layer: do accuracy, and the gain over one's own untrained net, rise with IA?"""
+        return [
+            Question(
+                f"{name}_{layer}", f"{words} rises with IA at {layer}", "Spearman's rho", partial(_rises, layer, name)
+            )
+            for layer in self.layers
+            for name, words in (("accuracy", "accuracy"), ("gain", "the gain over one's own untrained net"))
+        ]
 
     def compared(self, rows: PanelRows) -> list[Cell]:
         """The clustered runs; untrained and supervised nets are bounds and follow other settings."""
@@ -153,13 +165,10 @@ def _untrained(points: Sequence[Point]) -> list[tuple[float, float]]:
     return [(point.ia, point.untrained) for point in points if point.untrained is not None]
 
 
-def _questions(layer: str, points: Sequence[Point]) -> Iterator[Question]:
-    sides = {
-        "accuracy": ("accuracy", [(point.ia, point.accuracy) for point in points]),
-        "gain": ("the gain over one's own untrained net", _gains(points)),
-    }
-    for name, (words, pairs) in sides.items():
-        yield Question(f"{name}_{layer}", f"{words} rises with IA at {layer}", "Spearman's rho", _rho(pairs))
+def _rises(layer: str, name: str, one: Comparison, rows: PanelRows) -> Measured:
+    """Spearman's rho of IA with the accuracy at a layer, or with the gain. name: `accuracy` or `gain`."""
+    points = points_of(one.cells, layer)
+    return _rho(_gains(points) if name == "gain" else [(point.ia, point.accuracy) for point in points])
 
 
 def _rho(pairs: Sequence[tuple[float, float]]) -> Measured:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from dc_hpc.report.claims.measures import difference
+from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.panels.accuracy import AccuracyPanel
 from dc_hpc.report.panels.comparisons import cells_along
 from dc_hpc.report.panels.grouping import Cell, Row, setting, shown, split
@@ -17,7 +19,8 @@ from dc_hpc.report.questions.groups import (
     seeds_in_several,
     with_protocol,
 )
-from dc_hpc.report.questions.verdicts import Question, verdict_table
+from dc_hpc.report.questions.panel import QuestionPanel
+from dc_hpc.report.questions.question import Question
 from dc_hpc.report.tables.text_tables import Table
 
 _STATISTIC = "mean difference of accuracy, points"
@@ -25,7 +28,7 @@ _HALT = "halt_cycle"
 
 
 @dataclass(frozen=True)
-class HaltsPanel(AccuracyPanel):
+class HaltsPanel(QuestionPanel, AccuracyPanel):
     """Accuracy by halting position, and differences that were fixed beforehand, paired by seed.
 
     halts: the positions that are compared, (more, less); None is never. settings: a further setting -> the pairs of
@@ -47,9 +50,27 @@ class HaltsPanel(AccuracyPanel):
 
     def tables(self, rows: PanelRows) -> list[Table]:
         """A line for each setting and halting position; then one for each question."""
+        return [*super().tables(rows), *self.answers(rows)]
+
+    def settings_run(self, rows: PanelRows) -> list[Comparison]:
+        """The groups of `_whole`, which have all values of the further settings."""
         members = {id(row): row for comparison in rows.accuracy for row in comparison.group.rows}
-        asked = [pair for whole in self._whole(list(members.values())) for pair in self._questions(whole)]
-        return [*super().tables(rows), verdict_table(self, asked)]
+        return [Comparison(whole, [whole]) for whole in self._whole(list(members.values()))]
+
+    def asks(self) -> list[Question]:
+        """Between two values of a further setting at each halt, then between two halts in each setting."""
+        positions = list(dict.fromkeys(halt for pair in self.halts for halt in pair))
+        asked = [
+            _question(name, more, less, {_HALT: halt})
+            for name, pairs in self.settings.items()
+            for halt in positions
+            for more, less in pairs
+        ]
+        values = [list(dict.fromkeys(value for pair in pairs for value in pair)) for pairs in self.settings.values()]
+        for chosen in product(*values):
+            where = dict(zip(self.settings, chosen))
+            asked += [_question(_HALT, more, less, where) for more, less in self.halts]
+        return asked
 
     def _whole(self, rows: Sequence[Row]) -> list[Cell]:
         """The rows by everything but the halt and the further settings, without the seeds at one place only.
@@ -67,29 +88,24 @@ class HaltsPanel(AccuracyPanel):
                 found.append(Cell(group.settings, kept))
         return found
 
-    def _questions(self, whole: Cell) -> Iterator[tuple[Cell, Question]]:
-        """Between two values of a further setting at each halt, then between two halts in each setting."""
-        positions = list(dict.fromkeys(halt for pair in self.halts for halt in pair))
-        for name, pairs in self.settings.items():
-            for halt in positions:
-                part = Cell(whole.settings, [row for row in whole.rows if row.get(_HALT) == halt])
-                for more, less in pairs:
-                    yield whole, _question(part, name, more, less, f", {_words(_HALT, halt)}")
-        parts = split(whole.rows, list(self.settings)) if self.settings else [Cell({}, whole.rows)]
-        for part in parts:
-            where = "".join(f", {name} {shown(name, value)}" for name, value in part.settings.items())
-            for more, less in self.halts:
-                yield whole, _question(Cell(whole.settings, part.rows), _HALT, more, less, where)
 
+def _question(axis: str, more: Any, less: Any, where: Mapping[str, Any]) -> Question:
+    """Whether accuracy is higher at one value of the axis than at another, among the runs with the settings `where`."""
 
-def _question(part: Cell, axis: str, more: Any, less: Any, where: str) -> Question:
-    one, other = _words(axis, more), _words(axis, less).replace(f"{axis} ", "")
-    name = f"{axis}_{shown(axis, more)}_{shown(axis, less)}{where.replace(',', '').replace(' ', '_')}"
-    words = f"accuracy is higher {one} than {other}{where}"
-    return Question(name, words, _STATISTIC, difference(axis, more, less)(part))
+    def measure(one: Comparison, rows: PanelRows) -> Measured:
+        own = [row for row in one.group.rows if all(row.get(name) == value for name, value in where.items())]
+        return difference(axis, more, less)(Cell(one.group.settings, own))
+
+    place = "".join(f", {_words(name, value)}" for name, value in where.items())
+    high, low = _words(axis, more), _words(axis, less)
+    name = f"{axis}_{shown(axis, more)}_{shown(axis, less)}{place.replace(',', '').replace(' ', '_')}"
+    words = f"accuracy is higher {high} than {low}{place}"
+    if axis != _HALT:
+        words = f"accuracy is higher with {high} than with {low.removeprefix(f'{axis} ')}{place}"
+    return Question(name, words, _STATISTIC, measure)
 
 
 def _words(axis: str, value: Any) -> str:
     if axis != _HALT:
-        return f"with {axis} {shown(axis, value)}"
+        return f"{axis} {shown(axis, value)}"
     return "never halted" if value is None else f"halted after {value}"

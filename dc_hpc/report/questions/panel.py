@@ -1,26 +1,53 @@
-"""The base of the panels beyond the paper: which runs they have, and their questions as a table of their own."""
+"""The base of the panels that ask questions of ours, and of those that show the runs of their own grids only."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from dc_hpc.report.questions.plans import PLANS
-from dc_hpc.report.questions.question import Question, lines, questions_table
 from dc_hpc.report.panels.grouping import Row
 from dc_hpc.report.panels.matching import accuracy_rows
-from dc_hpc.report.panels.panel import Panel, PanelRows
+from dc_hpc.report.panels.panel import Comparison, Panel, PanelRows
+from dc_hpc.report.questions.plans import plans_of
+from dc_hpc.report.questions.question import Question, Verdict, questions_table, verdicts_of
 from dc_hpc.report.tables.text_tables import Table
 
 
 @dataclass(frozen=True)
 class QuestionPanel(Panel):
-    """Runs of one data set that answer some questions; `values` are the numbers of clusters that it shows.
+    """A panel with questions, each of which has a plan in `questions.plans`."""
 
-    questions: about the panel; each has a plan in `beyond.plans`.
+    @abstractmethod
+    def asks(self) -> Sequence[Question]:
+        """The questions, declared before there are runs."""
+
+    def settings_run(self, rows: PanelRows) -> list[Comparison]:
+        """The runs by setting, each of which the questions are judged for."""
+        return [one for one in rows.accuracy if one.group.values("accuracy")]
+
+    def verdicts(self, rows: PanelRows) -> list[Verdict]:
+        """The verdicts on the questions; each is `not run` where there is no run."""
+        return verdicts_of(self, self.asks(), self.settings_run(rows), rows)
+
+    def answers(self, rows: PanelRows) -> list[Table]:
+        """The table of the questions, for the report; empty where the panel has no run."""
+        found = questions_table(f"{self.name}_questions", self.title, self.verdicts(rows))
+        return [found] if self.settings_run(rows) else []
+
+
+@dataclass(frozen=True)
+class OwnGridsPanel(QuestionPanel):
+    """A panel of the runs of its own grids. `values` are the numbers of clusters that it shows.
+
+    questions: what it asks.
     """
 
     questions: Sequence[Question] = ()
+
+    def asks(self) -> Sequence[Question]:
+        """The declared questions."""
+        return self.questions
 
     def members(self, rows: PanelRows, asked: Collection[str]) -> list[Row]:
         """The runs of the panel's grids: others with the same settings belong to the paper, or to a person."""
@@ -31,15 +58,10 @@ class QuestionPanel(Panel):
 
         Runs of other seeds were known before the questions were declared, or came after their n was reached.
         """
-        plans = [PLANS[f"{self.name}.{one.name}"] for one in self.questions]
+        plans = plans_of(self.name)
         seeds, protocols = {seed for one in plans for seed in one.seeds}, {one.protocol for one in plans}
         return [
             row
             for row in accuracy_rows(self, rows)
             if row.get("k") in self.values and row["seed"] in seeds and row.get("protocol") in protocols
         ]
-
-    def answers(self, rows: PanelRows) -> list[Table]:
-        """The table of the questions, for the report; empty where the panel has no run."""
-        table = questions_table(f"{self.name}_questions", self.title, lines(self, rows))
-        return [table] if rows.cells("accuracy") else []

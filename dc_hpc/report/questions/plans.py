@@ -1,7 +1,7 @@
-"""What each question beyond the paper needs before it is judged: how many seeds, from which grids, since which day.
+"""What each question needs before it is judged: how many seeds, from which grids, since which day.
 
-The rules are those of `claims.plans`: a question has no verdict before its planned seeds have run. Its grids hold
-exactly these runs. It says nothing about the paper, so that the paper's verdicts and their correction leave it out.
+The rules are those of `claims.plans`: no verdict before the planned seeds have run. A question says nothing about the
+paper, so that the paper's verdicts and their correction leave it out. This module is plain data.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 
 from dc_hpc.report.claims import plans
 from dc_hpc.report.claims.plans import Plan
-
-_DECLARED = "2026-11-29"
 
 
 class QuestionPlan(Plan):
@@ -27,44 +25,49 @@ class QuestionPlan(Plan):
         return own
 
 
-def _plan(n: int, *grids: str) -> Plan:
-    return QuestionPlan(tuple(range(1, n + 1)), {grid: {} for grid in grids}, declared=_DECLARED)
+def _plan(seeds: tuple[int, ...], grid: str) -> Plan:
+    return QuestionPlan(seeds, {grid: {}}, declared="2026-11-29")
 
 
-_SEEDS_FMNIST, _K_FMNIST = _plan(20, "beyond_choosing_fmnist"), _plan(8, "beyond_choosing_fmnist")
-_HALTS, _SVHN = _plan(8, "beyond_halting_fmnist"), _plan(8, "beyond_choosing_svhn")
-_RESET_FMNIST, _RESET_SVHN = _plan(8, "beyond_reset_fmnist"), _plan(8, "beyond_reset_svhn")
-_TEACHER = _plan(8, "beyond_teacher_fmnist")
+_FIVE, _SIX, _EIGHT, _TWENTY = (tuple(range(1, n + 1)) for n in (5, 6, 8, 20))
+_IA_FIXED = (24, 57, 54, 43, 97, 13, 33, 74, 72, 37, 9, 40, 31, 78, 50, 42)
+_IA_RANDOM = (78, 89, 75, 24, 33, 90, 62, 29, 2, 6, 64, 67, 27, 98, 35, 26)
+_OVER_SEEDS, _HALTING = _plan(_TWENTY, "beyond_choosing_fmnist"), _plan(_EIGHT, "beyond_halting_fmnist")
 
-PLANS: dict[str, Plan] = {
-    "beyond_choosing_fmnist.ia_seeds": _SEEDS_FMNIST,
-    "beyond_choosing_fmnist.effective_rank_seeds": _SEEDS_FMNIST,
-    "beyond_choosing_fmnist.ia_k": _K_FMNIST,
-    "beyond_choosing_fmnist.silhouette_k": _K_FMNIST,
-    "beyond_choosing_fmnist.effective_rank_k_trained": _K_FMNIST,
-    "beyond_choosing_fmnist.ia_cycles": _HALTS,
-    "beyond_choosing_fmnist.effective_rank_cycles": _HALTS,
-    "beyond_choosing_svhn.ia_seeds": _SVHN,
-    "beyond_choosing_svhn.effective_rank_seeds": _SVHN,
-    "beyond_choosing_svhn.ia_k": _SVHN,
-    "beyond_choosing_svhn.silhouette_k": _SVHN,
-    "beyond_choosing_svhn.effective_rank_k_trained": _SVHN,
-    "beyond_halting_fmnist.effective_rank_always": _HALTS,
-    "beyond_halting_fmnist.effective_rank_once": _HALTS,
-    "beyond_halting_fmnist.effective_rank_oracle": _HALTS,
-    "beyond_halting_fmnist.effective_rank_saves": _HALTS,
-    "beyond_halting_fmnist.plateau_always": _HALTS,
-    "beyond_halting_fmnist.plateau_once": _HALTS,
-    "beyond_halting_fmnist.plateau_oracle": _HALTS,
-    "beyond_halting_fmnist.plateau_saves": _HALTS,
-    "beyond_reset_fmnist.reset_always": _RESET_FMNIST,
-    "beyond_reset_fmnist.reset_once": _RESET_FMNIST,
-    "beyond_reset_svhn.reset_always": _RESET_SVHN,
-    "beyond_reset_svhn.reset_once": _RESET_SVHN,
-    "beyond_teacher_fmnist.own_net": _TEACHER,
+# A panel -> the plan of the questions that it asks; a panel and a question, `panel.question` -> a plan of its own.
+PLANS: Mapping[str, Plan] = {
+    "valley_arms": _plan(_SIX, "svhn_valley"),
+    "valley_halts": _plan(_FIVE, "svhn_valley_20"),
+    "ia_layers_fixed": _plan(_IA_FIXED, "svhn_ia_layers"),
+    "ia_layers_random": _plan(_IA_RANDOM, "svhn_ia_layers_random"),
+    "views_fmnist": _plan(_FIVE, "fmnist_views"),
+    "beyond_choosing_fmnist": _plan(_EIGHT, "beyond_choosing_fmnist"),
+    "beyond_choosing_fmnist.ia_seeds": _OVER_SEEDS,
+    "beyond_choosing_fmnist.effective_rank_seeds": _OVER_SEEDS,
+    "beyond_choosing_fmnist.ia_cycles": _HALTING,
+    "beyond_choosing_fmnist.effective_rank_cycles": _HALTING,
+    "beyond_choosing_svhn": _plan(_EIGHT, "beyond_choosing_svhn"),
+    "beyond_halting_fmnist": _HALTING,
+    "beyond_reset_fmnist": _plan(_EIGHT, "beyond_reset_fmnist"),
+    "beyond_reset_svhn": _plan(_EIGHT, "beyond_reset_svhn"),
+    "beyond_teacher_fmnist": _plan(_EIGHT, "beyond_teacher_fmnist"),
 }
 
 
+def name_of_plan(panel: str, question: str) -> str:
+    """The name of the plan of a question, as `submit --claim` takes it."""
+    own = f"{panel}.{question}"
+    return own if own in PLANS else panel
+
+
+def plans_of(panel: str) -> list[Plan]:
+    """The plans of a panel: of all its questions, then those of single ones."""
+    return [plan for name, plan in PLANS.items() if name.split(".")[0] == panel]
+
+
 def plan_of(name: str) -> Plan:
-    """The plan of a question, or of a claim of the paper, by the name of its panel and its own. InputError: none."""
+    """The plan of questions by a name of PLANS, or of a claim of the paper by its figure and its own. InputError: none.
+
+    The one place that `submit --claim` asks.
+    """
     return PLANS[name] if name in PLANS else plans.plan_of(name)

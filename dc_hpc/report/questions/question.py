@@ -1,138 +1,172 @@
-"""The questions beyond the paper: of each one statistic, where it would lie if the answer is yes, and its verdict.
+"""A question of ours: one statistic, where it would lie if the answer is yes, and its verdict.
 
-They are judged by the rules of the claims (`claims.rules`), with a planned n of their own (`beyond.plans`). They are no
-claims of the paper: they stand in a table of their own, and Holm's correction is over them alone.
+Verdicts follow the rules of the paper's claims (`claims.rules`), with a planned n of their own (`questions.plans`).
+Questions are no claims of the paper: they stand in tables of their own, and Holm's correction is over the questions of
+one panel that reached their n at the planned settings.
 """
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dc_hpc.config.baselines import BASELINES
-from dc_hpc.report.questions.plans import PLANS
-from dc_hpc.report.claims.rules import Measured, Window, judge, p_words, rule_text
-from dc_hpc.report.claims.settings import unlike_paper
-from dc_hpc.report.panels.grouping import Cell, group_columns, label
-from dc_hpc.report.panels.panel import Comparison, PanelRows
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS
+from dc_hpc.config.run_config import RunConfig
+from dc_hpc.report.claims.plans import Plan
+from dc_hpc.report.claims.rules import Judged, Measured, Window, above, judge, p_words, rule_text
+from dc_hpc.report.frames.schema import setting_cell
+from dc_hpc.report.panels.grouping import DIGESTS, Cell, label, setting, shown
+from dc_hpc.report.panels.panel import Comparison, Panel, PanelRows
+from dc_hpc.report.questions.plans import PLANS, name_of_plan
 from dc_hpc.report.statistics import holm
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
-
-if TYPE_CHECKING:
-    from dc_hpc.report.questions.panel import QuestionPanel
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question about one panel.
+    """One question of a panel.
 
-    words: the question, as a statement. measure: of the runs of one setting and the rows of the panel, what `statistic`
-    says. window: where it lies if the statement holds.
+    name: of its line, for programs. words: the question, as a statement. statistic: what `measure` gives for the runs
+    of one setting, in words. window: where it lies if the statement holds. digits: decimals for people.
     """
 
     name: str
     words: str
     statistic: str
     measure: Callable[[Comparison, PanelRows], Measured]
-    window: Window
+    window: Window = above(0)
+    digits: int = 2
 
 
 @dataclass(frozen=True)
-class Line:
-    """The verdict on a question for one setting. other: how the setting differs from the planned one."""
+class Verdict:
+    """The verdict on a question for one setting.
+
+    setting: its values on the axis of the panel, in words. unlike_plan: its settings that the plan does not have, as
+    --set gives them: `per_image_standardization=on`. command: what runs the missing seeds; empty where none is.
+    """
 
     question: Question
     panel: str
     dataset: str
     setting: str
-    other: str
+    unlike_plan: str
     measured: Measured
-    verdict: str
-    reason: str
-    p: float | None
+    judged: Judged
+    command: str
     p_holm: float | None = None
 
+    @property
+    def plan(self) -> Plan:
+        """The plan of the question."""
+        return PLANS[name_of_plan(self.panel, self.question.name)]
 
-def lines(panel: QuestionPanel, rows: PanelRows) -> list[Line]:
-    """The verdicts on the questions of a panel, of each setting that was run; one line where none was."""
-    found = list(_lines(panel, rows))
-    tested = [place for place, one in enumerate(found) if one.p is not None and not one.other]
-    for place, adjusted in zip(tested, holm([found[place].p or 0.0 for place in tested])):
+    @property
+    def missing(self) -> int:
+        """The number of planned seeds that have not run."""
+        return max(0, self.plan.n - self.measured.n)
+
+
+def verdicts_of(
+    panel: Panel, questions: Sequence[Question], groups: Sequence[Comparison], rows: PanelRows
+) -> list[Verdict]:
+    """The verdict on each question in each setting that was run; `not run` where none was."""
+    if not groups:
+        return [_without_runs(panel, question) for question in questions]
+    found = [_verdict(panel, question, one, rows) for one in groups for question in questions]
+    tested = [(place, one.judged.p) for place, one in enumerate(found) if not one.unlike_plan]
+    known = [(place, p) for place, p in tested if p is not None]
+    for (place, _), adjusted in zip(known, holm([p for _, p in known])):
         found[place] = replace(found[place], p_holm=adjusted)
     return found
 
 
-def all_lines(panels: Sequence[tuple[QuestionPanel, PanelRows]]) -> list[Line]:
-    """The verdicts of several panels; Holm's correction is over all of them."""
-    found = [line for panel, rows in panels for line in lines(panel, rows)]
-    tested = [place for place, one in enumerate(found) if one.p_holm is not None]
-    for place, adjusted in zip(tested, holm([found[place].p or 0.0 for place in tested])):
-        found[place] = replace(found[place], p_holm=adjusted)
-    return found
-
-
-def questions_table(name: str, title: str, found: Sequence[Line]) -> Table:
-    """The verdicts for people, and all their numbers for programs."""
-    counts = {verdict: sum(line.verdict == verdict for line in found) for verdict in dict.fromkeys(_verdicts(found))}
+def questions_table(name: str, title: str, found: Sequence[Verdict], *, run_only: bool = False) -> Table:
+    """The verdicts for people, and all their numbers for programs. run_only: people see those that have runs."""
+    counts = Counter(one.judged.verdict for one in found)
     counted = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    return table_of(name, f"{title}: {counted}.", [_items(line) for line in found])
-
-
-def _verdicts(found: Sequence[Line]) -> Iterator[str]:
-    return (line.verdict for line in found)
-
-
-def _lines(panel: QuestionPanel, rows: PanelRows) -> Iterator[Line]:
-    groups = [one for one in rows.accuracy if one.group.values("accuracy")]
-    columns = group_columns([one.group for one in groups]) if groups else []
-    for question in panel.questions:
-        plan = PLANS[f"{panel.name}.{question.name}"]
-        for one in groups:
-            measured = question.measure(one, rows)
-            judged = judge(measured, question.window, plan.n)
-            own = [name for name in columns if name not in ("dataset", "protocol", "sobel")]
-            unlike = unlike_paper(panel, one.group, plan).replace("the paper:", "planned:").split("; ")
-            other = "; ".join(part for part in unlike if not part.startswith("dataset "))
-            where = label(one.group.settings, own)
-            dataset = str(one.group.settings["dataset"])
-            yield Line(
-                question, panel.name, dataset, where, other, measured, judged.verdict, judged.reason, judged.p
-            )  # fmt: skip
-        if not groups:
-            dataset = BASELINES[panel.base]["dataset"]
-            yield Line(question, panel.name, dataset, "", "", Measured(lacks="no run"), "not run", "no run", None)
-
-
-def _items(line: Line) -> list[Item]:
-    question, measured = line.question, line.measured
-    plan = PLANS[f"{line.panel}.{question.name}"]
-    low, high = measured.interval or (None, None)
-    digits = 3 if "rho" in question.statistic or "share" in question.statistic else 2
-    interval = f" ({span(low, high, digits)})" if low is not None else ""
-    values: list[tuple[str, Any, str | None, str]] = [
-        ("figure", line.panel, "panel", line.panel),
-        ("claim", question.name, None, ""),
-        ("verdict", line.verdict, "verdict", line.verdict),
-        ("words", question.words, "question, as a statement", question.words),
-        ("dataset", line.dataset, "data set", line.dataset),
-        ("setting", line.setting, "setting", line.setting),
-        ("statistic", question.statistic, "measured", question.statistic),
-        ("rule", rule_text(question.window), "where it should lie", rule_text(question.window)),
-        ("value", measured.value, "found (95 % interval)", number(measured.value, digits) + interval),
-        ("low", low, None, ""),
-        ("high", high, None, ""),
-        ("n", measured.n, "n", str(measured.n)),
-        ("planned_n", plan.n, "planned n", str(plan.n)),
-        ("declared", plan.declared, None, ""),
-        ("p", line.p, "p", p_words(line.p)),
-        ("p_holm", line.p_holm, "p, Holm", p_words(line.p_holm)),
-        ("reason", line.reason, "why", "; ".join(filter(None, (line.reason, line.other)))),
-        ("unlike_paper", line.other, None, ""),
-    ]
-    return [Item(name, value, head, text) for name, value, head, text in values]
+    note = "Holm's correction is over the questions of one panel that reached their n at the planned settings."
+    table = table_of(name, f"{title}: {counted}. {note}", [_items(one) for one in found])
+    if not run_only:
+        return table
+    seen = table_of(name, "", [_items(one) for one in found if one.judged.verdict != "not run"])
+    return replace(table, heads=seen.heads or table.heads, lines=seen.lines, roles=seen.roles)
 
 
 def cell_of(comparison: Comparison, arm: str) -> Cell:
     """The runs of one arm of a comparison; without a run where nobody has run it."""
     return next((cell for cell in comparison.cells if cell.settings.get("arm") == arm), Cell({"arm": arm}, []))
+
+
+def _without_runs(panel: Panel, question: Question) -> Verdict:
+    lacking = Measured(lacks="no run")
+    command = f"python -m dc_hpc.submit --claim {name_of_plan(panel.name, question.name)}"
+    dataset = BASELINES[panel.base]["dataset"]
+    return Verdict(question, panel.name, dataset, "", "", lacking, judge(lacking, question.window), command)
+
+
+def _verdict(panel: Panel, question: Question, one: Comparison, rows: PanelRows) -> Verdict:
+    name = name_of_plan(panel.name, question.name)
+    plan, measured = PLANS[name], question.measure(one, rows)
+    settings = one.group.settings
+    own = label(settings, [axis for axis in panel.axis if axis in settings])
+    sets = dict(_differences(panel, one.group, plan))
+    if settings["dataset"] != BASELINES[panel.base]["dataset"]:
+        sets["dataset"] = settings["dataset"]
+    words = {key: f"{key}={shown(key, value)}" for key, value in sets.items()}
+    command = " ".join(
+        [f"python -m dc_hpc.submit --claim {name}", *(f"--set {shlex.quote(word)}" for word in words.values())]
+    )
+    return Verdict(
+        question=question,
+        panel=panel.name,
+        dataset=str(settings["dataset"]),
+        setting=own,
+        unlike_plan=" ".join(word for key, word in words.items() if key != "dataset"),
+        measured=measured,
+        judged=judge(measured, question.window, plan.n),
+        command=command if measured.n < plan.n else "",
+    )
+
+
+def _differences(panel: Panel, group: Cell, plan: Plan) -> Iterator[tuple[str, Any]]:
+    """(name, value) of the settings of a group that the plan does not have."""
+    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
+    expected = neutral | BASELINES[panel.base] | PROTOCOLS[panel.base][plan.protocol] | dict(panel.fixed)
+    for name, value in group.settings.items():
+        if name in (*DIGESTS, *panel.axis, "dataset", "protocol") or name not in expected:
+            continue
+        if value != setting({name: setting_cell(name, expected[name])}, name):
+            yield name, value
+
+
+def _items(one: Verdict) -> list[Item]:
+    question, measured, judged, plan = one.question, one.measured, one.judged, one.plan
+    low, high = measured.interval or (None, None)
+    early = judged.verdict == "undecided" and measured.n < plan.n
+    interval = f" ({span(low, high, question.digits)})" if low is not None else ""
+    return [
+        Item("panel", one.panel),
+        Item("question", question.name),
+        Item("verdict", judged.verdict, "verdict", f"{judged.verdict} ({judged.reason})" if early else judged.verdict),
+        Item("words", question.words, "question, as a statement", question.words, role="setting"),
+        Item("dataset", one.dataset, "data set", one.dataset, role="setting"),
+        Item("setting", one.setting, "setting", one.setting, role="setting"),
+        Item("unlike_plan", one.unlike_plan, "unlike the plan", one.unlike_plan, role="setting"),
+        Item("statistic", question.statistic, "measured", question.statistic),
+        Item("rule", rule_text(question.window), "yes where it is", rule_text(question.window)),
+        Item("value", measured.value, "found (95 % interval)", number(measured.value, question.digits) + interval),
+        Item("low", low),
+        Item("high", high),
+        Item("n", measured.n, "n", str(measured.n)),
+        Item("planned_n", plan.n, "planned n", str(plan.n)),
+        Item("declared", plan.declared),
+        Item("p", judged.p, "p", p_words(judged.p)),
+        Item("p_holm", one.p_holm, "p, Holm", p_words(one.p_holm)),
+        Item("reason", judged.reason, "why", "" if early else judged.reason),
+        Item("missing", one.missing),
+        Item("command", one.command),
+    ]

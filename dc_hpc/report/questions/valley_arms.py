@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,19 +12,20 @@ import pandas as pd
 
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import RunConfig
-from dc_hpc.report.claims.question_plans import QUESTION_PLANS
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.questions.valley_arms import draw
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
 from dc_hpc.report.panels.matching import of_planned_length, trained_rows
-from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.groups import (
     groups_apart_from,
     seeds_in_several,
     with_protocol,
 )
-from dc_hpc.report.questions.verdicts import Question, verdict_table
+from dc_hpc.report.questions.panel import QuestionPanel
+from dc_hpc.report.questions.plans import PLANS
+from dc_hpc.report.questions.question import Question, cell_of
 from dc_hpc.report.statistics import mean_interval
 from dc_hpc.report.tables.cell_items import SHARE_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
@@ -33,16 +34,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BASE = "base"
+_STATISTIC = "mean fall of NMI with the truth, the base's less the arm's"
 Curves = Mapping[int, np.ndarray]  # seed -> NMI with the truth by cycle, float64 (cycles,)
 
 
 @dataclass(frozen=True)
-class ValleyArmsPanel(Panel):
+class ValleyArmsPanel(QuestionPanel):
     """NMI with the truth by cycle, for each arm, and how much less deep than the base's its valley is.
 
     The axis has the settings in which an arm may differ from the base, which is the baseline under the protocol of the
-    plan. A run that differs in two of them is no arm.
+    plan. A run that differs in two of them is no arm. arms: those that the questions are about, as `lr 0.01`.
     """
+
+    arms: tuple[str, ...] = ()
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
         """The never-halted runs of each arm; probed or not, since the outcome is that of the clusterings."""
@@ -59,7 +63,7 @@ class ValleyArmsPanel(Panel):
             cells = [with_protocol(Cell(group.settings | {"arm": name}, part)) for name, part in parts.items()]
             cells = [cell for cell in cells if any(row["state"] != "absent" for row in cell.rows)]
             if len(cells) > 1:
-                protocol = {"protocol": QUESTION_PLANS[self.name].protocol}  # the base's; most arms are of none
+                protocol = {"protocol": PLANS[self.name].protocol}  # the base's; most arms are of none
                 found.append(Comparison(Cell(group.settings | protocol, kept), cells))
         return PanelRows(accuracy=found)
 
@@ -81,8 +85,7 @@ class ValleyArmsPanel(Panel):
             for cycle, values in _by_cycle(curves(cell, rows.cycles)).items()
         ]
         caption = self.caption("mean NMI with the truth by cycle", cells, columns, "nmi_true_last")
-        asked = [pair for comparison in rows.accuracy for pair in _questions(comparison, rows.cycles)]
-        return [table_of(self.name, caption, lines), verdict_table(self, asked)]
+        return [table_of(self.name, caption, lines), *self.answers(rows)]
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """A line for each arm over the cycles."""
@@ -92,10 +95,23 @@ class ValleyArmsPanel(Panel):
         ]
         return draw(self, found)
 
+    def asks(self) -> list[Question]:
+        """Of each arm: is its valley less deep than the base's?"""
+        return [
+            Question(
+                arm.replace(" ", "_"), f"the valley is less deep with {arm}", _STATISTIC, _less_deep(arm), digits=3
+            )
+            for arm in self.arms
+        ]
+
+    def settings_run(self, rows: PanelRows) -> list[Comparison]:
+        """All groups: the clusterings answer, so that runs need no accuracy."""
+        return list(rows.accuracy)
+
     def _arm(self, row: Row) -> str | None:
         """`base`, or the setting in which a run differs from it; None where it differs in several."""
         neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-        protocol = PROTOCOLS[self.base][QUESTION_PLANS[self.name].protocol]
+        protocol = PROTOCOLS[self.base][PLANS[self.name].protocol]
         expected = neutral | BASELINES[self.base] | protocol | dict(self.fixed)
         other = [name for name in self.axis if row.get(name) != setting_cell(name, expected[name])]
         if len(other) > 1:
@@ -126,21 +142,13 @@ def _by_cycle(found: Curves) -> dict[int, list[float]]:
     return {cycle: [float(curve[cycle]) for curve in found.values() if len(curve) > cycle] for cycle in range(cycles)}
 
 
-def _questions(comparison: Comparison, cycles: pd.DataFrame | None) -> Iterator[tuple[Cell, Question]]:
-    """Of each arm: is its valley less deep than the base's?"""
-    known: dict[str, Curves] = {cell.settings["arm"]: curves(cell, cycles) for cell in comparison.cells}
-    base = known.get(BASE, {})
-    for arm, found in known.items():
-        if arm == BASE:
-            continue
-        seeds = [seed for seed in found if seed in base]
-        less = [fall(base[seed]) - fall(found[seed]) for seed in seeds]
-        measured = _mean(less) if less else Measured(lacks="no seed with the base and this arm")
-        words = f"the valley is less deep with {arm}"
-        yield comparison.group, Question(arm.replace(" ", "_"), words, _STATISTIC, measured, digits=3)
+def _less_deep(arm: str) -> Callable[[Comparison, PanelRows], Measured]:
+    def measure(one: Comparison, rows: PanelRows) -> Measured:
+        base, found = (curves(cell_of(one, name), rows.cycles) for name in (BASE, arm))
+        less = [fall(base[seed]) - fall(found[seed]) for seed in found if seed in base]
+        return _mean(less) if less else Measured(lacks="no seed with the base and this arm")
 
-
-_STATISTIC = "mean fall of NMI with the truth, the base's less the arm's"
+    return measure
 
 
 def _mean(values: Sequence[float]) -> Measured:

@@ -14,8 +14,8 @@ from dc_hpc.config.grid import Grid
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.config.yaml_reader import did_you_mean
 from dc_hpc.errors import InputError
-from dc_hpc.report.selection.measures import MEASURES, OF_FIRST
 from dc_hpc.report.selection.ia import ONLY_IA, hours_of, varying, word
+from dc_hpc.report.selection.measures import MEASURES, OF_FIRST
 from dc_hpc.report.statistics import Interval, median_interval
 from dc_hpc.storage import metrics_csv, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
