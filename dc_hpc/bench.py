@@ -31,6 +31,7 @@ _FROM = "Instead: measure nothing; make table and figure of a FILE that --json w
 _SCALING = "Instead: time and memory against n, k and runs."
 _COMPARE_WITH = "Instead: whole runs against a checkout of the authors' code."
 _STARTUP = "Instead: from the start of a process to its first training step."
+_ROUNDS = "--compare-with: how often each side runs.  [default: by --size]"
 _DATA = "--compare-with, --startup: folder of the data sets."
 
 app = new_app()
@@ -54,6 +55,7 @@ def bench(
     compare_with: Annotated[Path | None, typer.Option(metavar="DIR", help=_COMPARE_WITH)] = None,
     startup: Annotated[bool, typer.Option("--startup", help=_STARTUP)] = False,
     slots: Annotated[int, typer.Option(metavar="N", min=1, help="--compare-with: runs at the same time.")] = cores(),
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=1, help=_ROUNDS)] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help=_DATA)] = Path("data"),
     growth: Annotated[bool, typer.Option("--growth", hidden=True)] = False,
     peer: Annotated[Path | None, typer.Option("--peer", metavar="DIR", hidden=True)] = None,
@@ -86,7 +88,16 @@ def bench(
         _startup(data, size=size, json=json, figure=figure)
     elif compare_with:
         peers = None if networks is None else chosen_networks
-        _compare_with(compare_with, data, peers or COMPARED, size=size, slots=slots, json=json, figure=figure)
+        _compare_with(
+            compare_with,
+            data,
+            peers or COMPARED,
+            size=size,
+            slots=slots,
+            rounds=rounds,
+            json=json,
+            figure=figure,
+        )
     elif scaling:
         _scaling(threads=threads, device=device, quick=size == "quick", json=json, figure=figure)
     else:
@@ -184,6 +195,7 @@ def _compare_with(
     *,
     size: str,
     slots: int,
+    rounds: int | None,
     json: Path | None,
     figure: Path | None,
 ) -> None:
@@ -197,7 +209,8 @@ def _compare_with(
 
     load = load_average()
     with _progress() as report:
-        found, measured = compare(checkout, data.expanduser(), chosen, size=size, slots=slots, report=report)
+        root = data.expanduser()
+        found, measured = compare(checkout, root, chosen, size=size, slots=slots, rounds=rounds, report=report)
     rows, environment = as_json(found), _environment("cpu", 1, load, **measured, size=size)
     print_stages(rows, caption(environment))
     print_runs_per_hour(measured["runs_per_hour"], slots)

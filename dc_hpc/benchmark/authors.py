@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +70,26 @@ def check_checkout(checkout: Path) -> None:
 
 
 def compare(
-    checkout: Path, data: Path, networks: Sequence[str], *, size: str, slots: int, report: Callable[[str], None]
+    checkout: Path,
+    data: Path,
+    networks: Sequence[str],
+    *,
+    size: str,
+    slots: int,
+    rounds: int | None = None,
+    report: Callable[[str], None],
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows of a cycle, its parts, a probe epoch and a run of each network; and, by name, what was measured.
 
-    networks: of DATASETS. slots: processes at the same time, each on one thread, ours and theirs. The authors' code is
-    also timed alone, on its default threads. The mapping has the slots and, for each network, runs per hour. Raises
-    InputError where the folder is no checkout, a package or the data are missing, or it fails.
+    networks: of DATASETS. rounds: None leaves them to the size. slots: processes at the same time, each on one thread,
+    ours and theirs. The authors' code is also timed alone, on its default threads. The mapping has the slots and, for
+    each network, runs per hour. Raises InputError where the folder is no checkout, a package or the data are missing,
+    or it fails.
     """
     check_checkout(checkout)
     datasets = {network: present_dataset(network, data) for network in networks}
     workload, rows, throughput = WORKLOADS[size], [], {}
+    workload = replace(workload, rounds=rounds or workload.rounds)
     for network, dataset in datasets.items():
         ours, alone, together = [], [], []
         for number in range(workload.rounds):
