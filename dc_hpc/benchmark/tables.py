@@ -46,7 +46,8 @@ def markdown_stages(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -
     text = ["| " + " | ".join(line) + " |" for line in lines]
     notes = [
         "ratio: the peer's time / ours, in the order of the peers; above 1 ours is faster",
-        "share: of what the same process reaches in a matrix product, a copy or a plain write",
+        "share: of what the same process reaches in a matrix product, a copy or a plain write; the method of Toom and "
+        "Cook can be above 100 %, since a direct convolution is counted",
     ]
     return "\n".join(
         [text[0], "|" + "|".join(rule) + "|", *text[1:], "", *(f"{line}  " for line in [*caption, *notes])]

@@ -36,7 +36,8 @@ def speed(rows: Sequence[Mapping[str, Any]], caption: Sequence[str]) -> Figure:
     _against_peers(axes[0][0])
     axes[0][1].set_xlabel("share of GEMM, copy or plain write (%)")
     axes[0][1].set_title("... and which share of the machine's limit it reaches")
-    axes[0][1].set_xlim(-2, 102)
+    largest = max([100, *(100 * row["share"] for row in rows if row["share"] is not None)])
+    axes[0][1].set_xlim(-2, largest + 2)  # a convolution with fewer products than are counted is above 100
     if len(networks) > 1:
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=len(networks))
     figure.supxlabel("\n".join(wrapped(line, 150) for line in caption), fontsize=7.5, color=GREY)
