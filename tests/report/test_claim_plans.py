@@ -211,6 +211,12 @@ def fig_3a(**settings):
     "settings, protocol, unlike, command",
     [
         (dict(protocol="code_2021", training_view="box_per_batch"), "code_2021", "", ""),
+        (
+            dict(protocol="code_2021", training_view="box_per_batch", draws="authors"),
+            "code_2021",
+            "draws authors (planned: ours)",
+            " --set draws=authors",
+        ),
         (dict(protocol="code_2021"), "code_2021", "", " --set training_view=box_per_image"),
         (dict(protocol="code"), "code", "protocol code (the paper: code_2021)", " --set protocol=code"),
         (dict(protocol="text"), "text", "", " --set protocol=text --set training_view=flip"),

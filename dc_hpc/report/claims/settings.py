@@ -27,7 +27,8 @@ def unlike_paper(panel: Panel, group: Cell, plan: Plan) -> str:
     elif protocol == "code" and plan.protocol not in ("code", "text"):
         wrong.append(f"protocol code (the paper: {plan.protocol})")
     for name, value, paper in _differences(panel, group):
-        wrong.append(f"{name} {shown(name, value)} (the paper: {shown(name, paper)})")
+        whose = "planned" if name == "draws" else "the paper"  # a plan has our draws; the paper's are the authors'
+        wrong.append(f"{name} {shown(name, value)} ({whose}: {shown(name, paper)})")
     others = {row["dataset"] for row in group.rows} - {group.settings.get("dataset")}
     wrong += [f"dataset {name} (the paper: {base_of(name)})" for name in sorted(others) if base_of(name) != name]
     return "; ".join(wrong)
