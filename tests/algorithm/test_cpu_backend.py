@@ -26,7 +26,7 @@ from dc_hpc.algorithm.backends.convolutions import (
 from dc_hpc.algorithm.backends.determinism import exact
 from dc_hpc.algorithm.backends.kernels import compiled
 from dc_hpc.algorithm.backends.toom_cook import toom_cook
-from dc_hpc.algorithm.nets import Sobel, initialise, new_head
+from dc_hpc.algorithm.nets import OUTPUT, Sobel, initialise, new_head
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="numba is not installed: torch computes everything")
 
@@ -307,8 +307,27 @@ def test_the_backward_pass_comes_before_the_next_forward_pass():
     function = cpu.training(trunk)
     first = function(torch.randn(4, 1, 32, 32))
     function(torch.randn(4, 1, 32, 32))
-    with pytest.raises(RuntimeError, match="run the backward pass of a batch before the next forward pass"):
+    with pytest.raises(RuntimeError, match="run the backward pass of a batch once, before the next forward pass"):
         first.sum().backward()
+
+
+def test_a_second_backward_pass_of_a_batch_is_refused():
+    """The first one overwrites what it would read, so that it would give wrong gradients."""
+    found = cpu.training(lenet5())(torch.randn(4, 1, 32, 32)).sum()
+    found.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="run the backward pass of a batch once"):
+        found.backward()
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_output_of_the_net_beside_an_inner_layer(batch_norm):
+    """The name of the output is empty, as is that of a batch norm which a block does not have."""
+    torch.manual_seed(0)
+    trunk, batch = lenet5(batch_norm=batch_norm).eval(), torch.randn(4, 1, 32, 32)
+    found = cpu.evaluation(trunk, ["relu1", OUTPUT])(batch)
+    with torch.no_grad():
+        torch.testing.assert_close(found[OUTPUT], trunk(batch))
+    assert found["relu1"].shape == (4, 6, 28, 28)
 
 
 def test_blocks_know_their_parameters():

@@ -1,8 +1,14 @@
 """The blocks of a trunk, convolution -> batch norm -> ReLU -> max-pool, on a CPU with the images of a batch innermost.
 
-A block reads and returns maps of float32 (c, h, w, n). Its convolution is one of convolutions.py; the rest of it is
-one or two passes over memory (kernels.py). A block holds what its backward pass needs until its next forward pass, and
-every buffer for as long as it lives.
+`blocks_of` divides the children of a trunk into blocks, and refuses where a layer has an option that blocks lack.
+A block reads and returns maps of float32 (c, h, w, n):
+
+    forward pass    x -> convolution -> y -> moments of y -> batch norm, ReLU and pool in one pass -> out
+    backward pass   gradient of out -> to the winners of the pool -> through batch norm -> through the convolution
+
+Its convolution is one of convolutions.py; the rest of it is one or two passes over memory (kernels.py), where torch's
+layers would make one for each layer. A block holds what its backward pass needs until its next forward pass, and every
+buffer for as long as it lives: new memory for each batch would cost more than some of the loops.
 """
 
 from __future__ import annotations
@@ -23,7 +29,9 @@ from dc_hpc.algorithm.nets import Sobel, bias_of
 class Block:
     """A Sobel filter or none, convolution, batch norm or none, ReLU, 2 x 2 max-pool or none.
 
-    layers: the children of the trunk that the block computes, each with its name.
+    layers: the children of the trunk that the block computes, each with its name, as `blocks_of` takes them; the block
+    shares their parameters and running statistics. The convolution is chosen at the first batch, and again when the
+    height or width of the maps changes.
     """
 
     def __init__(self, layers: Sequence[tuple[str, nn.Module]]):
@@ -42,7 +50,10 @@ class Block:
         return [p for _, layer in self.layers if layer is not self.sobel for p in layer.parameters()]
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training: with the statistics of this batch, which the running ones follow."""
+        """In training: from x (c, h, w, n) to the maps after the last layer (c', h', w', n), a buffer.
+
+        Batch norm takes the statistics of this batch, which the running ones follow.
+        """
         y = self._convolve(x)
         self.statistics = self._batch_statistics(self.norm, y) if self.norm else None
         return self._rectify(y, self.statistics)
@@ -50,7 +61,8 @@ class Block:
     def evaluate(self, x: Tensor, requested: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """In eval mode: the input of the next layer, and the value of each requested layer as (n, c, h, w).
 
-        The values are views of buffers that the next call overwrites.
+        x: (c, h, w, n). requested: names of layers, of this block or of others. The values are views of buffers that
+        the next call overwrites. The filters must be those of the calls before.
         """
         y = self._convolve(x, same_filters=True)
         statistics = None
@@ -65,11 +77,15 @@ class Block:
         if missing:
             scale, shift = (_by_channel(one) for one in self._scale_and_shift(statistics))
             scaled = y * scale + shift
-            found = {self.name.get(nn.BatchNorm2d, ""): scaled, self.name[nn.ReLU]: scaled.relu()} | found
+            normed = {self.name[nn.BatchNorm2d]: scaled} if self.norm else {}
+            found = {**normed, self.name[nn.ReLU]: scaled.relu()} | found
         return out, {name: value.permute(3, 0, 1, 2) for name, value in found.items() if name in requested}
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, list[Tensor]]:
-        """From the gradient of `forward`'s result: that of its x (None unless asked for) and of `parameters`."""
+        """From the gradient of `forward`'s result: that of its x (None unless asked for) and of `parameters`.
+
+        gradient: (c', h', w', n), contiguous. Once only for each forward pass.
+        """
         y = self.y
         spread = self.buffers("gradient", *y.shape)
         if self.pool_stride:
@@ -90,13 +106,17 @@ class Block:
         return back, [filters, convolution_bias, weight, bias]
 
     def _convolve(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
+        """The convolution of x with its bias, by the class that fits the size of x."""
         if self.size != x.shape[1:3]:
             self.size = x.shape[1:3]
             self.convolution = SobelConv(self.sobel, self.layer) if self.sobel else fitting(self.layer, *self.size)
         return self.convolution.forward(x, same_filters=same_filters)
 
     def _batch_statistics(self, norm: nn.BatchNorm2d, y: Tensor) -> tuple[Floats, Floats]:
-        """Mean and deviation (the root of biased variance + epsilon) of each channel; moves the running ones."""
+        """Mean and deviation (the root of biased variance + epsilon) of each channel, float32 (c,) each.
+
+        Moves the running statistics as torch does: the running variance follows the unbiased one.
+        """
         found, size = np.empty((len(y), 2)), y[0].numel()
         compiled(kernels.moments)(rows_of(y), found)
         mean, variance = found.T
@@ -108,7 +128,10 @@ class Block:
         return mean.astype(np.float32), np.sqrt(variance + norm.eps).astype(np.float32)
 
     def _rectify(self, y: Tensor, statistics: tuple[Floats, Floats] | None) -> Tensor:
-        """Batch norm, ReLU and pool in one pass. It stores for `backward` which values passed."""
+        """Batch norm, ReLU and pool in one pass. It stores for `backward` which values passed.
+
+        statistics: mean and deviation of each channel, (c,) each; None where the block has no batch norm.
+        """
         self.y = y
         scale, shift = self._scale_and_shift(statistics)
         channels, height, width, n = y.shape
@@ -123,7 +146,7 @@ class Block:
         return self.out
 
     def _scale_and_shift(self, statistics: tuple[Floats, Floats] | None) -> tuple[Floats, Floats]:
-        """Batch norm as x * scale + shift; 1 and 0 where there is none."""
+        """Batch norm as x * scale + shift, float32 (c,) each; 1 and 0 where there is none."""
         if self.norm is None or statistics is None:
             return np.ones(self.layer.out_channels, np.float32), np.zeros(self.layer.out_channels, np.float32)
         mean, deviation = statistics
@@ -134,7 +157,11 @@ class Block:
 
 
 def blocks_of(layers: Sequence[tuple[str, nn.Module]]) -> list[Block]:
-    """The blocks that a trunk's children begin with; [] where a `Block` cannot compute one of them."""
+    """The blocks that a trunk's children begin with; [] where a `Block` cannot compute one of them.
+
+    layers: the children in their order, with their names. All in front of the first nn.Flatten must belong to a block:
+    one that does not would mean maps that go to torch and come back, a transposition each time.
+    """
     blocks: list[Block] = []
     place = 0
     while place < len(layers) and not isinstance(layers[place][1], nn.Flatten):
@@ -162,6 +189,7 @@ def _block_at(layers: Sequence[tuple[str, nn.Module]], place: int) -> Sequence[t
         elif kind in (nn.Conv2d, nn.ReLU):
             return []
     taken = layers[place:end]
+    # SobelConv joins square filters only
     convolution = next(layer for _, layer in taken if isinstance(layer, nn.Conv2d))
     behind_sobel = isinstance(taken[0][1], Sobel)
     return [] if behind_sobel and convolution.kernel_size[0] != convolution.kernel_size[1] else taken
@@ -179,7 +207,11 @@ def _by_channel(values: Floats) -> Tensor:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is on the CPU in float32 and has none of the options that blocks lack."""
+    """Whether a layer is on the CPU in float32 and has none of the options that blocks lack.
+
+    SobelConv, which joins the Sobel filter with the convolution behind it, leaves out the bias of the edges; it is 0 in
+    every net of the paper.
+    """
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in layer.parameters()):
         return False
     if isinstance(layer, Sobel):

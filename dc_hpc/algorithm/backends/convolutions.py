@@ -1,8 +1,22 @@
 """Ways to compute a convolution without padding on a CPU, with the images of a batch innermost.
 
-The forward pass of each turns maps x of float32 (c, h, w, n) into y (o, h', w', n); the backward pass starts from the
-gradient of y. x and y must stay as they are in between. `fitting` chooses one. `same_filters` tells a forward pass that
-the filters are those of the pass before, so that what was made of them need not be made again.
+Four classes have the same two methods, and `fitting` chooses among the first three for a layer and a size of maps:
+
+    DirectConv5    few channels, filters of width 5, stride 1: loops over the maps (LeNet-5)
+    WinogradConv   many channels, small square maps, filters of side 2 or 3, stride 1 (AlexNet-small, conv2 to conv5)
+    Im2colConv     everything else: products of the filters with windows of the maps
+    SobelConv      the Sobel filter and the convolution behind it together, by an Im2colConv (AlexNet-small, conv1)
+
+`forward(x, same_filters=False)`: from maps x, float32 (c, h, w, n), contiguous, to y (o, h', w', n), with bias. y is a
+buffer that the next forward pass overwrites. `same_filters` promises that the filters are those of the pass before, so
+that what was made of them need not be made again.
+
+`backward(gradient, to_input=...)`: from the gradient of y, of its shape, to those of x and of the filters. That of x is
+a buffer, and None unless asked for; that of the filters is new memory of the weight's shape. The gradient of the bias
+is left to the block. The backward pass belongs to the last forward pass, whose x must stay as it is in between, and may
+run once: WinogradConv lets gradients take the place of what it has kept of x.
+
+Nothing here checks a shape: `cpu._Stack` does it once for all layers of a net.
 """
 
 from __future__ import annotations
@@ -23,7 +37,8 @@ from dc_hpc.algorithm.backends.machine_code.tile_transforms import FilterTransfo
 from dc_hpc.algorithm.backends.toom_cook import toom_cook
 from dc_hpc.algorithm.nets import Sobel, bias_of
 
-_LARGEST_TILE = 4  # the side of a tile of WinogradConv; with more points float32 loses too many digits
+# The side of a tile of WinogradConv. With more points float32 loses too many digits, and toom_cook has no more points.
+_LARGEST_TILE = 4
 
 
 class BufferPool:
@@ -34,7 +49,10 @@ class BufferPool:
         self._views: dict[tuple[object, ...], Tensor] = {}
 
     def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A buffer of this shape with anything in it; calls with the same name return the same memory."""
+        """A buffer of this shape with anything in it; calls with the same name return the same memory.
+
+        A name must keep its dtype. A smaller shape, as that of the last batch of an epoch, is a view of the beginning.
+        """
         found = self._views.get((name, shape))
         if found is None:
             size, buffer = math.prod(shape), self._buffers.get(name)
@@ -46,7 +64,12 @@ class BufferPool:
 
 
 def fitting(layer: nn.Conv2d, height: int, width: int) -> DirectConv5 | Im2colConv | WinogradConv:
-    """The fastest way for a layer and the size of its maps."""
+    """The fastest way for a layer and the size of its maps, height x width of x.
+
+    layer: float32 on the CPU, with bias, the same stride along both axes, without padding, dilation and groups. The
+    limits were set with the layers of LeNet-5 and AlexNet-small. Another choice changes the order of sums, and so the
+    bits of a run.
+    """
     kernel, stride = layer.kernel_size, layer.stride[0]
     if layer.in_channels <= 8 and kernel[1] == 5 and stride == 1:
         return DirectConv5(layer)
@@ -61,13 +84,15 @@ class DirectConv5:
 
     The windows of one channel would be 25 times the image, for the six filters of LeNet-5: not worth copying. Its
     second convolution makes products of matrices that are too small for a BLAS.
+
+    The gradient of x is the convolution of y's gradient, with four zeros on either side, with the mirrored filters.
     """
 
     def __init__(self, layer: nn.Conv2d):
         self.layer, self.buffers = layer, BufferPool()
 
     def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
-        """With bias."""
+        """x (c, h, w, n) to y (o, h - kh + 1, w - 4, n), with bias; there is nothing to keep of the filters."""
         filters, bias = self.layer.weight.detach(), bias_of(self.layer).detach()
         _, height, width, n = x.shape
         y, self.x = self.buffers("y", len(filters), height - filters.shape[2] + 1, width - 4, n), x
@@ -75,7 +100,7 @@ class DirectConv5:
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
-        """The gradients of x (None unless asked for) and of the filters."""
+        """The gradients of x (None unless asked for) and of the filters, from that of y."""
         filters, (outs, height, width, n) = self.layer.weight.detach(), gradient.shape
         found = torch.empty_like(filters)
         compiled(kernels.direct_conv5_filters)(rows_of(self.x), rows_of(gradient), n, found.numpy())
@@ -89,7 +114,10 @@ class DirectConv5:
 
 @dataclass(frozen=True)
 class Filters:
-    """What a convolution is made of, where it is no layer of the net: weight (o, c, kh, kw), bias (o,), its stride."""
+    """What a convolution is made of, where it is no layer of the net: weight (o, c, kh, kw), bias (o,), its stride.
+
+    Im2colConv reads it as it reads a layer.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -105,7 +133,8 @@ class Im2colConv:
     """A convolution as products of its filters and its windows, one for each row of the result.
 
     What lies under the filter's width is copied once for each row of x, rows outermost; the windows of a row of the
-    result are then the rows of that copy under the filter's height, one after another, and are not copied again.
+    result are then the rows of that copy under the filter's height, one after another, and are not copied again. So
+    memory holds kw / stride copies of x, where windows of both axes would be kh kw / stride^2.
     """
 
     def __init__(self, layer: nn.Conv2d | Filters):
@@ -113,7 +142,7 @@ class Im2colConv:
         self.stride, (self.height, self.width) = layer.stride[0], layer.kernel_size
 
     def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
-        """With bias."""
+        """x (c, h, w, n) to y (o, h', w', n), with bias; `rows`, (h, c kw, w' n), stays for the backward pass."""
         channels, height, width, n = self.shape = x.shape
         across = (width - self.width) // self.stride + 1
         along, down, right, one = x.stride()
@@ -125,7 +154,11 @@ class Im2colConv:
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
-        """The gradients of x (None unless asked for) and of the filters."""
+        """The gradients of x (None unless asked for) and of the filters, from that of y.
+
+        The products of each row of y are summed over the rows; the gradient of `rows` is added up where windows of
+        neighbouring rows overlap, and then where neighbouring windows of a row do.
+        """
         flat, (channels, height, _, n), parts = self._filters(), self.shape, _by_row(gradient)
         (points, outs, size), inner = parts.shape, flat.shape[1]
         found, turned = self.buffers("found", points, outs, inner), self.buffers("turned", size, inner)
@@ -136,6 +169,7 @@ class Im2colConv:
         spread = self.buffers("spread", *self.rows.shape).zero_()
         for h in range(points):
             place = h * self.stride
+            # flatten makes a view, since these rows are neighbours: addmm_ writes to `spread` itself
             spread[place : place + self.height].flatten(0, 1).addmm_(flat.T, parts[h])
         summed = self.buffers("summed", *self.shape).zero_()
         compiled(kernels.from_rows)(
@@ -148,7 +182,10 @@ class Im2colConv:
         return self.layer.weight.detach().transpose(1, 2).flatten(1)
 
     def _windows(self, count: int) -> Tensor:
-        """(h', kh c kw, w' n): for each value of a filter, what it is multiplied with in each row; a view."""
+        """(h', kh c kw, w' n): for each value of a filter, what it is multiplied with in each row; a view.
+
+        The windows of two rows overlap in memory where the stride is less than the filter's height.
+        """
         _, values, size = self.rows.shape
         shape = count, self.height * values, size
         return self.rows.as_strided(shape, (self.stride * values * size, size, 1))
@@ -159,6 +196,9 @@ class SobelConv:
 
     Filters of side r behind the Sobel kernels of side 3 are filters of side r + 2 of the grey image with a border of
     zeros: (r + 2)^2 products a value instead of 2 r^2. The chain rule gives the gradient of the filters of the layer.
+
+    sobel: its edges have no bias, as `blocks_of` makes sure. Its kernels and the bias of the layer are taken when the
+    object is made; training changes that bias in place, which is seen here, too.
     """
 
     def __init__(self, sobel: Sobel, layer: nn.Conv2d):
@@ -176,7 +216,7 @@ class SobelConv:
         self.as_whole = conv_transpose2d(one_each, edges.weight.detach()).flatten(1)
 
     def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
-        """From colour (3, h, w, n), with bias."""
+        """From colour (3, h, w, n) to y (o, h', w', n), with bias. The joined filters are made anew each time."""
         torch.mm(self.layer.weight.detach().flatten(1), self.as_whole, out=self.filters.weight.flatten(1))
         return self.whole.forward(self._bordered(x))
 
@@ -185,7 +225,7 @@ class SobelConv:
         return self.edges.forward(self._bordered(x))
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
-        """The gradient of the filters; images get none."""
+        """None, since images get no gradient, and the gradient of the layer's filters (o, 2, r, r), from that of y."""
         assert not to_input, "the Sobel filter reads images"
         filters = self.whole.backward(gradient, to_input=False)[1]
         return None, (filters.flatten(1) @ self.as_whole.T).view_as(self.layer.weight)
@@ -202,6 +242,16 @@ class SobelConv:
 
 class WinogradConv:
     """A convolution of small square maps by the method of Toom and Cook (Winograd's, in nets): fewer products.
+
+    F(m x m, r x r) of Lavin and Gray (arXiv 1509.09308), with the matrices a, g, b of `toom_cook` along both axes of
+    every tile x, of every filter w, and back. All p^2 points, p = m + r - 1, hold a product of matrices each:
+
+        forward pass    points of w (p^2, o, c) = g w g',  points of x (p^2, c, t n) = b x b';  t tiles of n images
+                        products (p^2, o, t n) = points of w @ points of x;  y = a' products a + bias
+        backward pass   each transform is the transpose of the one it undoes:
+                        points of y's gradient dy (p^2, o, t n) = a dy a'
+                        gradient of w = g' (points of dy @ points of x') g
+                        gradient of x = b' (points of w' @ points of dy) b, summed where tiles overlap
 
     A result of m x m from a filter of r x r needs (m + r - 1)^2 products a channel instead of m^2 r^2: a quarter of
     them for AlexNet-small's conv3. It is exact in the rationals; in float32 it loses a digit for r = 3. Maps and
@@ -229,7 +279,7 @@ class WinogradConv:
         self.points_to_x = TileTransform(x.T, to_points=False, add=tiles > 1)
 
     def forward(self, x: Tensor, *, same_filters: bool = False) -> Tensor:
-        """With bias."""
+        """x (c, h, h, n) to y (o, out, out, n), with bias; points of x and w stay for the backward pass."""
         (channels, _, _, n), outs, kernel = x.shape, self.layer.out_channels, self.layer.kernel_size[0]
         points, wide = (self.side + kernel - 1) ** 2, len(self.starts) ** 2 * n
         self.values = self.buffers("values", points, channels, wide)
@@ -245,7 +295,10 @@ class WinogradConv:
         return y
 
     def backward(self, gradient: Tensor, *, to_input: bool) -> tuple[Tensor | None, Tensor]:
-        """The gradients of x (None unless asked for) and of the filters."""
+        """The gradients of x (None unless asked for) and of the filters, from that of y.
+
+        With to_input the points of x are overwritten.
+        """
         assert self.filters is not None, "a forward pass comes first"
         points, outs, channels = self.filters.shape
         n, kernel, wide = gradient.shape[3], self.layer.kernel_size[0], self.values.shape[2]
@@ -264,7 +317,7 @@ class WinogradConv:
         values = panel_products.products(transposed, products, self.buffers("values", points, channels, wide))
         side = self.out + kernel - 1
         x = self.buffers("x", channels, side, side, n)
-        if len(self.starts) > 1:
+        if len(self.starts) > 1:  # one tile overwrites, several are added to what is there
             x.zero_()
         for tile, part in zip(self._tiles(x), _parts(values, n)):
             self.points_to_x(part, tile)
@@ -282,6 +335,7 @@ def _parts(points: Tensor, n: int) -> list[Tensor]:
 
 
 def _bias(layer: nn.Conv2d | Filters) -> Tensor:
+    """The bias (o,) of a convolution."""
     return layer.bias if isinstance(layer, Filters) else bias_of(layer)
 
 

@@ -1,11 +1,18 @@
 """The forward and backward pass of a trunk: by torch, layer after layer, or faster by the blocks of blocks.py.
 
-The blocks serve on a CPU where numba is installed. They compute the convolutions of a net; torch computes the fully
-connected layers after them and the head.
+`training` and `evaluation` each return a function of a batch of images. The blocks serve where the trunk is an
+nn.Sequential on a CPU, numba works, and `blocks_of` finds a block for every layer in front of nn.Flatten:
+
+    batch (n, c, h, w) -> images innermost (c, h, w, n) -> block -> ... -> block -> (n, c', h', w')    _Stack
+                       -> Flatten, Dropout, Linear -> features (n, D)                                  torch
+
+Images are innermost so that every compiled loop runs over neighbours in memory, one image beside the other, whatever
+the window. Any other net is computed by torch as a whole.
 
 Both ways agree in the mathematics, in which value of a window wins a tie, in the variances and running statistics of
-batch norm, in every random draw and in what a State holds. They take sums in another order, so values differ in the
-last bits of float32, as they do between two numbers of threads. The same machine gives the same bits every time.
+batch norm, in the random draws (but see `_Dropout`) and in what a State holds. They take sums in another order, so
+values differ in the last bits of float32, as they do between two numbers of threads. The same machine gives the same
+bits every time; a CPU with vectors of another width gives others.
 """
 
 from __future__ import annotations
@@ -34,8 +41,13 @@ def kernels_of(trunk: nn.Module) -> str:
 def training(trunk: nn.Module, *optimizers: SGD) -> Callable[[Tensor], Tensor]:
     """A function from a batch (n, c, h, w) to its features (n, D) in train mode, which autograd can differentiate.
 
-    The backward pass of a batch must come before the forward pass of the next. It reaches the parameters only: images
-    get no gradient. With optimizers, that of a large Linear layer gets factors of the gradient instead (linear.py).
+    Of a trunk that blocks compute: the batch is float32 on the CPU. Its backward pass must come before the forward pass
+    of the next batch, and only once, since it overwrites what it has read. It reaches the parameters only: images get
+    no gradient. Layers are taken as they are now; hooks that watch them are not called. With optimizers, that of a
+    large Linear layer gets factors of the gradient instead (linear.py). The returned function raises RuntimeError:
+    images that the net does not take (torch's own error), or a backward pass after the next forward pass.
+
+    Of any other trunk the function is the trunk itself.
     """
     trunk.train()
     blocks = _blocks(trunk)
@@ -53,8 +65,9 @@ def training(trunk: nn.Module, *optimizers: SGD) -> Callable[[Tensor], Tensor]:
 def evaluation(trunk: nn.Module, layers: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
     """A function from a batch (n, c, h, w) to the values of the named layers in eval mode, (n, ...) each.
 
-    The next call may overwrite them. Of a chain of layers, those after the last named one are not computed. The trunk
-    must not learn between two calls: what is made of its filters is made once.
+    layers: names by `trunk.named_modules()`, or OUTPUT. The next call may overwrite the values. Of a chain of layers,
+    those after the last named one are not computed. The trunk must not learn between two calls: what is made of its
+    filters is made once. The returned function raises RuntimeError: images that the net does not take.
     """
     trunk.eval()
     if not _is_chain(trunk) or not set(layers) <= {OUTPUT, *(name for name, _ in _children(trunk))}:
@@ -87,6 +100,7 @@ def last_two_layers(trunk: nn.Module) -> tuple[str, nn.Linear] | None:
 
 
 def _is_float_linear(layer: nn.Module) -> bool:
+    """Whether a layer is torch's own Linear layer with float32 weights."""
     return type(layer) is nn.Linear and layer.weight.dtype == torch.float32
 
 
@@ -126,18 +140,22 @@ def _children(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _blocks(trunk: nn.Module) -> list[Block]:
+    """New blocks for the layers in front of nn.Flatten; [] where torch computes the trunk."""
     found = blocks_of(_children(trunk)) if _is_chain(trunk) else []
     return found if found and kernels.available() else []
 
 
 def _after(blocks: list[Block], trunk: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children of the trunk, with their names, that come after its blocks."""
     return _children(trunk)[sum(len(block.layers) for block in blocks) :]
 
 
 class _Stack:
     """Blocks one after another: their forward pass on images (n, c, h, w), and the backward pass.
 
-    `pass_number` counts the forward passes.
+    The blocks keep what the backward pass needs in buffers that the next forward pass overwrites. `pass_number` counts
+    the forward passes, so that a backward pass can tell whether the buffers are still its own. `checked`: shape and
+    dtype of images that `_check` has let through.
     """
 
     def __init__(self, blocks: list[Block]):
@@ -145,7 +163,7 @@ class _Stack:
         self.checked: tuple[torch.Size, torch.dtype] | None = None
 
     def forward(self, batch: Tensor) -> Tensor:
-        """(n, c', h', w'), contiguous."""
+        """In train mode, from float32 (n, c, h, w) to new memory (n, c', h', w'); moves the running statistics."""
         self._check(batch)
         self.pass_number += 1
         value = self._innermost(batch, "batch")
@@ -156,7 +174,7 @@ class _Stack:
         return out.view(n, channels, height, width)
 
     def backward(self, gradient: Tensor) -> list[Tensor]:
-        """The gradients of the parameters, block by block."""
+        """From the gradient (n, c', h', w'): those of the parameters, in the order of the blocks' `parameters`."""
         value: Tensor | None = self._innermost(gradient, "gradient")
         found: list[Tensor] = []
         for block in reversed(self.blocks):
@@ -166,7 +184,10 @@ class _Stack:
         return found
 
     def evaluate(self, batch: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What comes out, (n, c', h', w'), and the values of the named layers."""
+        """In eval mode, up to the block with the last named layer: what comes out, and the values of these layers.
+
+        Both are (n, c', h', w'), and views of buffers that the next call overwrites.
+        """
         self._check(batch)
         value = self._innermost(batch, "batch")
         found: dict[str, Tensor] = {}
@@ -192,42 +213,56 @@ class _Stack:
 
     @torch.no_grad()
     def _shape_by_torch(self, value: Tensor) -> None:
+        """Send images through torch's layers for the sake of the errors that these raise."""
         for _, layer in (named for block in self.blocks for named in block.layers):
             if not isinstance(layer, nn.BatchNorm2d):  # it keeps the shape, and would move its running statistics
                 value = layer(value)
 
     def _innermost(self, images: Tensor, name: str) -> Tensor:
-        """(n, c, h, w) as (c, h, w, n)."""
+        """(n, c, h, w) as (c, h, w, n), in a buffer of this name."""
         n, *shape = images.shape
         return transposed(images.reshape(n, -1), self.buffers(name, *shape, n).flatten(0, 2)).view(*shape, n)
 
 
 class _Dropout(nn.Module):
-    """nn.Dropout in training with the same draws, from uniform numbers, which torch makes three times as fast."""
+    """nn.Dropout in training with the same draws, from uniform numbers, which torch makes three times as fast.
+
+    The uniform numbers are float64 because torch's own Bernoulli draws are compared with such. On a CPU of Intel, a
+    torch with MKL takes another stream for nn.Dropout: there the draws differ from torch's, while these stay the same.
+    """
 
     def __init__(self, p: float):
         super().__init__()
         self.keep_probability = 1 - p
 
     def forward(self, value: Tensor) -> Tensor:
-        """The value with a random part of it zero and the rest scaled up."""
+        """The value, float32 of any shape, with a random part of it zero and the rest scaled up."""
         mask = torch.rand(value.shape, dtype=torch.float64) < self.keep_probability
         return value * mask.to(value.dtype).div_(self.keep_probability)
 
 
 class _ThroughBlocks(torch.autograd.Function):
-    """The forward and backward pass of a _Stack, for autograd."""
+    """The forward and backward pass of a _Stack, for autograd.
+
+    The parameters are arguments only so that autograd asks for their gradients: the blocks read them from the layers.
+    """
 
     @staticmethod
     def forward(ctx: Any, stack: _Stack, batch: Tensor, *parameters: nn.Parameter) -> Tensor:
+        """From float32 images (n, c, h, w) to maps (n, c', h', w'). parameters: in the order of the gradients."""
         out = stack.forward(batch)
         ctx.stack, ctx.pass_number = stack, stack.pass_number
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the arguments of `forward`: none for stack and batch, then one for each parameter.
+
+        Raises RuntimeError: the stack has made another forward pass since, or this backward pass already.
+        """
         if ctx.pass_number != ctx.stack.pass_number:
             raise RuntimeError(
-                "the blocks hold one batch: run the backward pass of a batch before the next forward pass"
+                "the blocks hold one batch: run the backward pass of a batch once, before the next forward pass"
             )
+        ctx.pass_number = None  # it overwrites what a second one would read
         return None, None, *ctx.stack.backward(gradient)

@@ -2,6 +2,7 @@
 
 A step of LeNet-5 is some sixty small kernels, and the CPU takes longer to launch one than the GPU to compute it: on an
 H200 a step takes 2.3 ms. Recorded once and replayed, the same kernels on the same addresses are one launch: 0.46 ms.
+The kernels are the same, so the bits are those of a step that is not recorded.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ Step = Callable[..., Tensor]
 class ReplayedStep:
     """A function of tensors on a GPU that returns a tensor: computed at its first call, recorded at its second.
 
-    One recording for each list of shapes. The function may change tensors that outlive it (parameters, momentum) in
-    place, and must not look at values. What it allocates once (momentum, workspaces), it allocates at its first call.
-    The tensor that a call returns is overwritten by the next.
+    One recording for each list of shapes: an epoch has two, since its last batch may be smaller. The function may
+    change tensors that outlive it (parameters, momentum) in place, and must not look at values. What it allocates once
+    (momentum, workspaces), it allocates at its first call. The tensor that a call returns is overwritten by the next.
+
+    A replay runs no Python: numbers that are no tensors, such as a learning rate, stay what they were at the recording.
+    Recordings hold their memory as long as this object lives.
     """
 
     def __init__(self, function: Step):
@@ -28,6 +32,7 @@ class ReplayedStep:
         self._recorded: dict[tuple[torch.Size, ...], tuple[list[Tensor], Callable[[], None], Tensor]] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
+        """The function of these tensors, whose dtypes must be those of earlier calls with these shapes."""
         shapes = tuple(tensor.shape for tensor in tensors)
         if shapes not in self._called:
             self._called.add(shapes)
@@ -54,7 +59,10 @@ def _on_a_side_stream(function: Step, tensors: tuple[Tensor, ...]) -> Tensor:
 
 
 def _record(function: Step, held: list[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """(a call that computes the function of the held tensors, the tensor of its result). Nothing is computed yet."""
+    """(a call that computes the function of the held tensors, the tensor of its result). Nothing is computed yet.
+
+    Raises RuntimeError: the function does something that cannot be recorded, such as to read a value.
+    """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = function(*held)

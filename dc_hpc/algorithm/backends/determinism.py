@@ -1,4 +1,8 @@
-"""Exact arithmetic: the same bits every time, and float32 products of float32 numbers."""
+"""Exact arithmetic: the same bits every time, and float32 products of float32 numbers.
+
+A run computes inside `exact()`. It changes settings of torch that hold for the whole process, so two of them must not
+run beside each other in one process.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,10 @@ def exact() -> Iterator[None]:
 
     Numbers too small for the exponent of their type count as 0.
 
-    By default torch's convolutions on a GPU use TF32, whose factors have 10 bits where float32 has 23.
+    By default torch's convolutions on a GPU use TF32, whose factors have 10 bits where float32 has 23. Products of
+    matrices use float32 by default, and that setting is not touched. Inside, torch raises RuntimeError for an operation
+    that has no deterministic form. Afterwards the settings are as before, but small numbers count again in any case,
+    and CUBLAS_WORKSPACE_CONFIG stays in the environment. So it must not be nested.
     """
     filling: Any = torch.utils.deterministic  # its setting is a property of the module, which no type checker sees
     mode, fills = torch.get_deterministic_debug_mode(), filling.fill_uninitialized_memory
@@ -40,6 +47,9 @@ def exact() -> Iterator[None]:
 
 @contextmanager
 def same_generators(device: torch.device) -> Iterator[None]:
-    """The global random generators of the CPU and of a device are afterwards what they were."""
+    """The global random generators of the CPU and of a device are afterwards what they were.
+
+    device: a GPU, or the CPU alone. Inside, torch draws from the same state as outside, unless it is seeded.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

@@ -1,8 +1,12 @@
 """A cache for the machine code of the compiled kernels: only a user's first run on a kind of machine compiles them.
 
+kernels.py and the modules of machine_code ask `cached_folder` for a folder with their code and give it a function that
+fills one. They get a path to read from, or None and compile for themselves.
+
 Each kind of machine has one folder in the user's own cache. Its name depends on all that could change the code (numba,
 Python, the kernels' source, the CPU with its vector units), so machines that share a home directory do not get each
 other's code.
+
 A folder is built under another name and arrives in one rename, whole and with checksums of its files; after that nobody
 writes to it. A folder that is damaged, or that somebody else could have written, is not used: a damaged kernel would
 compute wrong numbers.
@@ -21,14 +25,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 _CHECKSUMS = "checksums.json"
-_DAYS = 90
+_DAYS = 90  # after which a folder is removed; a process that still needs it builds it again
 
 
 def cached_folder(kind: list[object], build: Callable[[Path], None]) -> Path | None:
     """The folder of this kind of machine, made by `build(folder)` if there is none that is whole.
 
-    kind: all that the code depends on, as JSON can write it. Returns None where there can be no cache: no home, no
-    space, no permission. Several processes may build the same folder at once: the first one's stays.
+    kind: all that the code depends on, as JSON can write it: what is missing from it will be served stale. build:
+    writes files into the folder that it gets and nothing else. Returns None where there can be no cache: no home, no
+    space, no permission. Several processes may build the same folder at once: the first one's stays. What `build`
+    raises other than OSError and RuntimeError is passed on.
     """
     try:
         root = _root()
@@ -47,7 +53,10 @@ def store(folder: Path, name: str, code: bytes) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder is this user's alone and has exactly the bytes that it was built with."""
+    """Whether a folder is this user's alone and has exactly the bytes that it was built with.
+
+    Checked each time that a process looks the folder up: code that is loaded is executed without a further check.
+    """
     try:
         if not _only_ours(folder):
             return False
@@ -57,6 +66,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _root() -> Path:
+    """The folder with the folders of all kinds of machines. Raises OSError: others could write to it."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dc_hpc"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _only_ours(root):
@@ -65,11 +75,16 @@ def _root() -> Path:
 
 
 def _only_ours(folder: Path) -> bool:
+    """Whether this is a folder, no link, that belongs to this user and that nobody else may write to."""
     found = folder.lstat()
     return found.st_uid == os.getuid() and not found.st_mode & 0o022 and folder.is_dir() and not folder.is_symlink()
 
 
 def _put(folder: Path, build: Callable[[Path], None]) -> None:
+    """Build a folder beside its place and move it there, unless a whole one has come there in between.
+
+    A damaged folder in its place is renamed, which takes no time, and removed when the whole one stands.
+    """
     building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))  # mode 0700
     damaged = building.with_name(f"damaged-{building.name}")
     try:

@@ -1,9 +1,18 @@
 """Compiled loops for what torch is slow at on a CPU: parts of a net, and k-means with few clusters.
 
-Without numba, torch computes them. The arrays of a net are float32 with the images of the batch innermost,
-(c, h, w, n): every inner loop runs over neighbours in memory, whatever the size or the stride of a window. All kernels
-are compiled when a user first needs one on a kind of machine (2.5 seconds); later processes load them
-(kernel_cache.py).
+A kernel is a plain Python function over NumPy arrays that writes its results into arrays of the caller.
+`compiled(kernel)` is its machine code, made by numba for the types in `_TYPES`; `available()` says whether there is
+any. Without numba, torch computes the same. All kernels are compiled when a user first needs one on a kind of machine
+(2.5 seconds); later processes load them (kernel_cache.py).
+
+The arrays of a net are float32 with the images of the batch innermost, (c, h, w, n): every inner loop runs over
+neighbours in memory, whatever the size or the stride of a window. Arrays are contiguous; a kernel that never looks at
+single columns takes them as (c, h, w n).
+
+The kernels are for reading as they are, with three habits: rows are taken out of the innermost loop and get short
+names, because LLVM makes vectors of a loop only where it sees plain one-dimensional arrays; constants are written as
+np.float32 so that no float64 comes in; statistics are summed in float32 within a row and in float64 over the rows. No
+kernel checks bounds.
 """
 
 from __future__ import annotations
@@ -41,7 +50,11 @@ Ints = npt.NDArray[np.int64]
 
 @cache
 def available() -> bool:
-    """Whether numba is installed and compiles. One that fails is named on stderr, in one line, and does without."""
+    """Whether numba is installed and compiles; the answer is kept for the process.
+
+    A numba that is there and fails is named on stderr, in one line, and torch computes. A numba that is not there, or
+    that NUMBA_DISABLE_JIT switches off, needs no word.
+    """
     problem = _problem
     if numba is not None:
         try:
@@ -58,6 +71,10 @@ def available() -> bool:
 
 
 def _try_a_kernel() -> None:
+    """RuntimeError where the mean and variance of 1 and 3 are not 2 and 1, or whatever numba or llvmlite raises."""
+    from dc_hpc.algorithm.backends.machine_code.tile_transforms import compiler
+
+    compiler()
     found = np.zeros((1, 2))
     compiled(moments)(np.array([[[1, 3]]], np.float32), found)
     if found.tolist() != [[2, 1]]:
@@ -66,8 +83,9 @@ def _try_a_kernel() -> None:
 
 @cache
 def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
-    """The machine code of one of the functions below, for the types that it names.
+    """The machine code of one of the kernels below, for the types in `_TYPES`; numba must be available.
 
+    It takes its arguments by position. Raises TypeError, at the call: an array has another dtype or is not contiguous.
     Sums may be taken in another order (that is what makes them vectors: their bits depend on the width of this
     CPU's, like those of a BLAS), but not-a-number, infinities and comparisons are left as they are.
     """
@@ -83,7 +101,8 @@ def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
 def moments(x: Floats, found: Doubles) -> None:
     """Mean and biased variance of each channel of x (c, h, w n), into found, float64 (c, 2).
 
-    Rows are summed in float32 and added up in float64; the variance is that of the distances to the mean.
+    Rows are summed in float32 and added up in float64; the variance is that of the distances to the mean, in a second
+    pass, since the difference of mean square and squared mean would lose the digits of a small variance.
     """
     for c in range(x.shape[0]):
         total = np.float64(0)
@@ -105,9 +124,10 @@ def moments(x: Floats, found: Doubles) -> None:
 def rectified_maxima(x: Floats, scale: Floats, shift: Floats, stride: int, maxima: Floats, winner: Bytes) -> None:
     """Batch norm's scale and shift, then ReLU, then a 2 x 2 max-pool, in one pass over x (c, h, w, n).
 
-    maxima: (c, h', w', n). winner: uint8 of that shape, which value of its window each is (0 to 3, row by row; the
-    first of equals, as in torch), or 4 where ReLU made it zero. Since ReLU never falls, its maximum over a window is
-    that of the largest value, and where several values became zero no gradient flows whichever wins.
+    scale, shift: (c,). stride: of the windows, 1 or 2. maxima: (c, h', w', n). winner: uint8 of that shape, which value
+    of its window each is (0 to 3, row by row; the first of equals, as in torch), or 4 where ReLU made it zero. Since
+    ReLU never falls, its maximum over a window is that of the largest value, and where several values became zero no
+    gradient flows whichever wins.
     """
     zero = np.float32(0)
     i0, i1, i2, i3, i4 = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3), np.uint8(4)
@@ -155,6 +175,8 @@ def through_batch_norm(
 ) -> None:
     """The gradient of batch norm in training, in place of gradient (c, h, w n); x is what went in, of that shape.
 
+    With g the gradient, s the deviation and m the mean of a channel: the gradient of x is
+    weight / s (g - mean(g) - (x - m) mean(g (x - m)) / s^2), as in Ioffe and Szegedy 2015 (arXiv 1502.03167).
     mean, deviation (with epsilon), weight: (c,). sums: float64 (c, 3), the gradients of batch norm's bias and weight
     and, since they are at hand, of the bias of the convolution before it.
     """
@@ -181,7 +203,10 @@ def through_batch_norm(
 
 
 def from_rows(rows: Floats, stride: int, summed: Floats) -> None:
-    """Add each value of rows (h, c, kw, w', n) to the place of summed (c, h, w, n) that it was copied from."""
+    """Add each value of rows (h, c, kw, w', n) to the place of summed (c, h, w, n) that it was copied from.
+
+    The reverse of the copy in `Im2colConv.forward`; summed: zeros to begin with.
+    """
     for h in range(rows.shape[0]):
         for c in range(rows.shape[1]):
             for j in range(rows.shape[2]):
@@ -195,7 +220,9 @@ def direct_conv5(x: Floats, filters: Floats, bias: Floats, images: int, y: Float
     """A convolution with filters (o, c, kh, 5) and stride 1: x (c, h, w n) to y (o, h', w' n); n = images.
 
     For few channels, where products of matrices would be small or their windows larger than all that is computed from
-    them (LeNet-5). Five products for each value that is read and written keep the loop from waiting for memory.
+    them (LeNet-5). bias: (o,). Five products for each value that is read and written keep the loop from waiting for
+    memory. Columns lie `images` numbers apart in a row, so the values under the five columns of a filter are the same
+    row five times, each time `images` numbers further.
     """
     for h in range(y.shape[1]):
         for o in range(y.shape[0]):
@@ -215,7 +242,8 @@ def direct_conv5(x: Floats, filters: Floats, bias: Floats, images: int, y: Float
 def direct_conv5_input(gradient: Floats, filters: Floats, images: int, back: Floats) -> None:
     """The gradient of the x of `direct_conv5`, into back (c, h, w n), from that of its y with a border.
 
-    gradient: (o, h', (w' + 8) n), four zeros a side: so the same five products make every value of a row.
+    gradient: (o, h', (w' + 8) n), four zeros a side: so the same five products make every value of a row. filters:
+    (o, c, kh, 5), of which each row is read backwards. Rows have no border: the loop leaves out those outside.
     """
     for h in range(back.shape[1]):
         for c in range(back.shape[0]):
@@ -233,7 +261,11 @@ def direct_conv5_input(gradient: Floats, filters: Floats, images: int, back: Flo
 
 
 def direct_conv5_filters(x: Floats, gradient: Floats, images: int, filters: Floats) -> None:
-    """The gradient of the filters of `direct_conv5`, from that of its y; two filters at a time share each read of x."""
+    """The gradient of the filters of `direct_conv5`, from that of its y; two filters at a time share each read of x.
+
+    x: (c, h, w n). gradient: (o, h', w' n). filters (o, c, kh, 5): overwritten. The ten sums of a pair stay in
+    registers over all rows, as float32.
+    """
     outs = gradient.shape[0]
     for o in range(0, outs, 2):
         other = min(o + 1, outs - 1)  # itself, where one is left
@@ -274,7 +306,8 @@ def lloyd_pass(
 ) -> None:
     """One pass of Lloyd's algorithm for few clusters: labels (n,) of points (n, d), and what the means are made of.
 
-    blocks (m, d, b): the same points, b at a time, the points of a block innermost; behind the last one anything.
+    blocks (m, d, b): the same points, b at a time, the points of a block innermost, so that the scores of b points are
+    computed as vectors; behind the last point anything. centroids: (k, d).
     half_norms (k,): |c|^2 / 2. scores (2, b), nearest (b,): overwritten. The nearest centroid has the largest
     x.c - |c|^2 / 2; of equal ones the first. labels, sums (k, d) and sizes (k,) come from the pass before, or are -1
     and zeros: only points that change their cluster are read and added up, in float64.
@@ -318,14 +351,17 @@ def lloyd_pass(
 
 
 def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., None]:
-    """Compiled, or loaded from the folder where it has been compiled into it."""
+    """A kernel as machine code: loaded from the folder, or compiled, and then stored there if there is a folder.
+
+    numba reads the folder of its cache from a setting of the process when it decorates a function; it is put back.
+    """
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
     try:
         decorate: Callable[[Callable[..., None]], Callable[..., None]] = numba.njit(
-            f"void({_TYPES[kernel.__name__]})",
-            fastmath={"contract", "reassoc"},
-            error_model="numpy",
-            no_cfunc_wrapper=True,
+            f"void({_TYPES[kernel.__name__]})",  # with types, numba compiles now and not at the first call
+            fastmath={"contract", "reassoc"},  # fused products and sums, sums as vectors; not "nnan" and "ninf"
+            error_model="numpy",  # a division by 0 gives infinity, as in torch
+            no_cfunc_wrapper=True,  # nothing calls the kernels from C, and the wrapper would be compiled, too
             cache=folder is not None,
         )
         return decorate(kernel)
@@ -335,7 +371,11 @@ def _compile(kernel: Callable[..., None], folder: Path | None) -> Callable[..., 
 
 @cache
 def _folder() -> Path | None:
-    """The folder with the machine code of all kernels for this kind of machine."""
+    """The folder with the machine code of all kernels for this kind of machine; None where none can be had.
+
+    Its kind is all that the code depends on. All kernels are compiled into it at once, because a folder is never
+    written to again.
+    """
     _use_whole_vectors()
     source = Path(__file__).stat()
     kind = [
@@ -369,6 +409,7 @@ def _use_whole_vectors() -> None:
             numba.config.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
 
 
+# The types of each kernel's arguments, in numba's words: f4 float32, f8 float64, i8 int64, u1 uint8; "::1" contiguous.
 _MAPS, _ROWS, _MATRIX, _CHANNELS, _DOUBLES = "f4[:,:,:,::1]", "f4[:,:,::1]", "f4[:,::1]", "f4[::1]", "f8[:,::1]"
 _TYPES = {
     "moments": f"{_ROWS}, {_DOUBLES}",

@@ -1,8 +1,15 @@
-"""Large Linear layers in training on a CPU: the gradient of their weight is never written, SGD makes it as it goes.
+"""Large Linear layers in training on a CPU, without a stored gradient of their weight.
 
-The gradient of a weight of 1024 x 1024 is 4 MB that would be written, read once by SGD, and forgotten. The layer leaves
-its optimizer the two matrices that it is the product of; the optimizer computes it block by block where it moves the
-weight (panel_products.descend).
+The gradient of a weight of 1024 x 1024 is 4 MB that would be written, read once by SGD, and forgotten. It is a product
+of two smaller matrices, the gradient of the layer's results and the layer's inputs:
+
+    forward pass    y = x @ weight.T + bias                             torch
+    backward pass   gradients of x and bias                             torch
+                    (gradient of y, x) -> `SGD.add_factors`             nothing is computed
+    SGD.step        gradient of weight, and the step of weight by it    `panel_products.descend`, block by block
+
+So `weight.grad` of such a layer stays None. Code that reads or clips gradients must not be put between the backward
+pass and the step.
 """
 
 from __future__ import annotations
@@ -17,13 +24,17 @@ from torch.nn.functional import linear
 from dc_hpc.algorithm.backends import kernels
 from dc_hpc.algorithm.backends.sgd import SGD
 
-_FEWEST_INPUTS, _SMALLEST = 128, 100_000  # of layers with fewer inputs or weights there is nothing to gain
+# With fewer inputs or weights there is nothing to gain. LeNet-5 has no layer above these limits; AlexNet-small has fc1,
+# fc2 and, from k 98 on, the head. To move a limit is to change the order of sums of some layer: it changes bits.
+_FEWEST_INPUTS, _SMALLEST = 128, 100_000
 
 
 def descending(layers: nn.Sequential, optimizers: Sequence[SGD]) -> nn.Sequential:
     """The same layers, of which the large Linear ones leave the gradient of their weight to the optimizer as factors.
 
-    All other layers, and those that something else could watch or share, stay as they are.
+    layers: in training, on any device; the parameters are shared with the result and not copied. optimizers: a layer is
+    replaced only where one of them moves its weight. All other layers, and those that something else could watch or
+    share, stay as they are. Without numba the layers come back unchanged.
     """
     if not kernels.available():
         return layers
@@ -40,6 +51,7 @@ def descending(layers: nn.Sequential, optimizers: Sequence[SGD]) -> nn.Sequentia
 
 
 def _is_plain_and_large(layer: nn.Module) -> bool:
+    """Whether a Linear layer is worth it, is on the CPU in float32, and has no hook that could see the gradient."""
     if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
         return False
     weight = layer.weight
@@ -57,7 +69,7 @@ class _DescendingLinear(nn.Module):
         self.layer, self.optimizer = layer, optimizer
 
     def forward(self, value: Tensor) -> Tensor:
-        """As the layer."""
+        """The layer's own values, (n, inputs) to (n, outputs); only matrices of float32 leave factors."""
         found: Tensor
         if value.dim() == 2 and value.dtype == torch.float32:
             found = _Factored.apply(self.optimizer, value, self.layer.weight, self.layer.bias)
@@ -67,16 +79,19 @@ class _DescendingLinear(nn.Module):
 
 
 class _Factored(torch.autograd.Function):
-    """x @ weight.T + bias, whose backward pass returns no gradient of the weight."""
+    """value @ weight.T + bias, whose backward pass returns no gradient of the weight."""
 
     @staticmethod
     def forward(ctx: Any, optimizer: SGD, value: Tensor, weight: nn.Parameter, bias: Tensor | None) -> Tensor:
+        """Of value (n, i), weight (o, i) and bias (o,) the result (n, o), by torch; all float32 on the CPU."""
+        # the parameter beside the saved tensor: SGD knows parameters by identity, which saved_tensors does not promise
         ctx.optimizer, ctx.weight, ctx.has_bias = optimizer, weight, bias is not None
         ctx.save_for_backward(value, weight)
         return linear(value, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """From the gradient (n, o): those of value and bias; (gradient, value) go to the optimizer as factors."""
         value, weight = ctx.saved_tensors
         ctx.optimizer.add_factors(ctx.weight, gradient, value)
         back = gradient @ weight if ctx.needs_input_grad[1] else None

@@ -1,4 +1,15 @@
-"""The matrices of the method of Toom and Cook, by which a convolution of few values needs few products."""
+"""The matrices of the method of Toom and Cook, by which a convolution of few values needs few products.
+
+Literature on nets calls it Winograd's and writes F(m, r) for m results of a filter of r values (A. Lavin, S. Gray: Fast
+Algorithms for Convolutional Neural Networks, 2016, arXiv 1509.09308). With its letters y = A'((G w) * (B' x)); the
+matrices here are a = A, g = G and b = B'.
+
+Where they come from: two polynomials of m and r coefficients are multiplied by evaluating both at m + r - 1 points,
+multiplying the values, and interpolating. This takes m + r - 1 products instead of m r. What a layer of a net computes,
+y_i = sum over j of x_(i+j) w_j, is the transpose of that map for a fixed w, so it takes the transposed matrices: `a`
+evaluates the polynomial of m coefficients, `g` that of r, and `b` is the transpose of the interpolation. Images and
+filters have two axes; each matrix is then applied along both of them (`convolutions.WinogradConv`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +23,8 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float64]
 
 # At these points the products of Toom and Cook lose least: a digit for filters of 3, half a digit for filters of 2.
+# Their order and their values decide the bits of a run. Fractions, so that no entry of a matrix is rounded before the
+# last step.
 _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 
@@ -19,7 +32,9 @@ _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 def toom_cook(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
     """Matrices a (p, m), g (p, r) and b (p, p), p = m + r - 1, float64, with which y = a' (g w * b x).
 
-    y_i is the sum over j of x_(i+j) w_j. The last point is infinity.
+    y_i is the sum over j of x_(i+j) w_j. The last point is infinity, whose value is the highest coefficient. Divisors
+    are in g alone, which is applied to the filters and not to the maps. m + r may be 7 at most, since there are five
+    finite points; this is not checked.
     """
     points = _POINTS[: m + r - 2]
     others = [[q for q in points if q != p] for p in points]

@@ -1,4 +1,9 @@
-"""A step of training, on whatever device the net is: the fastest forward pass there, SGD, and on a GPU a CUDA graph."""
+"""A step of training, on whatever device the net is: the fastest forward pass there, SGD, and on a GPU a CUDA graph.
+
+    batch -> cpu.training (trunk) -> head -> loss -> backward pass -> SGD.step
+
+`deepcluster.py` makes one step function a cycle, since each cycle has a new head, and calls it for every batch.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +30,11 @@ def training_step(
 
     loss: from the head's outputs and the labels to a scalar. optimizers: of all parameters that learn. On a GPU the
     steps are replayed as CUDA graphs, which gives the same bits sooner; the next step then overwrites the loss. This is
-    not done for a net with modules that are not torch's own: their Python code may differ from step to step.
+    not done for a net with modules that are not torch's own: their Python code may differ from step to step. Of loss
+    and head it is not checked: they must compute the same operations in every step, and the constants of the optimizers
+    must stay.
+
+    The trunk is put into train mode now. The step raises RuntimeError: images that the net does not take.
     """
     step = plain_step(trunk, head, loss, *optimizers)
     on_gpu = next(head.parameters()).is_cuda
@@ -38,7 +47,7 @@ def _is_of_known_modules(trunk: nn.Module) -> bool:
 
 
 def plain_step(trunk: nn.Module, head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *optimizers: SGD) -> Step:
-    """The same without CUDA graphs."""
+    """`training_step` without CUDA graphs, on any device; it returns new memory."""
     features, classify = training(trunk, *optimizers), head
     if kernels_of(trunk) == "numba" and isinstance(head, nn.Sequential):
         classify = descending(head, optimizers)
@@ -57,7 +66,7 @@ def plain_step(trunk: nn.Module, head: nn.Module, loss: Callable[[Tensor, Tensor
 
 @contextmanager
 def dropout_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators, the only ones that dropout uses, and restore them afterwards."""
+    """Seed the global generators of the CPU and of the device, which dropout draws from; restore them afterwards."""
     with same_generators(device):
         torch.manual_seed(seed)
         yield

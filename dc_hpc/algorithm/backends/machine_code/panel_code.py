@@ -1,6 +1,16 @@
 """Products of matrices as machine code, written for LLVM through llvmlite: blocks of the result that stay in registers.
 
 A block is some rows by some vectors of columns. Its left factors are read number by number, its right ones as vectors.
+The innermost loop runs over the inner index: it reads one number of each row and one row of vectors, and adds their
+products to the sums of the block. A `Store` then says what becomes of the sums: `into` writes them to a matrix, another
+one takes a step of SGD with them (panel_products.py).
+
+Each number of a result is summed from the first inner index to the last, one product at a time, in float32, whatever
+block it is in. So the size of blocks and the width of vectors should change the speed and no bits; these depend on
+whether the CPU has one instruction for a product and a sum. No test compares the bits of two widths.
+
+The names of types and of the writing code are explained in `machine_code/__init__.py`. A panel is the columns of one
+block over all rows of the right factor.
 """
 
 from __future__ import annotations
@@ -12,23 +22,26 @@ from typing import Any
 from dc_hpc.algorithm.backends.machine_code.tile_transforms import broadcast, cpu, loop
 
 ROWS, FLAGS = 6, ("contract",)  # rows of a block; a product and a sum may be one instruction
-Store = Callable[[Any, Any, Any, Any, list[list[Any]]], None]  # builder, kind, first row, first column, the block
+# Writes what becomes of a block: of builder, kind, first row, first column, and the sums, row by row in vectors.
+Store = Callable[[Any, Any, Any, Any, list[list[Any]]], None]
 
 
 def vectors() -> tuple[int, tuple[int, ...]]:
     """The numbers in a vector of this CPU, and how many vectors wide blocks are: the widest first.
 
-    With 32 registers of 16 numbers a block of 6 x 64 fits, with 16 of 8 one of 6 x 16.
+    With 32 registers of 16 numbers a block of 6 x 64 fits, with 16 of 8 one of 6 x 16: 24 or 12 registers for the sums,
+    4 or 2 for the vectors of the right factor, one for the number of the left one. A larger block would not stay in
+    registers. The narrower widths, each a half, are for the columns that are left at the end.
     """
     return (16, (4, 2, 1)) if "+avx512f" in cpu()[1].split(",") else (8, (2, 1))
 
 
 @dataclass(frozen=True)
 class Product:
-    """left @ right: where both lie in memory.
+    """left @ right: where both lie in memory, as variables of the machine code.
 
-    left: number (i, k) is at i row_stride + k inner_stride. right: (inner, n), rows of n numbers one after another, or
-    as `pack` left it.
+    ir, builder: what writes the code. left: number (i, k) is at i row_stride + k inner_stride. right: (inner, n), rows
+    of n numbers one after another, or as `pack` left it. inner: 1 or more, since its loop looks for the end last.
     """
 
     ir: Any
@@ -44,7 +57,9 @@ class Product:
     def columns(self, rows: Any, store: Store) -> None:
         """Every block, columns outermost: the columns of the right factor stay in the nearest cache.
 
-        The columns that fill no vector are computed with the last ones before them, a second time, to the same bits.
+        rows: of the left factor. The columns that fill no vector are computed with the last ones before them, a second
+        time, to the same bits: so `store` may only overwrite, and never read what it has written. Fewer columns than a
+        vector has are computed one by one.
         """
         builder, length = self.builder, self.ir.IntType(64)
         lanes, widths = vectors()
@@ -64,7 +79,10 @@ class Product:
             self._rows(self.ir.FloatType(), 1, rows, column, store)
 
     def rows(self, rows: Any, store: Store) -> None:
-        """Every block once, rows outermost: what `store` reads and writes lies one after another."""
+        """Every block once, rows outermost: what `store` reads and writes lies one after another.
+
+        For a `store` that changes a matrix in place. The right factor may be packed: the panels are those of `pack`.
+        """
         builder, length = self.builder, self.ir.IntType(64)
         whole = builder.sub(rows, builder.urem(rows, length(ROWS)))
         for first, last, height in ((length(0), whole, ROWS), (whole, rows, 1)):
@@ -73,6 +91,7 @@ class Product:
                     with loop(self.ir, builder, begin, end, step) as column:
                         store(builder, kind, row, column, self._block(kind, count, height, row, column))
 
+    # the blocks below each other at a column: of ROWS rows each, then of one row each
     def _rows(self, kind: Any, count: int, rows: Any, column: Any, store: Store) -> None:
         builder, length = self.builder, self.ir.IntType(64)
         whole = builder.sub(rows, builder.urem(rows, length(ROWS)))
@@ -81,7 +100,10 @@ class Product:
                 store(builder, kind, row, column, self._block(kind, count, height, row, column))
 
     def _block(self, kind: Any, count: int, height: int, row: Any, column: Any) -> list[list[Any]]:
-        """A block of the result, `height` rows of `count` vectors: the loop over the inner index."""
+        """A block of the result, `height` rows of `count` vectors: the loop over the inner index.
+
+        kind: a vector, or float32 for a column alone. Returns the sums, row by row.
+        """
         ir, builder, length = self.ir, self.builder, self.ir.IntType(64)
         start = builder.gep(self.left, [builder.mul(row, self.row_stride)])
         right, step = builder.gep(self.right, [column]), self.n
@@ -113,7 +135,11 @@ class Product:
 
 
 def into(ir: Any, out: Any, row_stride: Any, bias: Any = None) -> Store:
-    """A block written to its place in out, rows of neighbours. bias: added to all of a row, where it is not null."""
+    """A block written to its place in out, rows of neighbours. bias: added to all of a row, where it is not null.
+
+    row_stride: from one row of out to the next. bias: an address of one number for each row; None where no caller of
+    the function gives one, so that nothing is written for it.
+    """
 
     def store(builder: Any, kind: Any, row: Any, column: Any, block: Sequence[Sequence[Any]]) -> None:
         for line, sums in enumerate(block):
@@ -132,7 +158,12 @@ def into(ir: Any, out: Any, row_stride: Any, bias: Any = None) -> Store:
 
 
 def pack(ir: Any, builder: Any, source: Any, inner: Any, n: Any, target: Any) -> None:
-    """From source (inner, n) to target: the columns of one block after those of the other, each (inner, columns)."""
+    """From source (inner, n) to target: the columns of one block after those of the other, each (inner, columns).
+
+    The columns of a block are then one stretch of memory, which is read from its beginning to its end for every block
+    of rows; in source they are `inner` short pieces, n numbers apart. `Product.rows` must divide the columns in the
+    same way: the widest blocks first, then single vectors, then single columns.
+    """
     for kind, count, begin, end, step in _panels(ir, builder, n):
         with loop(ir, builder, begin, end, step) as column, loop(ir, builder, step.type(0), inner, step.type(1)) as k:
             read = places(builder, kind, source, builder.add(builder.mul(k, n), column), count)
@@ -153,7 +184,11 @@ def _panels(ir: Any, builder: Any, n: Any) -> list[tuple[Any, int, Any, Any, Any
 
 
 def transpose(ir: Any, builder: Any, source: Any, rows: Any, columns: Any, target: Any) -> None:
-    """From source (rows, columns) to target (columns, rows), by squares of vectors in registers."""
+    """From source (rows, columns) to target (columns, rows), by squares of vectors in registers.
+
+    Number by number, each write would touch another line of the cache; here whole vectors are read and written. The
+    columns and rows that fill no square are moved one number at a time.
+    """
     length, (lanes, _) = ir.IntType(64), vectors()
     vector, one = ir.VectorType(ir.FloatType(), lanes), length(1)
     whole_rows = builder.sub(rows, builder.urem(rows, length(lanes)))

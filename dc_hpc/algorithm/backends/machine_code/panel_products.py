@@ -3,6 +3,10 @@
 A BLAS first copies both factors into an order of its own, which pays for large matrices. Those of a point are small:
 192 x 126 with 126 x 64. Here the right factor is read as it is, because its rows, the images, are whole vectors, and
 the left one number by number. A block of the result stays in registers while the inner index runs (panel_code.py).
+
+The four functions below take tensors and pass addresses, lengths and strides to machine code, which `_function` loads
+from the kernel cache or compiles at their first call. All tensors are float32 on the CPU; most functions do not check
+that. They check shapes and strides with `assert`, and lengths may be 0 only where no product is summed.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 from torch import Tensor, float32
 
 from dc_hpc.algorithm.backends import kernel_cache
-from dc_hpc.algorithm.backends.machine_code import panel_code
+from dc_hpc.algorithm.backends.machine_code import panel_code, tile_transforms
 from dc_hpc.algorithm.backends.machine_code.panel_code import FLAGS, Product, into, pack, places, transpose
 from dc_hpc.algorithm.backends.machine_code.tile_transforms import broadcast, compiler, cpu, loop, machine
 
@@ -25,8 +29,9 @@ from dc_hpc.algorithm.backends.machine_code.tile_transforms import broadcast, co
 def products(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
     """out[p] = left[p] @ right[p] of every point p: (p, rows, inner) and (p, inner, n) to (p, rows, n).
 
-    float32. bias (rows,): added to every number of a row. The rows of right lie one after another, the numbers of a row
-    of out, too; right may repeat and left may be transposed.
+    float32. bias (rows,), contiguous: added to every number of a row. The rows of right lie one after another, the
+    numbers of a row of out, too; right may repeat and left may be transposed. inner is 1 or more. out is overwritten,
+    must not overlap the others, and is returned.
     """
     (points, rows, inner), n = left.shape, right.shape[2]
     assert right.stride()[1:] == (n, 1) and out.stride(2) == 1
@@ -42,7 +47,8 @@ def products_of_rows(left: Tensor, right: Tensor, out: Tensor, turned: Tensor) -
     """out[p] = left[p] @ right[p].T of every point p: (p, rows, inner) and (p, n, inner) to (p, rows, n).
 
     float32. The numbers of a row of left lie one after another, the rows of right, too. out and turned are contiguous.
-    turned (inner, n): overwritten; it holds one right factor transposed, which stays in the cache.
+    turned (inner, n): overwritten; it holds one right factor transposed, which stays in the cache. inner is 1 or more.
+    out is overwritten and returned.
     """
     (points, rows, inner), n = left.shape, right.shape[1]
     assert left.stride(2) == 1 and right.stride()[1:] == (inner, 1) and out.is_contiguous() and turned.is_contiguous()
@@ -54,7 +60,7 @@ def products_of_rows(left: Tensor, right: Tensor, out: Tensor, turned: Tensor) -
 
 
 def transposed(source: Tensor, target: Tensor) -> Tensor:
-    """target (columns, rows) = source (rows, columns).T; float32, contiguous."""
+    """target (columns, rows) = source (rows, columns).T; float32, contiguous, apart in memory. Returns target."""
     assert source.is_contiguous() and target.is_contiguous() and target.shape == source.shape[::-1]
     assert source.dtype == target.dtype == float32
     _function("transposed")(source.data_ptr(), target.data_ptr(), *source.shape)
@@ -75,7 +81,8 @@ def descend(
     """A step of SGD on the weight (o, i) of a Linear layer, from its inputs (n, i) and its results' gradient (n, o).
 
     velocity = momentum * velocity + gradient.T @ inputs + weight_decay * weight; weight -= lr * velocity; in place, in
-    one pass: the gradient of the weight is never written. float32, contiguous. packed (n, i): overwritten.
+    one pass: the gradient of the weight is never written. float32, contiguous. packed (n, i): overwritten. n is 1 or
+    more. autograd does not notice that the weight has changed.
     """
     (outs, ins), n = weight.shape, len(inputs)
     assert all(one.is_contiguous() for one in (weight, velocity, gradient, inputs, packed))
@@ -86,6 +93,7 @@ def descend(
 
 @cache
 def _function(name: str) -> Callable[..., None]:
+    """One of _FUNCTIONS as a Python function of its arguments, from the kernel cache or compiled now."""
     from llvmlite import binding
 
     folder = _folder()
@@ -100,10 +108,10 @@ def _function(name: str) -> Callable[..., None]:
 
 @cache
 def _folder() -> Path | None:
-    """The folder with the machine code for this kind of machine."""
+    """The folder with the machine code for this kind of machine; None where there is none."""
     import llvmlite
 
-    sources = [Path(__file__).stat(), Path(panel_code.__file__).stat()]
+    sources = [Path(name).stat() for name in (__file__, panel_code.__file__, tile_transforms.__file__)]
     kind = ["panels", llvmlite.__version__, sys.version, __file__, *cpu()]
     kind += [number for source in sources for number in (source.st_mtime_ns, source.st_size)]
 
@@ -123,7 +131,7 @@ def _parsed(name: str) -> Any:
     module = ir.Module(name=name)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [kinds[one] for one in arguments]), name=name)
     for argument, kind in zip(function.args, arguments):
-        if kind == "p":
+        if kind == "p":  # a promise that it overlaps no other, so that reads may move past writes
             argument.add_attribute("noalias")
     write(ir, function)
     parsed = binding.parse_assembly(str(module))
@@ -132,6 +140,7 @@ def _parsed(name: str) -> Any:
 
 
 def _write_products(ir: Any, function: Any) -> None:
+    """The code of `products`, point by point."""
     left, right, out, bias, points, rows, inner, n, *strides = function.args
     left_point, row_stride, inner_stride, right_point, out_point, out_row = strides
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
@@ -142,6 +151,7 @@ def _write_products(ir: Any, function: Any) -> None:
 
 
 def _write_products_of_rows(ir: Any, function: Any) -> None:
+    """The code of `products_of_rows`: of each point the right factor is transposed, then it is a product as above."""
     left, right, out, turned, points, rows, inner, n, left_point, row_stride, right_point = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
     with loop(ir, builder, length(0), points, length(1)) as point:
@@ -153,6 +163,7 @@ def _write_products_of_rows(ir: Any, function: Any) -> None:
 
 
 def _write_transposed(ir: Any, function: Any) -> None:
+    """The code of `transposed`."""
     source, target, rows, columns = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     transpose(ir, builder, source, rows, columns, target)
@@ -160,10 +171,15 @@ def _write_transposed(ir: Any, function: Any) -> None:
 
 
 def _write_descend(ir: Any, function: Any) -> None:
+    """The code of `descend`: inputs are packed once, then blocks of the gradient move blocks of the weight.
+
+    The left factor is the gradient of the results, transposed by its strides: row stride 1, inner stride o.
+    """
     gradient, inputs, packed, weight, velocity, n, outs, ins, lr, momentum, weight_decay = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
 
     def update(builder: Any, kind: Any, row: Any, column: Any, block: list[list[Any]]) -> None:
+        """A step of SGD with a block of the gradient, in the order of torch's: decay, momentum, then the weight."""
         rate, kept, decay = (broadcast(ir, builder, kind, one) for one in (lr, momentum, weight_decay))
         for line, sums in enumerate(block):
             first = builder.add(builder.mul(builder.add(row, length(line)), ins), column)

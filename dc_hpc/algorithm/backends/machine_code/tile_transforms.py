@@ -7,6 +7,18 @@ arrays do not overlap. Therefore the code is written for LLVM itself, through ll
 The layouts: `maps` are float32 (c, a, a, n), as a block has them; `points` are (a a, c, n), as the products need them;
 `filters` are (e, a, a), as a layer has them, of which the points are (a a, e). Vectors of many filters are put together
 in registers.
+
+How a transform becomes a function:
+
+    TileTransform, FilterTransform    hold the matrices; a call passes addresses, lengths and strides
+    _function                         one function for each pair of matrices and kind, kept for the process
+      _folder                         its object file from the kernel cache, which has those of `_usual`
+      _parsed, _write                 or the code itself, for LLVM to compile
+
+The numbers of the matrices are constants in the code: products by 0 are left out, those by 1 and -1 are sums. A kind is
+"points" (from maps), "maps" or "sums" (from points, overwriting or adding), "filters_to_points" or "points_to_filters".
+
+The module also holds what `panel_code` and `panel_products` share with it: the CPU, the compiler, and loops.
 """
 
 from __future__ import annotations
@@ -27,17 +39,20 @@ from dc_hpc.algorithm.backends import kernel_cache
 from dc_hpc.algorithm.backends.toom_cook import Matrix, toom_cook
 
 Rows = tuple[tuple[float, ...], ...]
-_USUAL = ((4, 3), (3, 3), (2, 3), (4, 2), (3, 2), (2, 2))  # sizes of results and filters; others are compiled anew
-_USUAL_OVERLAP = 4  # tiles of this side overlap by one, in maps of 7 x 7
+# Sizes of results and filters, (m, r), whose code is kept in the kernel cache; others are compiled in each process.
+_USUAL = ((4, 3), (3, 3), (2, 3), (4, 2), (3, 2), (2, 2))
+_USUAL_OVERLAP = 4  # tiles of this side overlap by one, in maps of 7 x 7 (conv2 of AlexNet-small)
 _WIDTH = 16  # floats of a vector of 512 bits; where a CPU has shorter ones, LLVM takes two
-_FLAGS = ("contract",)  # a product and a sum may be one instruction
+# A product and a sum may be one instruction, which rounds once. Sums keep the order that is written here, so the bits
+# depend on whether the CPU has that instruction and not on the width of its vectors.
+_FLAGS = ("contract",)
 
 
 class TileTransform:
     """matrix @ tile @ across.T of every tile (a, a) of every channel and image; matrix, across: (b, a), by default one.
 
     to_points: from maps with tiles (c, a, a, n) to points (b b, c, n); else from points (a a, c, n) to maps with tiles
-    (c, b, b, n). add: to what the maps hold, which it else overwrites.
+    (c, b, b, n). add: to what the maps hold, which it else overwrites. The matrices are rounded to float32.
     """
 
     def __init__(self, matrix: Matrix, across: Matrix | None = None, *, to_points: bool, add: bool = False):
@@ -47,7 +62,9 @@ class TileTransform:
     def __call__(self, source: Tensor, target: Tensor, bias: Tensor | None = None) -> None:
         """Overwrite `target`, or add to it. bias (c,): added to every value of a channel, of maps only.
 
-        float32, of these shapes; of maps and points any part of larger ones, where the images are neighbours.
+        float32, of these shapes, which must fit the matrices and each other; of maps and points any part of larger
+        ones, where the images are neighbours. source and target must not overlap. Only the stride of the images is
+        checked.
         """
         maps, points = (source, target) if self.kind == "points" else (target, source)
         assert maps.stride(3) == points.stride(2) == 1
@@ -68,7 +85,10 @@ class FilterTransform:
         self.kind = "filters_to_points" if to_points else "points_to_filters"
 
     def __call__(self, source: Tensor, target: Tensor) -> None:
-        """Overwrite `target`. float32, contiguous; filters of any shape that ends with (a, a), points (a a, ...)."""
+        """Overwrite `target`. float32, contiguous; filters of any shape that ends with (a, a), points (a a, ...).
+
+        source and target must not overlap.
+        """
         after, before = len(self.matrices[0]), len(self.matrices[0][0])
         filters = source.numel() // before**2
         assert source.is_contiguous() and target.is_contiguous() and target.numel() == filters * after**2
@@ -78,7 +98,11 @@ class FilterTransform:
 
 @cache
 def _function(matrices: tuple[Rows, Rows], kind: str) -> Callable[..., None]:
-    """The machine code of a transform, as a function of three addresses and seven lengths."""
+    """The machine code of a transform, as a function of three addresses and seven lengths.
+
+    They are source, target, bias (0 for none), channels, images, and strides in numbers of maps by channel, row and
+    column and of points by point and channel. Of filters the images are the filters and there is one channel.
+    """
     from llvmlite import binding
 
     name, folder = _name(matrices, kind), _folder()
@@ -93,11 +117,12 @@ def _function(matrices: tuple[Rows, Rows], kind: str) -> Callable[..., None]:
 
 
 def without_first(matrix: Matrix, count: int) -> Matrix:
-    """The matrix of a transform that takes the first numbers for 0."""
+    """The matrix (b, a) of a transform that takes the first `count` of its a numbers for 0, whatever they are."""
     return np.where(np.arange(matrix.shape[1]) < count, 0, matrix)
 
 
 def _numbers(matrix: Matrix) -> Rows:
+    """A matrix as tuples, which a cache can have as keys."""
     return tuple(map(tuple, matrix.tolist()))
 
 
@@ -120,7 +145,10 @@ def _usual() -> Iterator[tuple[tuple[Rows, Rows], str]]:
 
 @cache
 def _folder() -> Path | None:
-    """The folder with the machine code of the usual transforms for this kind of machine."""
+    """The folder with the machine code of the usual transforms for this kind of machine; None where there is none.
+
+    Its kind leaves out toom_cook.py, since the names of the files depend on the numbers of the matrices.
+    """
     import llvmlite
 
     source = Path(__file__).stat()
@@ -143,7 +171,7 @@ def cpu() -> tuple[str, str]:
 
 
 def machine() -> Any:
-    """A compiler of modules for this CPU."""
+    """A compiler for this CPU, from a module of LLVM to machine code."""
     from llvmlite import binding
 
     binding.initialize_native_target()
@@ -154,13 +182,14 @@ def machine() -> Any:
 
 @cache
 def compiler() -> Any:
-    """LLVM's compiler and loader. It lives as long as the process."""
+    """LLVM's compiler and loader. It lives as long as the process, since the functions' code is its memory."""
     from llvmlite import binding
 
     return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
 
 
 def _name(matrices: tuple[Rows, Rows], kind: str) -> str:
+    """The name of a transform, of its function and of its file: another one for other numbers in the matrices."""
     digits = hashlib.sha256(repr(matrices).encode()).hexdigest()[:12]
     return f"tile_{kind}_{len(matrices[0])}_{len(matrices[0][0])}_{digits}"
 
@@ -172,7 +201,7 @@ def _parsed(matrices: tuple[Rows, Rows], kind: str) -> Any:
     name = _name(matrices, kind)
     module, floats, length = ir.Module(name=name), ir.FloatType().as_pointer(), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [floats] * 3 + [length] * 7), name=name)
-    for argument in function.args[:3]:
+    for argument in function.args[:3]:  # a promise that they do not overlap: reads may move past writes
         argument.add_attribute("noalias")
     _write(ir, function, matrices, kind)
     parsed = binding.parse_assembly(str(module))
@@ -181,7 +210,11 @@ def _parsed(matrices: tuple[Rows, Rows], kind: str) -> Any:
 
 
 def _write(ir: Any, function: Any, matrices: tuple[Rows, Rows], kind: str) -> None:
-    """The loops over channels and over images, or over filters, some at a time, then one at a time."""
+    """The loops over channels and over images, or over filters, some at a time, then one at a time.
+
+    Loads and stores promise an alignment of 4 bytes only: tiles begin anywhere in the maps, and batches have any size.
+    Filters are shuffled among vectors, so their vectors are as wide as those of the CPU; others are always of 16.
+    """
     source, target, bias, channels, images, *strides = function.args
     builder, length = ir.IRBuilder(function.append_basic_block()), ir.IntType(64)
     lanes = 8 if "filters" in kind and "+avx512f" not in cpu()[1].split(",") else _WIDTH
@@ -220,7 +253,10 @@ def _at(builder: Any, kind: Any, places: list[Any], image: Any) -> list[Any]:
 
 
 def _transformed(builder: Any, kind: Any, matrices: tuple[Rows, Rows], values: list[Any]) -> list[Any]:
-    """One tile of some images, row by row: the first matrix along its columns, then the other along its rows."""
+    """One tile of some images, row by row: the first matrix along its columns, then the other along its rows.
+
+    kind: a vector of images, or one number. values: the a a values of the tile. Returns the b b results.
+    """
     down, across = matrices
     before = len(down[0])
     # half[k][j]: sum over i of down[k][i] tile[i][j]
@@ -229,7 +265,10 @@ def _transformed(builder: Any, kind: Any, matrices: tuple[Rows, Rows], values: l
 
 
 def _values_of_filters(ir: Any, builder: Any, kind: Any, filters: Any, first: Any, size: int) -> list[Any]:
-    """For each of the `size` values of a filter: that of some neighbouring filters, read as whole vectors."""
+    """For each of the `size` values of a filter: that of some neighbouring filters, read as whole vectors.
+
+    Filters lie one after another, so value v of filter f is number f size + v of what the `size` vectors hold.
+    """
     vectors = [builder.load(place, align=4) for place in _neighbours(builder, kind, filters, first, size)]
     if not hasattr(kind, "count"):
         return vectors
@@ -256,7 +295,10 @@ def _neighbours(builder: Any, kind: Any, filters: Any, first: Any, size: int) ->
 
 
 def _picked(ir: Any, builder: Any, kind: Any, vectors: list[Any], picks: list[tuple[int, int]]) -> Any:
-    """A vector whose lanes come from others, each from (vector, lane)."""
+    """A vector whose lanes come from others, each from (vector, lane).
+
+    An instruction chooses among two vectors, so what has been found so far is joined with one vector after the other.
+    """
     chosen = ir.VectorType(ir.IntType(32), kind.count)
     used = sorted({vector for vector, _ in picks})
     found, done = vectors[used[0]], [lane if vector == used[0] else 0 for vector, lane in picks]
@@ -268,7 +310,7 @@ def _picked(ir: Any, builder: Any, kind: Any, vectors: list[Any], picks: list[tu
 
 
 def _combined(builder: Any, kind: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
-    """The sum of factor times value."""
+    """The sum of factor times value, from the first on; factors 0, 1 and -1 take no product."""
     total = None
     for factor, value in zip(factors, values, strict=True):
         if factor == 0:
@@ -283,7 +325,7 @@ def _combined(builder: Any, kind: Any, factors: Sequence[float], values: Sequenc
 
 
 def _constant(kind: Any, number: float) -> Any:
-    """A number, or a vector of it."""
+    """A number rounded to float32, or a vector of it."""
     rounded = ctypes.c_float(number).value
     return kind([rounded] * kind.count) if hasattr(kind, "count") else kind(rounded)
 
@@ -297,7 +339,7 @@ def broadcast(ir: Any, builder: Any, kind: Any, number: Any) -> Any:
 
 
 def _places(builder: Any, start: Any, channel: Any, side: int, strides: list[Any], *, in_maps: bool) -> list[Any]:
-    """The addresses of the side^2 values of a channel's tile, of the first image."""
+    """The addresses of the side^2 values of a channel's tile, of the first image, in maps or among points."""
     of_channel, of_row, of_column, of_point, of_point_channel = strides
     length = channel.type
     found = []
@@ -316,7 +358,10 @@ def _places(builder: Any, start: Any, channel: Any, side: int, strides: list[Any
 
 @contextmanager
 def loop(ir: Any, builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
-    """A loop while the counter, which the body gets, is below `end`."""
+    """A loop of the machine code, while the counter, which the body gets, is below `end`.
+
+    What a `with` block writes is its body. All are 64-bit integers with a sign; begin may be above end.
+    """
     entry, head = builder.block, builder.append_basic_block("head")
     body, leave = builder.append_basic_block("body"), builder.append_basic_block("leave")
     builder.branch(head)
