@@ -119,6 +119,19 @@ def test_a_network_whose_data_are_missing_is_one_line(checkout, tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("asked, expected", [(None, authors.WORKLOADS["full"].rounds), (1, 1)])
+def test_each_side_runs_as_often_as_the_size_or_the_person_says(checkout, tmp_path, monkeypatch, asked, expected):
+    calls = []
+    seconds = {
+        name: [1.0] for name in (*authors.PARTS, "cycle", "grouping", "probe", "probe_epoch", "start", "threads")
+    }
+    for side in ("time_ours", "time_theirs"):
+        monkeypatch.setattr(authors, side, lambda *args, side=side, **more: calls.append(side) or seconds)
+    monkeypatch.setattr(authors, "present_dataset", lambda network, data: "fmnist")
+    authors.compare(checkout, tmp_path, ["lenet5"], size="full", slots=2, rounds=asked, report=lambda line: None)
+    assert calls == ["time_theirs", "time_theirs", "time_ours"] * expected
+
+
 def test_a_whole_run_is_extrapolated_from_what_was_measured():
     ours = {"start": 2.0, "cycle": 3.0, "grouping": 1.0, "training": 2.0, "probe": 4.0}
     alone = {
