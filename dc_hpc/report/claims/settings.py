@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from dc_hpc.config.baselines import BASELINES, PROTOCOLS
-from dc_hpc.config.run_config import RunConfig
+from dc_hpc.config.baselines import PROTOCOLS
 from dc_hpc.report.claims.plans import Plan
 from dc_hpc.report.frames.schema import setting_cell
 from dc_hpc.report.panels.grouping import DIGESTS, Cell, base_of, setting, shown
@@ -59,8 +58,7 @@ def _planned(plan: Plan) -> Mapping[str, Any]:
 
 def _differences(panel: Panel, group: Cell) -> list[tuple[str, Any, Any]]:
     """(name, value, the paper's value) of the settings that differ from the baseline and are no part of a protocol."""
-    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-    expected = neutral | BASELINES[panel.base] | dict(panel.fixed)
+    expected = panel.baseline_settings()
     own = {name for fields in PROTOCOLS[panel.base].values() for name in fields} | {*DIGESTS, *panel.axis}
     found = []
     for name, value in group.settings.items():

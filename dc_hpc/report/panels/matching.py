@@ -57,8 +57,7 @@ def of_planned_length(panel: Panel, rows: Sequence[Row], *, longer: bool = True)
 
 def _required_settings(panel: Panel, fields: Sequence[str], free: Iterable[str] = ()) -> Row:
     """The settings among the fields that a run of the panel must have."""
-    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-    settings = neutral | BASELINES[panel.base] | dict(panel.fixed)
+    settings = panel.baseline_settings()
     differing = _FREE | set(panel.axis) | set(panel.free) | set(free)
     return {name: setting_cell(name, settings[name]) for name in fields if name in settings and name not in differing}
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from dc_hpc.config.baselines import BASELINES, PROTOCOLS
+from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.panels.grouping import IA_ONLY, Cell, Row, label, numerics_note, training_of, varying_settings
 from dc_hpc.report.tables.text_tables import Table
 from dc_hpc.report.test_sets import images_words
@@ -100,6 +102,12 @@ class Panel(ABC):
     accuracy_ranges: Mapping[Any, Band] = field(default_factory=dict)
     source: str = "the paper"
     title: str = ""
+
+    def baseline_settings(self, protocol: str | None = None) -> dict[str, Any]:
+        """What a run of the panel has: neutral values, then the baseline's, the protocol's and the panel's own."""
+        neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
+        of_protocol = PROTOCOLS[self.base][protocol] if protocol else {}
+        return neutral | BASELINES[self.base] | of_protocol | dict(self.fixed)
 
     @abstractmethod
     def select(self, rows: Sequence[Row]) -> PanelRows:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dc_hpc.config.baselines import BASELINES, PROTOCOLS
-from dc_hpc.config.run_config import RunConfig
+from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.claims.plans import Plan
 from dc_hpc.report.claims.rules import Judged, Measured, Window, above, judge, p_words, rule_text
 from dc_hpc.report.frames.schema import setting_cell
@@ -134,8 +133,7 @@ def _verdict(panel: Panel, question: Question, one: Comparison, rows: PanelRows)
 
 def _differences(panel: Panel, group: Cell, plan: Plan) -> Iterator[tuple[str, Any]]:
     """(name, value) of the settings of a group that the plan does not have."""
-    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-    expected = neutral | BASELINES[panel.base] | PROTOCOLS[panel.base][plan.protocol] | dict(panel.fixed)
+    expected = panel.baseline_settings(plan.protocol)
     for name, value in group.settings.items():
         if name in (*DIGESTS, *panel.axis, "dataset", "protocol") or name not in expected:
             continue

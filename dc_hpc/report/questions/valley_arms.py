@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dc_hpc.config.baselines import BASELINES, PROTOCOLS
-from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.questions.valley_arms import draw
 from dc_hpc.report.frames.schema import setting_cell
@@ -110,9 +108,7 @@ class ValleyArmsPanel(QuestionPanel):
 
     def _arm(self, row: Row) -> str | None:
         """`base`, or the setting in which a run differs from it; None where it differs in several."""
-        neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-        protocol = PROTOCOLS[self.base][PLANS[self.name].protocol]
-        expected = neutral | BASELINES[self.base] | protocol | dict(self.fixed)
+        expected = self.baseline_settings(PLANS[self.name].protocol)
         other = [name for name in self.axis if row.get(name) != setting_cell(name, expected[name])]
         if len(other) > 1:
             return None
