@@ -15,11 +15,12 @@ from dc_hpc.report import statistics
 from dc_hpc.report.claims import catalog
 from dc_hpc.report.claims.catalog import CLAIMS, claims
 from dc_hpc.report.claims.measures import Measured, least_of, share_inside
-from dc_hpc.report.claims.plans import PLANS, plan_of
+from dc_hpc.report.claims.plans import PLANS
 from dc_hpc.report.claims.rules import Window, above, judge
 from dc_hpc.report.claims.table import claims_table
 from dc_hpc.report.panels.grouping import Cell
 from dc_hpc.report.panels.paper import PANELS
+from dc_hpc.report.questions.plans import plan_of
 from dc_hpc.report.statistics import Interval, mean_interval
 from dc_hpc.report.tables.text_tables import markdown_of
 
@@ -248,6 +249,7 @@ def test_a_data_set_replaces_only_the_one_it_is_a_copy_of():
     assert "dataset" not in plan.overrides("fmnist_k_ia", {"dataset": "svhn-derived"})
 
 
-def test_an_unknown_claim_is_one_line():
-    with pytest.raises(InputError, match='--claim fig_5b.dp: no such claim; did you mean "fig_5b.dip"'):
-        plan_of("fig_5b.dp")
+@pytest.mark.parametrize("name, meant", [("fig_5b.dp", "fig_5b.dip"), ("valley_arm", "valley_arms")])
+def test_an_unknown_claim_is_one_line(name, meant):
+    with pytest.raises(InputError, match=f'--claim {name}: no such claim; did you mean "{meant}"'):
+        plan_of(name)

@@ -13,9 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dc_hpc.config.yaml_reader import did_you_mean
-from dc_hpc.errors import InputError
-
 _FIRST = "2026-11-29"
 _HUNDRED = tuple(range(1, 101))
 # Figure 3a: the paper's eleven, those that other figures have run, and the next ones up to 47.
@@ -119,13 +116,3 @@ PLANS: dict[str, Plan] = {
     "table_a2.pca_accuracy": _plan(_APPENDIX, "cifar10_alexnet_pca"),
     "table_a1.halting_gain": _plan(_APPENDIX, "cifar10_alexnet_halt"),
 }
-
-
-def plan_of(name: str) -> Plan:
-    """The plan of a claim, by the name of its figure and its own: `fig_5b.dip`. InputError for another name."""
-    if name not in PLANS:
-        raise InputError(
-            f"--claim {name}: no such claim{did_you_mean(name, tuple(PLANS))}; docs/results/tables/claims.csv lists "
-            "all: FIGURE.CLAIM, for example fig_5b.dip"
-        )
-    return PLANS[name]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dc_hpc.config.yaml_reader import did_you_mean
+from dc_hpc.errors import InputError
 from dc_hpc.report.claims import plans
 from dc_hpc.report.claims.plans import Plan
 
@@ -66,8 +68,15 @@ def plans_of(panel: str) -> list[Plan]:
 
 
 def plan_of(name: str) -> Plan:
-    """The plan of questions by a name of PLANS, or of a claim of the paper by its figure and its own. InputError: none.
+    """The plan of a claim of the paper, by its figure and its own name, or of our questions, by a name of PLANS.
 
-    The one place that `submit --claim` asks.
+    InputError for another name.
     """
-    return PLANS[name] if name in PLANS else plans.plan_of(name)
+    known = {**plans.PLANS, **PLANS}
+    if name not in known:
+        raise InputError(
+            f"--claim {name}: no such claim{did_you_mean(name, tuple(known))}; docs/results/tables/claims.csv lists "
+            "all: FIGURE.CLAIM, for example fig_5b.dip; questions.csv beside it has our questions: PANEL, for example "
+            "valley_arms"
+        )
+    return known[name]
