@@ -142,7 +142,7 @@ class Panel(ABC):
         if not cells:
             return self.title
         varies = varying_settings(cells, columns)
-        named = dict.fromkeys((*columns, *self.fixed))
+        named = dict.fromkeys((*columns, *self.fixed, "k"))
         shared = [name for name in named if name in cells[0].settings and name not in (*varies, *self.axis)]
         varying = [name for name in ("dataset", "protocol") if name in varies]
         sets = ", ".join(dict.fromkeys(str(cell.settings[name]) for name in varying for cell in cells))

@@ -71,7 +71,11 @@ def stage_shares_table(rows: Sequence[Row]) -> Table:
                 ),
             ]
         )
-    return table_of("stage_shares", "Clustering and training of never-halted runs: seconds of a cycle.", lines)
+    caption = (
+        "Clustering and training of never-halted runs: medians over n runs a line of the seconds of a cycle, as each run "
+        "recorded them, whatever else its machine did."
+    )
+    return table_of("stage_shares", caption, lines)
 
 
 def cost_table(rows: Sequence[Row]) -> Table:
