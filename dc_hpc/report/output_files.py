@@ -15,7 +15,6 @@ from dc_hpc.report.frames.runs import cycles_csv, runs_csv
 from dc_hpc.report.missing import missing_table
 from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
-from dc_hpc.report.questions.panel import QuestionPanel
 from dc_hpc.report.questions.question import questions_table
 from dc_hpc.report.run_tables import settings_table
 from dc_hpc.report.tables.latex import latex_of
@@ -46,8 +45,8 @@ def write_tables(findings: Findings, outputs: Path, submitted: Path | None = Non
 
 def all_questions(panels: Iterable[PanelFindings]) -> list[Table]:
     """`questions`, where any of the panels asks one. Questions without a run are in it for programs only."""
-    found = [one.panel.verdicts(one.rows) for one in panels if isinstance(one.panel, QuestionPanel)]
-    return [questions_table("questions", "Questions of ours", sum(found, []), run_only=True)] if found else []
+    found = [verdict for one in panels for verdict in one.panel.verdicts(one.rows)]
+    return [questions_table("questions", "Questions of ours", found, run_only=True)] if found else []
 
 
 def write_figures(findings: Findings, outputs: Path, *, data: Path, say: Callable[[str], None]) -> int:

@@ -24,6 +24,8 @@ from dc_hpc.report.test_sets import images_words
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dc_hpc.report.questions.question import Verdict
+
 
 class Band(NamedTuple):
     """A range in which the paper says that a number lies, as printed. An end that it does not name is infinite."""
@@ -120,6 +122,10 @@ class Panel(ABC):
     @abstractmethod
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """The figure of the panel, or None where there is nothing to draw. Call it within `figures.style.style()`."""
+
+    def verdicts(self, rows: PanelRows) -> Sequence[Verdict]:
+        """On the questions of ours that the panel asks. Most kinds ask none."""
+        return ()
 
     def compared(self, rows: PanelRows) -> list[Cell]:
         """The cells whose runs are compared. The report warns where one mixes commits, backends or protocols."""

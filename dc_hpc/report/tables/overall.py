@@ -72,8 +72,8 @@ def stage_shares_table(rows: Sequence[Row]) -> Table:
             ]
         )
     caption = (
-        "Clustering and training of never-halted runs: medians over n runs a line of the seconds of a cycle, as each run "
-        "recorded them, whatever else its machine did."
+        "Clustering and training of never-halted runs: medians over n runs a line of the seconds of a cycle, as each "
+        "run recorded them, whatever else its machine did."
     )
     return table_of("stage_shares", caption, lines)
 
