@@ -123,7 +123,7 @@ def base_of_seed(seed):
 @pytest.mark.parametrize("verdict, sign", ANSWERS)
 def test_an_arm_is_judged_by_the_depth_of_its_valley(verdict, sign):
     panel, rows, _ = valley(sign)
-    table, asked = panel.tables(rows)
+    arms, table, asked = panel.tables(rows)
     found = verdicts([asked])
     assert set(found) == {
         "training_view_flip", "training_view_none", "pca_32", "pca_off", "lr_0.01", "per_image_standardization_on",
@@ -136,6 +136,10 @@ def test_an_arm_is_judged_by_the_depth_of_its_valley(verdict, sign):
     assert counts == 7 if sign else counts >= 5
     base = [line for line in lines_of(table) if line["arm"] == "base"] if "arm" in table.columns else []
     assert [line["cycle"] for line in base] == [0, 1, 2, 3] and base[0]["nmi_true_mean"] == pytest.approx(0.2)
+    first = lines_of(arms)[0]
+    assert (first["arm"], first["n"], len(arms.rows)) == ("base", 6, 8)
+    assert first["fall_mean"] == pytest.approx(first["nmi_true_first_mean"] - first["nmi_true_lowest_mean"])
+    assert first["nmi_true_first_mean"] == pytest.approx(0.2) and first["fall_mean"] == pytest.approx(0.15, abs=0.004)
 
 
 def test_the_depth_is_the_fall_to_the_lowest_cycle_by_hand():
@@ -164,14 +168,14 @@ def test_a_run_that_differs_in_two_settings_is_no_arm_and_the_seeds_are_paired()
     other = config_of("svhn", seed=99, k=500, cycles=4)  # a base that no arm has the seed of
     runs = [*grid("svhn_valley", seed=[1, 2, 3]), text, other]
     panel, rows, _ = valley(1.0, runs=runs)
-    table, asked = panel.tables(rows)
+    table, _, asked = panel.tables(rows)
     assert {line["n"] for line in lines_of(table)} == {3} and {line["n"] for line in lines_of(asked)} == {3}
 
 
 def test_trials_of_other_lengths_show_only_where_nothing_else_is_there():
     short = grid("svhn_valley", cycles=2, seed=[1, 2])
     panel, rows, _ = valley(1.0, runs=short)
-    table, asked = panel.tables(rows)
+    table, _, asked = panel.tables(rows)
     assert {line["cycles"] for line in lines_of(table)} == {2} and {
         line["unlike_plan"] for line in lines_of(asked)
     } == {"cycles=2"}

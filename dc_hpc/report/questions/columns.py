@@ -5,6 +5,11 @@ from __future__ import annotations
 from dc_hpc.storage.metrics import Metric
 
 COLUMNS = (
+    Metric("nmi_true_first_mean", "float", "", "mean over the runs of the NMI with the truth of the first clustering"),
+    Metric("nmi_true_lowest_mean", "float", "", "mean over the runs of the lowest NMI with the truth of their cycles"),
+    Metric("fall_mean", "float", "", "mean over the runs of the first NMI with the truth less the lowest"),
+    Metric("nmi_brightness_first_mean", "float", "", "mean NMI with deciles of brightness, first clustering"),
+    Metric("nmi_brightness_last_mean", "float", "", "mean NMI with deciles of brightness, last clustering"),
     Metric("panel", "text", "", "panel that asks the question"),
     Metric("question", "text", "", "name of the question"),
     Metric("unlike_plan", "text", "", "settings of the runs that the plan does not have, as --set gives them"),

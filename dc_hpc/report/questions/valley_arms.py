@@ -19,14 +19,13 @@ from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.groups import (
     groups_apart_from,
     seeds_in_several,
-    with_protocol,
 )
 from dc_hpc.report.questions.panel import QuestionPanel
 from dc_hpc.report.questions.plans import PLANS
 from dc_hpc.report.questions.question import Question, cell_of
 from dc_hpc.report.statistics import mean_interval
-from dc_hpc.report.tables.cell_items import SHARE_DIGITS, setting_items, visible_settings
-from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
+from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, setting_items, visible_settings
+from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,23 +52,24 @@ class ValleyArmsPanel(QuestionPanel):
             (row, name) for row in of_planned_length(self, never, longer=False) if (name := self._arm(row)) is not None
         ]
         arms = {id(row): name for row, name in known}
+        protocol = {"protocol": PLANS[self.name].protocol}  # the base's, though an arm may be of none
         found = []
         for group in groups_apart_from(self.axis, [row for row, _ in known]):
             kept = seeds_in_several([(arms[id(row)], row) for row in group.rows])
             names = sorted({arms[id(row)] for row in kept}, key=lambda name: (name != BASE, name))
             parts = {name: [row for row in kept if arms[id(row)] == name] for name in names}
-            cells = [with_protocol(Cell(group.settings | {"arm": name}, part)) for name, part in parts.items()]
+            cells = [Cell(group.settings | protocol | {"arm": name}, part) for name, part in parts.items()]
             cells = [cell for cell in cells if any(row["state"] != "absent" for row in cell.rows)]
             if len(cells) > 1:
-                protocol = {"protocol": PLANS[self.name].protocol}  # the base's; most arms are of none
                 found.append(Comparison(Cell(group.settings | protocol, kept), cells))
         return PanelRows(accuracy=found)
 
     def tables(self, rows: PanelRows) -> list[Table]:
-        """A line for each arm and cycle; then one for each arm, with the difference of its valley to the base's."""
+        """A line for each arm; one for each arm and cycle; then the questions."""
         cells = rows.cells("accuracy")
         columns = group_columns(cells, ("arm",))
         visible = visible_settings(cells, columns, ("arm",))
+        arms = [[*setting_items(cell, columns, visible), *_numbers(cell, rows.cycles)] for cell in cells]
         lines = [
             [
                 *setting_items(cell, columns, visible),
@@ -82,8 +82,13 @@ class ValleyArmsPanel(QuestionPanel):
             for cell in cells
             for cycle, values in _by_cycle(curves(cell, rows.cycles)).items()
         ]
-        caption = self.caption("mean NMI with the truth by cycle", cells, columns, "nmi_true_last")
-        return [table_of(self.name, caption, lines), *self.answers(rows)]
+        what = "NMI with the truth at the first clustering and at the lowest, and accuracy (%), means"
+        by_cycle = self.caption("mean NMI with the truth by cycle", cells, columns, "nmi_true_last")
+        return [
+            table_of(self.name, self.caption(what, cells, columns, "accuracy"), arms),
+            table_of(f"{self.name}_cycles", by_cycle, lines),
+            *self.answers(rows),
+        ]
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """A line for each arm over the cycles."""
@@ -115,14 +120,14 @@ class ValleyArmsPanel(QuestionPanel):
         return f"{other[0]} {shown(other[0], row.get(other[0]))}" if other else BASE
 
 
-def curves(cell: Cell, cycles: pd.DataFrame | None) -> Curves:
-    """NMI with the truth by cycle, of each seed's run that clustered in all its cycles."""
-    if cycles is None or cycles.empty:
+def curves(cell: Cell, cycles: pd.DataFrame | None, column: str = "nmi_true") -> Curves:
+    """A column by cycle, of each seed's run that clustered in all its cycles."""
+    if cycles is None or cycles.empty or column not in cycles:
         return {}
     found = {}
     for seed, row in cell.runs("nmi_true_last").items():
         table = cycles[cycles["run_id"] == row["run_id"]].sort_values("cycle")
-        values = table["nmi_true"].to_numpy(dtype=float)
+        values = table[column].to_numpy(dtype=float)
         if len(values) and np.isfinite(values).all():
             found[seed] = values
     return found
@@ -131,6 +136,32 @@ def curves(cell: Cell, cycles: pd.DataFrame | None) -> Curves:
 def fall(curve: np.ndarray) -> float:
     """The depth of the valley: NMI at cycle 0 less the lowest of all cycles."""
     return float(curve[0] - curve.min())
+
+
+def _numbers(cell: Cell, cycles: pd.DataFrame | None) -> list[Item]:
+    """What an arm's line has beside its settings: means over its runs."""
+    found, brightness = curves(cell, cycles).values(), curves(cell, cycles, "nmi_brightness").values()
+    accuracies = list(cell.values("accuracy").values())
+    means = {
+        "nmi_true_first_mean": ("NMI, first", [curve[0] for curve in found], 4),
+        "nmi_true_lowest_mean": ("lowest", [curve.min() for curve in found], 4),
+        "fall_mean": ("fall", [fall(curve) for curve in found], 4),
+        "nmi_brightness_first_mean": ("NMI, brightness, first", [curve[0] for curve in brightness], 3),
+        "nmi_brightness_last_mean": ("last", [curve[-1] for curve in brightness], 3),
+        "accuracy_mean": ("accuracy %", accuracies, POINT_DIGITS),
+    }
+    items = [Item("n", len(found), "n", str(len(found)))]
+    for name, (head, values, digits) in means.items():
+        mean = float(np.mean(values)) if len(values) else None
+        items.append(Item(name, mean, head, number(mean, digits)))
+    low, high = min(accuracies, default=None), max(accuracies, default=None)
+    return [
+        *items,
+        Item("accuracy_n", len(accuracies)),
+        Item("accuracy_min", low),
+        Item("accuracy_max", high),
+        Item(None, head="range", text=span(low, high, POINT_DIGITS)),
+    ]
 
 
 def _by_cycle(found: Curves) -> dict[int, list[float]]:
