@@ -54,7 +54,8 @@ from dc_hpc.report.claims.measures import (
 from dc_hpc.report.claims.plans import PLANS, Plan
 from dc_hpc.report.claims.rules import VERDICTS, Judged, Measured, Window, above, below, judge, rule_text
 from dc_hpc.report.claims.settings import command, unlike_paper
-from dc_hpc.report.panels.grouping import Cell, base_of, group_columns, label, numerics_note
+from dc_hpc.report.panels.comparisons import cells_along
+from dc_hpc.report.panels.grouping import Cell, Row, base_of, group_columns, label, numerics_note
 from dc_hpc.report.panels.panel import Panel, PanelRows
 from dc_hpc.report.panels.paper import PANELS
 from dc_hpc.report.statistics import holm
@@ -264,6 +265,7 @@ def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measu
     best_low, best_high = best.interval or (None, None)
     own = [name for name in columns if name not in ("dataset", "protocol", "sobel")]
     missing = max(0, plan.n - measured.n)
+    mixed = numerics_note(_measured_rows(claim, panel, group))
     return {
         "claim": claim.name,
         "figure": panel.name,
@@ -279,7 +281,7 @@ def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measu
         "n": measured.n,
         "rule": rule_text(claim.window),
         "verdict": judged.verdict,
-        "reason": "; ".join(filter(None, (judged.reason, numerics_note(group.rows)[:-1].lower()))),
+        "reason": "; ".join(filter(None, (judged.reason, mixed[:-1].lower()))),
         "unlike_paper": unlike,
         "best_epoch": None if best.lacks else judge(best, claim.window, plan.n).verdict,
         "best_epoch_value": best.value,
@@ -291,6 +293,13 @@ def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measu
         "missing": missing,
         "command": command(claim.full_name, panel, group, plan) if missing else "",
     }
+
+
+def _measured_rows(claim: Claim, panel: Panel, group: Cell) -> list[Row]:
+    """The runs whose numbers a claim is measured of: one for each seed and place on the axis, as `Cell.runs` has it."""
+    numbers = ("ia", "accuracy") if claim.value == "accuracy" else (claim.value,)
+    cells = cells_along(panel.axis, group)
+    return [row for cell in cells for name in numbers for row in cell.runs(name).values()]
 
 
 def _by_the_best_epoch(group: Cell) -> Cell:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dc_hpc.report.figures.scatter import both
 from dc_hpc.report.panels.comparisons import comparisons, joined
-from dc_hpc.report.panels.grouping import Row, group_columns
+from dc_hpc.report.panels.grouping import Cell, Row, group_columns
 from dc_hpc.report.panels.matching import accuracy_rows, alignment_rows
 from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
 from dc_hpc.report.tables.cell_items import (
@@ -53,7 +53,8 @@ class BothPanel(Panel):
             for (accuracy, alignment), cell in zip(pairs, cells)
         ]
         what = f"median IA and accuracy (%) by {self.axis[0]}"
-        caption = self.caption(what, cells, columns, "accuracy", runs="runs with an accuracy")
+        counted = [Cell(cell.settings, accuracy.rows) for (accuracy, _), cell in zip(pairs, cells)]
+        caption = self.caption(what, counted, columns, "accuracy", runs="runs with an accuracy")
         return [table_of(self.name, caption, lines)]
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:

@@ -158,7 +158,7 @@ class Panel(ABC):
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
         rows = (row for cell in cells for row in cell.runs("accuracy").values()) if value.startswith("accuracy") else ()
         tested = images_words(rows)
-        note = numerics_note(row for cell in cells for row in cell.rows)
+        note = numerics_note(row for cell in cells for row in cell.runs(value).values())
         return " ".join(filter(None, (f"{self.title}: {what}. {where}; {n}{tested and ', '}{tested}.", note)))
 
 

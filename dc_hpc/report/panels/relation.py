@@ -59,8 +59,9 @@ class RelationPanel(Panel):
                 ]
             )
             points += [[*settings, *_point_items(*pair)] for pair in accuracy.pairs()]
+        counted = [Cell(cell.settings, accuracy.rows) for (accuracy, _), cell in zip(pairs, cells)]
         caption = self.caption(
-            "Spearman's rho of IA and accuracy over runs", cells, columns, "accuracy", runs="runs with an accuracy"
+            "Spearman's rho of IA and accuracy over runs", counted, columns, "accuracy", runs="runs with an accuracy"
         )
         return [
             table_of(self.name, caption, lines),

@@ -83,8 +83,9 @@ class ChoosingPanel(OwnGridsPanel):
         return forest(shown.group, [(one, _TITLES[one.column]) for one in found]) if shown and found else None
 
     def _compares(self, group: Cell) -> bool:
-        """Whether a group has enough runs for any correlation."""
-        return len([row for row in group.rows if row["state"] == "done" and row.get("accuracy")]) >= FEWEST
+        """Whether a group has enough runs for any correlation, of several k: those of one k alone are other panels'."""
+        done = [row for row in group.rows if row["state"] == "done" and row.get("accuracy")]
+        return len(done) >= FEWEST and len({row["k"] for row in done}) > 1
 
 
 def predictions(one: Comparison, rows: PanelRows, over: Sequence[str] = OVER) -> list[Prediction]:
