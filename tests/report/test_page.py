@@ -70,6 +70,13 @@ def test_the_page_is_whole_and_names_nothing_outside(report):
     assert links <= set(ids) and {"claims", "fig_4", "runs", "provenance"} <= links
 
 
+def test_no_name_on_the_committed_page_is_given_twice():
+    """An entry of one panel has its name: a link would not know which of the two it means."""
+    page = (Path(__file__).parents[2] / "docs" / "results" / "report.html").read_text("utf-8")
+    names = re.findall(r'\sid="([^"]+)"', page)
+    assert len(names) > 50 and sorted(names) == sorted(set(names))
+
+
 def test_the_page_shows_the_paper_beside_what_was_found(report):
     text = report.read_text()
     card = text[text.index('id="fig_4a"') :]
