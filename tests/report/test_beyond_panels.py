@@ -259,6 +259,12 @@ def test_the_first_clustering_may_be_that_of_an_ia_run():
     assert by["seeds", 5, "silhouette"].n == 8
 
 
+def test_runs_of_one_k_are_other_panels():
+    rows = rows_of_grids("beyond_choosing_fmnist")
+    assert found_of("beyond_choosing_fmnist", chosen(rows, k=5)).rows.accuracy == []
+    assert len(found_of("beyond_choosing_fmnist", chosen(rows, k=5) + chosen(rows, k=200)).rows.accuracy) == 1
+
+
 # Tables, figures, and the paper's own.
 
 

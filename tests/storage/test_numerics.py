@@ -104,3 +104,28 @@ def test_what_stands_together_of_two_numerics_is_named(second, says):
     assert (note in settings_table(findings.rows).caption) == says
     claims = findings.verdicts[findings.verdicts.figure == "fig_4a"]
     assert claims.reason.str.contains("runs of numerics 1 and 2").any() == says
+
+
+def test_a_run_whose_number_is_not_used_does_not_stand_together_with_others():
+    """A seed's IA is that of its IA-only run; the trained run of other numerics beside it changes no number."""
+    alone = [
+        row_of(config_of("svhn", seed=seed, k=500, cycles=0, probe=()), ia=0.2, numerics=1) for seed in range(1, 7)
+    ]
+    beside = [
+        row_of(config_of("svhn", seed=seed, k=500, cycles=4), ia=0.2, accuracy=50.0, numerics=2) for seed in (1, 2)
+    ]
+    findings = findings_of(frame([*alone, *beside]), "fig_b1")
+    assert "stand together" not in findings.panels[0].tables[0].caption
+    claims = findings.verdicts[findings.verdicts.figure == "fig_b1"]
+    assert len(claims) > 0 and not claims.reason.str.contains("stand together").any()
+    findings = findings_of(frame([*alone[2:], *beside]), "fig_b1")
+    assert "stand together" in findings.panels[0].tables[0].caption
+
+
+def test_the_caption_counts_the_accuracies_that_the_table_shows():
+    """Short runs give their IA to Figure 6, and no accuracy where the paper's length was run."""
+    long = [row_of(config_of("svhn", seed=12, k=k), ia=0.2, accuracy=50.0 + k / 99) for k in (10, 100)]
+    short = [row_of(config_of("svhn", seed=seed, k=500, cycles=4), ia=0.2, accuracy=50.0) for seed in (1, 2, 3)]
+    table = findings_of(frame([*long, *short]), "fig_6").panels[0].tables[0]
+    shown = [row[table.columns.index("accuracy_n")] for row in table.rows]
+    assert f"n = {min(shown)} to {max(shown)} run" in table.caption or f"n = {max(shown)} run" in table.caption

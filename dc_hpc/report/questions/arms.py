@@ -10,7 +10,7 @@ import numpy as np
 
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.claims.rules import Measured
-from dc_hpc.report.figures.questions.forest import arms as draw
+from dc_hpc.report.figures.questions.arms import draw
 from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, median, split
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.panel import OwnGridsPanel
