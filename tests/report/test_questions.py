@@ -137,7 +137,7 @@ def test_an_arm_is_judged_by_the_depth_of_its_valley(verdict, sign):
     base = [line for line in lines_of(table) if line["arm"] == "base"] if "arm" in table.columns else []
     assert [line["cycle"] for line in base] == [0, 1, 2, 3] and base[0]["nmi_true_mean"] == pytest.approx(0.2)
     first = lines_of(arms)[0]
-    assert (first["arm"], first["n"], len(arms.rows)) == ("base", 6, 8)
+    assert (first["arm"], first["nmi_true_n"], len(arms.rows)) == ("base", 6, 8)
     assert first["fall_mean"] == pytest.approx(first["nmi_true_first_mean"] - first["nmi_true_lowest_mean"])
     assert first["nmi_true_first_mean"] == pytest.approx(0.2) and first["fall_mean"] == pytest.approx(0.15, abs=0.004)
 
@@ -169,7 +169,7 @@ def test_a_run_that_differs_in_two_settings_is_no_arm_and_the_seeds_are_paired()
     runs = [*grid("svhn_valley", seed=[1, 2, 3]), text, other]
     panel, rows, _ = valley(1.0, runs=runs)
     table, _, asked = panel.tables(rows)
-    assert {line["n"] for line in lines_of(table)} == {3} and {line["n"] for line in lines_of(asked)} == {3}
+    assert {line["nmi_true_n"] for line in lines_of(table)} == {3} and {line["n"] for line in lines_of(asked)} == {3}
 
 
 def test_trials_of_other_lengths_show_only_where_nothing_else_is_there():

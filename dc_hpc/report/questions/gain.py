@@ -181,7 +181,8 @@ def _rho(pairs: Sequence[tuple[float, float]]) -> Measured:
 
 
 def _layer_items(layer: str, cells: Sequence[Cell], points: Sequence[Point]) -> list[Item]:
-    items = [Item("layer", layer, "layer", layer, role="setting"), Item("n", len(points), "n", str(len(points)))]
+    items = [Item("layer", layer, "layer", layer, role="setting")]
+    items.append(Item("rho_accuracy_n", len(points), "n", str(len(points))))
     for name, cell in zip(("clustered", "untrained", "supervised"), cells):
         values = cell.values(f"accuracy_{layer}").values()
         found = median(values)

@@ -74,7 +74,7 @@ class ValleyArmsPanel(QuestionPanel):
             [
                 *setting_items(cell, columns, visible),
                 Item("cycle", cycle, "cycle", str(cycle), role="setting"),
-                Item("n", len(values), "n", str(len(values))),
+                Item("nmi_true_n", len(values), "n", str(len(values))),
                 Item("nmi_true_mean", float(np.mean(values)), "NMI, truth", number(float(np.mean(values)), 4)),
                 Item("nmi_true_min", min(values), "least", number(min(values), SHARE_DIGITS)),
                 Item("nmi_true_max", max(values), "most", number(max(values), SHARE_DIGITS)),
@@ -150,7 +150,7 @@ def _numbers(cell: Cell, cycles: pd.DataFrame | None) -> list[Item]:
         "nmi_brightness_last_mean": ("last", [curve[-1] for curve in brightness], 3),
         "accuracy_mean": ("accuracy %", accuracies, POINT_DIGITS),
     }
-    items = [Item("n", len(found), "n", str(len(found)))]
+    items = [Item("nmi_true_n", len(found), "n", str(len(found)))]
     for name, (head, values, digits) in means.items():
         mean = float(np.mean(values)) if len(values) else None
         items.append(Item(name, mean, head, number(mean, digits)))
