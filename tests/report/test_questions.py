@@ -218,21 +218,15 @@ def halts(name, effect, configs=None, **overrides):
 
 @pytest.mark.parametrize("verdict, sign", ANSWERS)
 def test_halting_before_the_valley(verdict, sign):
-    tables = tables_of(PANELS["valley_halts"], halts("svhn_valley_20", 3 * sign))
-    found = verdicts(tables)
-    line = found["halt_cycle_1_never"]
-    assert (line["n"], line["planned_n"], line["unlike_plan"]) == (5, 5, "")
-    assert line["verdict"] == verdict and line["value"] == pytest.approx(3 * sign, abs=0.4)
-    assert line["words"] == "accuracy is higher halted after 1 than never halted"
-    assert set(found) == {"halt_cycle_1_never", "halt_cycle_4_never"}
-
-
-def test_halts_of_another_arm_are_judged_beside_the_base_and_not_corrected_with_it():
-    arm = halts("svhn_valley_20", 3.0, per_image_standardization=True)
-    tables = tables_of(PANELS["valley_halts"], [*halts("svhn_valley_20", 3.0), *arm])
-    lines = lines_of(tables[-1])
-    assert [line["unlike_plan"] for line in lines] == ["", "", *["per_image_standardization=on"] * 2]
-    assert [line["p_holm"] is None for line in lines] == [False, False, True, True]
+    found = verdicts(tables_of(PANELS["valley_halts"], halts("svhn_valley_20", 3 * sign)))
+    pairs = [f"halt_cycle_{more}_never_sobel_{sobel}" for sobel in ("fixed", "random") for more in (1, 4)]
+    sobels = [f"sobel_fixed_random_{halt}" for halt in ("halted_after_1", "halted_after_4", "never_halted")]
+    assert set(found) == {*pairs, *sobels}
+    for sobel in ("random", "fixed"):
+        line = found[f"halt_cycle_1_never_sobel_{sobel}"]
+        assert (line["n"], line["planned_n"], line["unlike_plan"]) == (5, 5, "")
+        assert line["verdict"] == verdict and line["value"] == pytest.approx(3 * sign, abs=0.4)
+        assert line["words"] == f"accuracy is higher halted after 1 than never halted, sobel {sobel}"
 
 
 def test_halts_of_four_seeds_decide_nothing():
