@@ -10,6 +10,7 @@
 # make slurm-up, make slurm-down   a real SLURM on this machine: one controller, two nodes
 # make lint   ruff check, ruff format and mypy; CI runs them, too
 # make reference  write docs/REFERENCE.md from the declarations in the code
+# make results  docs/results and the numbers of RESULTS.md, BEYOND.md and README.md, from the committed runs.csv
 # make crate  the results of docs/RESULTS.md as an RO-Crate in outputs/crate, about 20 MB
 # make crate-check  that crate by the validator of its profile, in a venv of its own; about six minutes
 # make bench  time each stage on this machine and compare it with other libraries; about five minutes
@@ -27,7 +28,7 @@ WORKERS := -n auto --maxprocesses 4 --no-loadscope-reorder
 
 export DC_HPC_DATA := $(abspath $(DATA))
 
-.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit crate crate-check bench lint reference clean slurm-up slurm-down
+.PHONY: help env data demo test slow gpu cluster crash fuzz mutants lock audit results crate crate-check bench lint reference clean slurm-up slurm-down
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -79,6 +80,11 @@ slurm-up:
 
 slurm-down:
 	@$(PYTHON) slurm/one_machine.py down
+
+results: env
+	$(BIN)/python -m dc_hpc.aggregate --runs docs/results/tables/runs.csv --outputs docs/results --data nowhere \
+	  --document docs/RESULTS.md --document docs/BEYOND.md --document README.md
+	rm -f docs/results/figures/*.pdf
 
 crate: env
 	$(BIN)/python -m dc_hpc.aggregate --runs docs/results/tables/runs.csv --outputs outputs/results --crate outputs/crate

@@ -31,10 +31,11 @@ def aggregate(
         ),
     ] = None,
     document: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="A Markdown file whose tables and numbers between <!-- NAME --> and <!-- end --> are renewed.",
+            help="A Markdown file whose tables and numbers between <!-- NAME --> and <!-- end --> are renewed; "
+            "repeatable.",
         ),
     ] = None,
     crate: Annotated[
@@ -67,8 +68,8 @@ def aggregate(
     from dc_hpc.report.screen import everything, one_screen, screen_width
 
     data = data.expanduser()
-    if document:
-        check(document)
+    for path in document or ():
+        check(path)
     if crate:
         check_crate(crate)
     panels = panels_of(only or [])
@@ -88,8 +89,8 @@ def aggregate(
         failed = write_figures(findings, outputs, data=data, say=print)
         if not only:
             write_page(findings, outputs)
-        if document:
-            renew(document, outputs / "tables", panels=PANELS)
+        for path in document or ():
+            renew(path, outputs / "tables", panels=PANELS)
         size = write_crate(findings, outputs, crate, date=f"{date.today()}") if crate else 0
     except OSError as error:
         raise InputError(

@@ -136,19 +136,19 @@ def test_a_run_without_a_name_is_one_line(tree, tmp_path):
 def test_a_document_gets_its_tables_renewed(tree, tmp_path, capsys):
     document = tmp_path / "RESULTS.md"
     document.write_text("Ours.\n\n<!-- fig_4a -->\nold\n<!-- end -->\n\nAnd <!-- claims -->\n<!-- end --> more.\n")
-    assert collect(tree, document=document) == 0
+    assert collect(tree, document=[document]) == 0
     tables = {name: (tree / "tables" / f"{name}.md").read_text() for name in ("fig_4a", "claims")}
     assert document.read_text() == (
         f"Ours.\n\n<!-- fig_4a -->\n{tables['fig_4a']}<!-- end -->\n\n"
         f"And <!-- claims -->\n{tables['claims']}<!-- end --> more.\n"
     )
     before = document.read_bytes()
-    assert collect(tree, document=document) == 0 and document.read_bytes() == before
+    assert collect(tree, document=[document]) == 0 and document.read_bytes() == before
 
 
 def test_a_missing_document_is_an_error_before_anything_is_written(tree, tmp_path):
     with pytest.raises(InputError, match="cannot be read .No such file or directory."):
-        run_cli(tmp_path / "new", runs=[tree / "tables" / "runs.csv"], document=tmp_path / "none.md")
+        run_cli(tmp_path / "new", runs=[tree / "tables" / "runs.csv"], document=[tmp_path / "none.md"])
     assert not (tmp_path / "new").exists()
 
 

@@ -24,7 +24,7 @@ def filled(tmp_path, monkeypatch):
     shutil.copy(DOCUMENT, document)
     monkeypatch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
     with pytest.raises(typer.Exit) as ended:
-        command.aggregate(outputs=tmp_path, jobs=ROOT / "jobs", data=ROOT / "nowhere", document=document, only=None)
+        command.aggregate(outputs=tmp_path, jobs=ROOT / "jobs", data=ROOT / "nowhere", document=[document], only=None)
     assert ended.value.exit_code == 0
     return document.read_text("utf-8")
 

@@ -1,4 +1,4 @@
-"""docs/RESULTS.md and docs/results come out of the committed runs.csv and nothing else."""
+"""docs/results, and the numbers of RESULTS.md, BEYOND.md and the README, come from the committed runs.csv alone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from dc_hpc.report.tables.places import PLACE
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
+DOCUMENTS = [ROOT / "docs" / "RESULTS.md", ROOT / "docs" / "BEYOND.md", ROOT / "README.md"]
 
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory) -> Path:
-    """The report and the document, made again from docs/results/tables/runs.csv; the document's tables are emptied."""
+    """The report and the documents, made again from the committed runs.csv; their tables and places are emptied."""
     outputs = tmp_path_factory.mktemp("results")
-    text = (ROOT / "docs" / "RESULTS.md").read_text("utf-8")
-    emptied = re.sub(r"(<!-- [a-z0-9_]+ -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
-    assert emptied != text
-    without = PLACE.sub(r"\1?\4", emptied)
-    assert without != emptied
-    emptied = without
-    (outputs / "RESULTS.md").write_text(emptied, "utf-8")
+    for path in DOCUMENTS:
+        text = path.read_text("utf-8")
+        emptied = re.sub(r"(<!-- [a-z0-9_]+ -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
+        emptied = PLACE.sub(r"\1?\4", emptied)
+        assert emptied != text
+        (outputs / path.name).write_text(emptied, "utf-8")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(typer.Exit) as ended:
         patch.setattr(output_files, "write_figures", lambda *arguments, **more: 0)
         command.aggregate(
@@ -36,7 +36,7 @@ def again(tmp_path_factory) -> Path:
             data=ROOT / "nowhere",
             only=None,
             runs=[RESULTS / "tables" / "runs.csv"],
-            document=outputs / "RESULTS.md",
+            document=[outputs / path.name for path in DOCUMENTS],
             verbose=False,
         )
     assert ended.value.exit_code == 0
@@ -49,8 +49,9 @@ def test_the_committed_tables_come_out_byte_for_byte(again):
     assert len(committed) > 10 and made == committed
 
 
-def test_the_tables_of_the_document_are_the_committed_ones(again):
-    assert (again / "RESULTS.md").read_bytes() == (ROOT / "docs" / "RESULTS.md").read_bytes()
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_tables_and_numbers_of_a_document_are_the_committed_ones(again, path):
+    assert (again / path.name).read_bytes() == path.read_bytes()
 
 
 def numbers_of_nobody(text: str) -> list[str]:
@@ -68,8 +69,10 @@ def numbers_of_nobody(text: str) -> list[str]:
     return [number for number in found if len(re.sub(r"\D", "", number)) > 2]
 
 
-def test_every_number_of_the_document_comes_from_a_table():
+def test_every_number_of_the_results_comes_from_a_table():
     assert numbers_of_nobody((ROOT / "docs" / "RESULTS.md").read_text("utf-8")) == []
+    results = (ROOT / "README.md").read_text("utf-8").split("## Five results")[1].split("\n## ")[0]
+    assert results.count("<!-- =") > 10 and numbers_of_nobody(results) == []
 
 
 def test_a_number_of_nobody_is_found():
