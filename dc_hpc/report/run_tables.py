@@ -16,9 +16,9 @@ from dc_hpc.report.panels.grouping import (
     training_of,
     varying_settings,
 )
-from dc_hpc.report.statistics import describe
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, diverged_text, setting_items
 from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
+from dc_hpc.report.test_sets import describe_runs
 
 STATES = ("done", "running", "resumable", "failed", "new", "damaged")
 _UNKNOWN = "none recorded"
@@ -113,7 +113,7 @@ def counts_of(rows: Iterable[Row], states: Sequence[str]) -> dict[str, int]:
 
 
 def _summary_items(cell: Cell, value: str, head: str, digits: int) -> list[Item]:
-    found = describe(list(cell.values(value).values()))
+    found = describe_runs(list(cell.runs(value).values()), value)
     return [
         Item(f"{value}_median", found["median"], head, number(found["median"], digits) or diverged_text(cell, value)),
         *(Item(f"{value}_{name}", found[name]) for name in ("n", "low", "high", "min", "max")),

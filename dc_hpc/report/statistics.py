@@ -64,25 +64,11 @@ def describe(values: Sequence[float], noise: np.ndarray | None = None) -> dict[s
     }
 
 
-def bootstrap(n: int, statistic: Callable[[np.ndarray], np.ndarray], level: float = LEVEL) -> Interval | None:
-    """Percentile interval of a statistic of n runs; None for fewer than five, or where it is never defined.
-
-    statistic: int64 (m, n), the runs of m samples with replacement -> float64 (m,), NaN where undefined.
-    """
-    return bootstrap_at(n, statistic)(level)
-
-
-def bootstrap_at(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> IntervalAt:
-    """The interval of `bootstrap` at any level; the resamples are drawn once."""
-    if n < FEWEST_RANKED:
-        return lambda level: None
-    return percentiles_at(resampled(n, statistic))
-
-
 def resampled(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The statistic of 10,000 samples with replacement of n runs, float64 (10000,).
 
-    The samples are always the same ones, drawn in blocks, so that many runs do not fill the memory.
+    statistic: int64 (m, n), the runs of m samples -> float64 (m,), NaN where undefined. The samples are always the same
+    ones, drawn in blocks, so that many runs do not fill the memory.
     """
     rng, block = np.random.default_rng(_SEED), max(1, min(RESAMPLES, _DRAWS_AT_ONCE // n))
     drawn = [statistic(rng.integers(0, n, (min(block, RESAMPLES - done), n))) for done in range(0, RESAMPLES, block)]
@@ -128,8 +114,9 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Spearman's rank correlation, ties by mean ranks; None where one side is constant or n < 2."""
     if len(x) < 2:
         return None
-    rho = float(_correlation(_ranks(np.asarray(x)[None]), _ranks(np.asarray(y)[None]))[0])
-    return None if math.isnan(rho) else rho
+    a, b = (ranks - ranks.mean() for ranks in (rankdata(x), rankdata(y)))
+    scale = math.sqrt(float((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else None
 
 
 def spearman_interval(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> Interval | None:
@@ -146,6 +133,19 @@ def spearman_interval(x: Sequence[float], y: Sequence[float], level: float = LEV
     inside = min(max(rho, -most), most)
     z, reach = math.atanh(inside), _normal(level) * math.sqrt((1 + inside**2 / 2) / (n - 3))
     return Interval(-1.0 if rho < -most else math.tanh(z - reach), 1.0 if rho > most else math.tanh(z + reach))
+
+
+def mean_rho_interval(rhos: Sequence[float], of: int, level: float = LEVEL) -> Interval | None:
+    """Student's interval of a mean of Spearman's correlations, each of `of` pairs at least; None for fewer than three.
+
+    Equal correlations would claim certainty. One of them then counts as one step less far from 0, the step being the
+    exchange of two neighbours; the interval still holds the mean.
+    """
+    own, mean = list(rhos), float(np.mean(rhos)) if rhos else 0.0
+    if len(set(own)) == 1:
+        own[0] -= math.copysign(12 / (of * (of**2 - 1)), mean)
+    found = mean_interval(own, level)
+    return found and Interval(max(min(found.low, mean), -1.0), min(max(found.high, mean), 1.0))
 
 
 def share_interval(hits: int, n: int, level: float = LEVEL) -> Interval | None:
@@ -203,16 +203,3 @@ def regression(x: Sequence[float], y: Sequence[float]) -> tuple[float, float] | 
 def _normal(level: float) -> float:
     """What the normal distribution holds `level` of between itself and its negative: 1.96 for 0.95."""
     return float(norm.ppf((1 + level) / 2))
-
-
-def _ranks(rows: np.ndarray) -> np.ndarray:
-    return rankdata(rows, axis=1)
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each row of x with that of y; NaN where one is constant."""
-    x = x - x.mean(axis=1, keepdims=True)
-    y = y - y.mean(axis=1, keepdims=True)
-    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(scale > 0, (x * y).sum(axis=1) / scale, np.nan)

@@ -20,7 +20,8 @@ from scipy.stats import norm, t
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.schema import test_images_of
 from dc_hpc.report.frames.single_run import load_run
-from dc_hpc.report.statistics import FEWEST, RESAMPLES, Interval, IntervalAt
+from dc_hpc.report.statistics import FEWEST, RESAMPLES, Interval, IntervalAt, describe
+from dc_hpc.storage.atomic_files import DamagedFile
 from dc_hpc.storage.run_directory import runs_folder
 
 Row = dict[str, Any]
@@ -31,17 +32,29 @@ _SEED = 1  # the seeds of a cell are drawn with 0, its images with this
 def with_predictions(rows: Iterable[Row], outputs: Path) -> list[Row]:
     """The rows with what their runs predicted right, where the folder of runs has predictions.
 
-    `correct` and `correct_best`: bool (test images,) of the probe's last and best epoch, at the layer of `accuracy`.
+    bool (test images,): `correct` for `accuracy`, `correct_best` for `accuracy_best`, and so on for each layer. The
+    accuracies of a run whose predictions are damaged stand; the reason of its state says so.
     """
     return [row | (_correct(row, outputs) if row.get("accuracy") is not None else {}) for row in rows]
 
 
 def _correct(row: Row, outputs: Path) -> Row:
     try:
-        layer = load_run(runs_folder(outputs) / row["run_id"]).predictions[str(row["probe"]).split()[0]]
-    except (InputError, KeyError):
+        layers = load_run(runs_folder(outputs) / row["run_id"]).predictions
+    except InputError:
         return {}  # an earlier version kept none
-    return {"correct": layer.last == layer.labels, "correct_best": layer.best == layer.labels}
+    except DamagedFile as error:
+        return {"state_reason": str(error)}
+    first = layers.get(str(row["probe"]).split()[0])
+    found = {_correct_name(f"accuracy_{name}"): layer.last == layer.labels for name, layer in layers.items()}
+    if first:
+        found |= {"correct": first.last == first.labels, "correct_best": first.best == first.labels}
+    return found
+
+
+def _correct_name(name: str) -> str:
+    """Where a row has the images behind an accuracy: `correct_fc2` for `accuracy_fc2`."""
+    return name.replace("accuracy", "correct", 1)
 
 
 def images_words(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -81,14 +94,20 @@ def mean_at(values: Sequence[float], noise: np.ndarray) -> IntervalAt:
     return interval
 
 
+def describe_runs(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """`describe` of a number of some runs; the interval of an accuracy covers other test images, too."""
+    noise = noise_of(rows, name=name) if name.startswith("accuracy") and rows else None
+    return describe([row[name] for row in rows], noise)
+
+
 def noise_of(*sides: Sequence[Mapping[str, Any]], name: str = "accuracy") -> np.ndarray:
     """What other test images would add to a mean accuracy, or to the mean difference of two sides: (10000,), in points.
 
     sides: the runs of the mean, or those of the first and of the second side, seed by seed. A run whose predictions
-    were read has them under `correct`: bool (test images,). Zero where the number of test images is not known.
+    were read has them (`with_predictions`). Zero where the number of test images is not known.
     """
     first, second = sides[0], sides[1] if len(sides) > 1 else ()
-    correct = [one for one in (row.get("correct") for row in (*first, *second)) if one is not None]
+    correct = [one for one in (row.get(_correct_name(name)) for row in (*first, *second)) if one is not None]
     if correct and len(correct) == len(first) + len(second) and len({len(one) for one in correct}) == 1:
         signed = np.array(correct[: len(first)], dtype=np.float64).mean(axis=0)
         if second:

@@ -134,7 +134,7 @@ def test_holm_counts_the_claims_at_the_papers_settings_that_reached_their_n():
         return [
             row_of(config_of("fmnist", seed=seed, cycles=0, probe=()) if dataset == "fmnist" else
                    config_of("cifar10", seed=seed, cycles=0, probe=()), ia=0.1 + 0.001 * seed)
-            for seed in range(n)
+            for seed in range(1, n + 1)
         ]  # fmt: skip
 
     found = claims(selected(frame([*rows("fmnist", 100), *rows("cifar10", 99)])))
@@ -189,8 +189,8 @@ def test_the_runs_of_a_plan_reach_its_n_at_the_papers_settings(claim, monkeypatc
 def test_the_command_names_the_claim_and_the_settings():
     rows = [
         row_of(config_of("svhn", seed=seed, dataset="svhn-derived", sobel="fixed", k=k), accuracy=50.0 + k, ia=0.1)
-        for seed in range(2)
-        for k in (10, 50)
+        for seed in (12, 45)
+        for k in (10, 50, 100, 500)
     ]
     found = claims(selected(frame(rows)))
     one = found[(found.claim == "k_accuracy") & (found.figure == "fig_4b")].to_dict("records")[0]

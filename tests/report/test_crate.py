@@ -27,7 +27,7 @@ METADATA = "ro-crate-metadata.json"
 def findings():
     rows = [
         row_of(config_of("fmnist", k=k, seed=seed), ia=0.4, accuracy=80.0 - k, trunk_sha256="0" * 64)
-        for k in (5, 20)
+        for k in (5, 20, 200)
         for seed in (2, 5, 22)
     ]
     rows += [row_of(config_of("fmnist", k=7, seed=2), state="failed", state_reason="out of memory")]
@@ -84,7 +84,7 @@ def test_each_run_is_an_action(crate, findings):
     graph = entities(crate)
     actions = {name: one for name, one in graph.items() if one["@type"] == "CreateAction"}
     ended = [row for row in findings.rows if row["state"] in ("done", "failed")]
-    assert {name.lstrip("#") for name in actions} == {row["run_id"] for row in ended} and len(ended) == 7
+    assert {name.lstrip("#") for name in actions} == {row["run_id"] for row in ended} and len(ended) == 10
     for row in ended:
         action = actions[f"#{row['run_id']}"]
         settings = json.loads(graph[action["object"]["@id"]]["value"])

@@ -22,7 +22,7 @@ OLD_SVHN = "f1a09205f59b55a9211c884bc035181acecc6e46e6e46eb1fe5e000d46464856"
 def rows_of(base="fmnist", n=3, **more):
     return [
         row_of(config_of(base, seed=seed), ia=0.1, accuracy=80.0, seconds=7200.0, seconds_clustered=25.0 * (seed + 1),
-               seconds_trained=75.0 * (seed + 1), attempts=1 + (seed == 0)) | more
+               seconds_trained=73.5 * (seed + 1), clusterings=50, attempts=1 + (seed == 0)) | more
         for seed in range(n)
     ]  # fmt: skip
 
@@ -34,7 +34,15 @@ def test_the_tables_by_hand():
     assert (found["fmnist"]["test_images"], found["svhn-derived"]["test_images"]) == (10_000, 1_952)
     assert found["fmnist"]["standard_error"] == pytest.approx(0.4) and standard_error(50, 10_000) == 0.5
     one = dict(zip(shares.columns, shares.rows[0]))
-    assert (one["runs"], one["share_median"], one["seconds_clustered_median"]) == (3, 0.25, 1.0)  # of 50 cycles
+    assert (one["runs"], one["share_median"], one["seconds_clustered_median"]) == (
+        3,
+        0.25,
+        1.0,
+    )  # 50 clusterings, 49 epochs
+    assert one["seconds_trained_median"] == 3.0 and (one["cycles"], one["numerics"]) == (50, 1)
+    other = rows_of(cycles=4, clusterings=4, last_cycle="train") + rows_of(numerics=2)
+    lines = overall_tables([*rows, *other])[1].rows
+    assert len(lines) == 4  # other lengths and other numerics stand apart
     one = dict(zip(cost.columns, cost.rows[0]))
     assert (one["training"], one["runs"], one["resumed"], one["hours"]) == ("clustered", 3, 1, 6.0)
 

@@ -143,7 +143,7 @@ def test_verdicts_at_the_papers_settings_come_first_with_links_to_their_figures(
 
 def test_a_share_of_seeds_has_its_unit():
     """`0.64` beside `IA lies between .37 and .41` reads as an IA."""
-    rows = [row_of(config_of("fmnist", seed=seed), ia=0.39 if seed < 6 else 0.2) for seed in range(10)]
+    rows = [row_of(config_of("fmnist", seed=seed), ia=0.39 if seed < 7 else 0.2) for seed in range(1, 11)]
     text = page(findings_of(frame(rows)), outputs=NOWHERE)
     assert "60 % of seeds (31 to 83 %)" in text and "above 75 % of seeds" in text
     assert "0.600" not in text and "above 0.75" not in text

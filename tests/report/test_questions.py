@@ -82,7 +82,7 @@ def test_the_papers_verdicts_do_not_know_the_questions():
     """The claims of the paper, their p and Holm's correction are the same with the runs of all questions beside."""
     rows = [
         row_of(config_of("fmnist", seed=seed, halt_cycle=halt), ia=0.4, accuracy=80.0 + seed / 9 + (halt or 0) / 99)
-        for seed in range(61, 67)
+        for seed in (61, 6, 39, 19, 50)
         for halt in (1, 10, 30, None)
     ]
     ours = [

@@ -16,6 +16,7 @@ from dc_hpc.report.findings import Findings, collect, panels_of, select_all
 from dc_hpc.report.frames.runs import frame_of, no_cycles, records
 from dc_hpc.report.frames.schema import SETTINGS, setting_cell
 from dc_hpc.report.panels.panel import Panel, PanelRows
+from dc_hpc.report.questions.plans import plan_of
 from dc_hpc.report.tables.text_tables import Table
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, run_directory
 
@@ -32,6 +33,14 @@ def config_of(base: str, *, protocol: str = "code", **settings: Any) -> RunConfi
     """A RunConfig of a baseline, as a grid makes it."""
     whole = BASELINES[base] | PROTOCOLS[base][protocol] | settings
     return make_config(whole | {"protocol": protocol_of(base, whole)})
+
+
+def with_planned_seeds(rows: list[dict[str, Any]], claim: str) -> list[dict[str, Any]]:
+    """Rows whose seeds, in order, are those that a claim has planned; what is more gets seeds that it has not."""
+    plan = plan_of(claim)
+    own = sorted({row["seed"] for row in rows})
+    seeds = dict(zip(own, [*plan.seeds, *(1000 + seed for seed in own)]))
+    return rows if set(own) <= set(plan.seeds) else [row | {"seed": seeds[row["seed"]]} for row in rows]
 
 
 def record(

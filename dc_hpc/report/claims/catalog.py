@@ -1,12 +1,13 @@
 """Judges the claims of the paper by the runs.
 
-THE RULE. A claim puts one statistic into a window (above 0, between 30 and 50, ...). The statistic has a 95 %
-interval over runs or, where a seed was run at several values, over seeds as blocks: of a mean, Student's; of a
+THE RULE. A claim puts one statistic of its planned seeds (`plans`) into a window (above 0, between 30 and 50, ...).
+Runs of other seeds, which were chosen later or otherwise, count for nothing. The statistic has a 95 % interval over
+runs or, where a seed was run at several values, over the seeds that have all of them: of a mean, Student's; of a
 share of seeds, Wilson's; of Spearman's rho over runs, Fisher's z with the variance of Bonett and Wright; of a median
 or a difference of two, the percentile bootstrap, 10,000 resamples, fixed seed. An interval of accuracies covers other
 test images as well as other seeds (`report.test_sets`). The verdict:
 
-    undecided      fewer seeds have run than the claim planned (`plans`), whatever the interval says by then; or the
+    undecided      fewer seeds have run than the claim planned, whatever the interval says by then; or the
                    interval crosses an end of the window; or there is none: n < 3, and n < 5 for medians and rho
     supported      the whole interval lies inside the window
     contradicted   the whole interval lies outside
@@ -94,6 +95,10 @@ class Claim(NamedTuple):
         """The seeds and the setting that the claim planned."""
         return PLANS[self.full_name]
 
+    def plans(self, row: Row) -> bool:
+        """Whether the seed of a run is one of the planned ones."""
+        return row["seed"] in self.plan.seeds
+
 
 _RHO, _POINTS = "Spearman's rho", "mean difference, points"
 _ABOUT_1 = "continuous clustering improved the accuracy, approximately one degree"
@@ -125,6 +130,12 @@ def _accuracy_level(k: int) -> Claim:
     words = f"accuracy ranges between {low:g} and {high:g} at k {k}"
     inside = share_inside("accuracy", low - 0.5, high + 0.5, "k", k)
     return Claim(f"accuracy_k{k}", "fig_6", words, "share of seeds in the range", inside, above(0.5))
+
+
+def _trend(panel: str) -> Measure:
+    """Of accuracy with k, over the k that the plan asks for: those of the panel, or fewer."""
+    (settings,) = PLANS[f"{panel}.k_accuracy"].grids.values()
+    return trend("k", settings.get("k", PANELS[panel].values))
 
 
 def _dip(panel: str) -> Claim:
@@ -162,9 +173,9 @@ CLAIMS: tuple[Claim, ...] = (
     _suitability("fig_b1", 10, "svhn", "cifar10", beside=("ia_k_cifar10",)),
     _suitability("fig_b1", 100, "svhn", "cifar10", beside=("ia_k_cifar10",)),
     _sobel("sobel_svhn"), _sobel("sobel_cifar10"),
-    Claim("k_accuracy", "fig_4a", "accuracy falls with k", "mean rho within seeds", trend("k"), below(0)),
-    Claim("k_accuracy", "fig_4b", "accuracy rises with k", "mean rho within seeds", trend("k"), above(0)),
-    Claim("k_accuracy", "fig_4c", "accuracy rises with k", "mean rho within seeds", trend("k"), above(0)),
+    Claim("k_accuracy", "fig_4a", "accuracy falls with k", "mean rho within seeds", _trend("fig_4a"), below(0)),
+    Claim("k_accuracy", "fig_4b", "accuracy rises with k", "mean rho within seeds", _trend("fig_4b"), above(0)),
+    Claim("k_accuracy", "fig_4c", "accuracy rises with k", "mean rho within seeds", _trend("fig_4c"), above(0)),
     Claim("continuous_clustering", "fig_5a", _ABOUT_1, _POINTS, _ONCE_TO_ALWAYS, Window(0, 2)),
     Claim("continuous_clustering", "fig_5c", _ABOUT_1, _POINTS, _ONCE_TO_ALWAYS, Window(0, 2)),
     Claim("halting_spread", "fig_5b", "an effect of approximately 40 degrees in accuracy",
@@ -180,7 +191,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("accuracy_500_100", "fig_6", "median accuracies at k 500 and 100 differ by less than 2 points",
           "difference of medians, points", median_difference("accuracy", "k", 500, 100), Window(-2, 2)),
     Claim("ia_accuracy_by_k", "fig_6", "the higher the median IA, the higher the median accuracy (across k)",
-          "mean rho within seeds", trend_with_median_ia("k"), above(0), beside=("fig_6",)),
+          "mean rho within seeds", trend_with_median_ia("k", PANELS["fig_6"].values), above(0), beside=("fig_6",)),
     Claim("pca_ia", "fig_b2", "PCA components do not change IA (256 against 32)", "difference of medians",
           median_difference("ia", "pca", 256, 32), Window(-0.01, 0.01), "ia"),
     Claim("pca_accuracy", "fig_b3", "PCA components do not change accuracy (256 against 32)", _POINTS,
@@ -222,38 +233,50 @@ def _counted(found: pd.DataFrame) -> str:
 def _lines(claim: Claim, selected: Mapping[str, PanelRows]) -> Iterator[dict[str, Any]]:
     """The rows of one claim: those at the paper's settings first."""
     panel = PANELS[claim.panel]
-    groups = [group for group, _ in selected[claim.panel].comparisons(claim.value) if group.values(claim.value)]
+    run = [group for group, _ in selected[claim.panel].comparisons(claim.value) if group.values(claim.value)]
+    groups = [group for group in run if _planned(claim, group).values(claim.value)]
     if not groups:
         nothing = Cell({"dataset": BASELINES[panel.base]["dataset"]}, [])
-        yield _line(claim, panel, nothing, (), Measured(lacks="no run"))
+        yield _line(claim, panel, nothing, (), Measured(lacks="no run of a planned seed" if run else "no run"))
         return
     columns = group_columns(groups)
     beside = [selected[name] for name in claim.beside]
-    wholes = [Cell(group.settings, [*group.rows, *_rows_beside(group, beside)]) for group in groups]
+    wholes = [_planned(claim, Cell(group.settings, [*group.rows, *_rows_beside(group, beside)])) for group in groups]
     for whole in sorted(wholes, key=lambda whole: bool(unlike_paper(panel, whole, claim.plan))):
         yield _line(claim, panel, whole, columns, claim.measure(whole))
 
 
+def _planned(claim: Claim, group: Cell) -> Cell:
+    """The group without the numbers of seeds that the claim has not planned: those were chosen later, or otherwise.
+
+    Rows without the number stay: a claim about accuracies may need the Initial Alignments of more seeds.
+    """
+    return Cell(group.settings, [row for row in group.rows if claim.plans(row) or row.get(claim.value) is None])
+
+
 def _rows_beside(group: Cell, others: Sequence[PanelRows]) -> Iterator[dict[str, Any]]:
-    """The rows of the first comparison of IA in each other panel that has the protocol and the data of the group.
+    """The rows of the first comparison of IA in each other panel that may stand beside the group.
 
     They may be trained in any way, so that their accuracies do not belong to the group and are taken away.
     """
     known = {row["run_id"] for row in group.rows}
     for rows in others:
-        alike = [
-            one.group
-            for one in rows.alignment
-            if one.group.settings.get("protocol") == group.settings.get("protocol")
-            and (one.group.settings.get("dataset") == group.settings["dataset"] or not _shares_data(one.group, group))
-        ]
+        alike = [one.group for one in rows.alignment if _may_stand_beside(one.group, group)]
         found = [row for row in (alike[0].rows if alike else ()) if row["run_id"] not in known]
         yield from (row | {"accuracy": None, "accuracy_best": None} for row in found)
 
 
-def _shares_data(one: Cell, group: Cell) -> bool:
-    """Whether both stand for one data set of the paper, so that only the same copy of it may be compared."""
-    return base_of(one.settings["dataset"]) == base_of(group.settings["dataset"])
+def _may_stand_beside(one: Cell, group: Cell) -> bool:
+    """Whether the first clusterings of one were made as those of the group.
+
+    Of the same data set in every setting that both have. Another data set has settings of its own, which follow from
+    the protocol; where that is `mixed`, the Sobel filter must be the same one.
+    """
+    if base_of(one.settings["dataset"]) == base_of(group.settings["dataset"]):
+        names = set(one.settings) & set(group.settings)
+    else:
+        names = {"protocol", "draws"} | ({"sobel"} if group.settings.get("protocol") == "mixed" else set())
+    return all(one.settings.get(name) == group.settings.get(name) for name in names)
 
 
 def _line(claim: Claim, panel: Panel, group: Cell, columns: Sequence[str], measured: Measured) -> dict[str, Any]:

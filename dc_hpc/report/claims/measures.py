@@ -5,7 +5,7 @@ An accuracy is uncertain by its seeds and by its test images; `test_sets` says h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from dc_hpc.report.statistics import (
     Interval,
     IntervalAt,
     mean_interval,
+    mean_rho_interval,
     percentiles_at,
     resampled,
     share_interval,
@@ -29,43 +30,84 @@ from dc_hpc.report.test_sets import mean_at, noise_of
 
 Measure = Callable[[Cell], Measured]
 Blocks = dict[int, dict[Any, Row]]  # seed -> value of the axis -> run
+Pairs = Sequence[tuple[float, float]]
+
+
+def measured_mean(values: Sequence[float], noise: np.ndarray | None = None, *, lacks: str = "no run") -> Measured:
+    """The mean over seeds. noise: of `noise_of`, where the values are accuracies; without it Student's interval."""
+    if not values:
+        return Measured(lacks=lacks)
+    at = partial(mean_interval, values) if noise is None else mean_at(values, noise)
+    return Measured(float(np.mean(values)), at, len(values))
+
+
+def measured_mean_of(cell: Cell, name: str) -> Measured:
+    """The mean of an accuracy over the seeds of a cell, with an interval that covers seeds and test images."""
+    runs = list(cell.runs(name).values())
+    return measured_mean([row[name] for row in runs], noise_of(runs, name=name) if runs else None)
+
+
+def measured_rho(pairs: Pairs, *, lacks: str) -> Measured:
+    """Spearman's rho over runs. lacks: what to say where there is no pair."""
+    if not pairs:
+        return Measured(lacks=lacks)
+    x, y = [one for one, _ in pairs], [other for _, other in pairs]
+    rho = spearman(x, y)
+    if rho is None and len(pairs) >= FEWEST:
+        return Measured(lacks="all runs have the same number")
+    return Measured(rho, partial(spearman_interval, x, y), len(pairs))
+
+
+def measured_mean_rho(blocks: Sequence[Pairs], *, lacks: str) -> Measured:
+    """Mean over seeds of Spearman's rho within a seed. A seed whose values are all alike has none."""
+    ranked = [(rho, len(block)) for block in blocks if (rho := _rho(block)) is not None]
+    if not ranked:
+        return Measured(lacks=lacks)
+    rhos, of = [rho for rho, _ in ranked], min(n for _, n in ranked)
+    return Measured(float(np.mean(rhos)), partial(mean_rho_interval, rhos, of), len(rhos))
+
+
+def _rho(block: Pairs) -> float | None:
+    return spearman([one for one, _ in block], [other for _, other in block])
 
 
 def relation(group: Cell) -> Measured:
     """Spearman's rho of IA and accuracy over runs."""
-    found = group.pairs()
-    if not found:
-        return Measured(lacks="no run with IA and accuracy")
-    ia, accuracy = [x for _, x, _ in found], [y for _, _, y in found]
-    if spearman(ia, accuracy) is None and len(found) >= FEWEST:
-        return Measured(lacks="all runs have the same IA or accuracy")
-    return Measured(spearman(ia, accuracy), partial(spearman_interval, ia, accuracy), len(found))
+    return measured_rho([(ia, accuracy) for _, ia, accuracy in group.pairs()], lacks="no run with IA and accuracy")
 
 
-def trend(axis: str) -> Measure:
-    """Mean over seeds of Spearman's rho of axis and accuracy within a seed."""
+def trend(axis: str, places: Collection[Any]) -> Measure:
+    """Mean over seeds of Spearman's rho of axis and accuracy within a seed, of the seeds that have all the places."""
 
     def measure(group: Cell) -> Measured:
-        blocks = _numbers(_blocks(group, axis, "accuracy"), "accuracy")
-        within = [spearman(list(block), list(block.values())) for block in blocks.values() if len(block) > 1]
-        return _mean_of_rho(within, f"no seed with two values of {axis}")
+        blocks = [
+            [(place, row["accuracy"]) for place, row in block.items()]
+            for block in _blocks(group, axis, "accuracy").values()
+            if set(places) <= set(block)
+        ]
+        return measured_mean_rho(blocks, lacks=_lacks(axis, places))
 
     return measure
 
 
-def trend_with_median_ia(axis: str) -> Measure:
-    """Mean over seeds of Spearman's rho, within a seed, of accuracy and the median IA of all seeds at that value."""
+def trend_with_median_ia(axis: str, places: Collection[Any]) -> Measure:
+    """Mean over seeds of Spearman's rho, within a seed, of accuracy and the median IA of all seeds at that value.
+
+    Only seeds count that have an accuracy at all the places.
+    """
 
     def measure(group: Cell) -> Measured:
         levels: dict[Any, list[float]] = {}
-        for block in _numbers(_blocks(group, axis, "ia"), "ia").values():
-            for place, ia in block.items():
-                levels.setdefault(place, []).append(ia)
+        for block in _blocks(group, axis, "ia").values():
+            for place, row in block.items():
+                levels.setdefault(place, []).append(row["ia"])
         medians = {place: float(np.median(found)) for place, found in levels.items()}
-        blocks = _numbers(_blocks(group, axis, "accuracy"), "accuracy").values()
-        known = [{place: value for place, value in block.items() if place in medians} for block in blocks]
-        within = [spearman([medians[place] for place in block], list(block.values())) for block in known]
-        return _mean_of_rho(within, f"no seed with IA and accuracy at two values of {axis}")
+        blocks = [
+            [(medians[place], row["accuracy"]) for place, row in block.items() if place in medians]
+            for block in _blocks(group, axis, "accuracy").values()
+            if set(places) <= set(block)
+        ]
+        return measured_mean_rho(blocks, lacks=_lacks(axis, places))
 
     return measure
 
@@ -87,7 +129,7 @@ def least_of(axis: str, contrasts: Sequence[tuple[Any, Any]]) -> Measure:
         places = {place for pair in contrasts for place in pair}
         blocks = [block for block in _blocks(group, axis, "accuracy").values() if places <= set(block)]
         if not blocks:
-            return Measured(lacks=f"no seed with {axis} {', '.join(map(_word, sorted_places(axis, places)))}")
+            return Measured(lacks=_lacks(axis, places))
         sides = [([block[more] for block in blocks], [block[less] for block in blocks]) for more, less in contrasts]
         found = [[a["accuracy"] - b["accuracy"] for a, b in zip(*side)] for side in sides]
         intervals = [mean_at(values, noise_of(*side)) for values, side in zip(found, sides)]
@@ -186,22 +228,12 @@ def share_of_clustering(group: Cell) -> Measured:
     """Mean over the never-halted runs of the share of clustering in the time of clustering and training."""
     never = Cell(group.settings, [row for row in group.rows if row.get("halt_cycle") is None])
     rows = [row for row in never.runs("seconds_clustered").values() if row.get("seconds_trained")]
-    if not rows:
-        return Measured(lacks="no never-halted run with times")
     shares = [row["seconds_clustered"] / (row["seconds_clustered"] + row["seconds_trained"]) for row in rows]
-    return Measured(float(np.mean(shares)), partial(mean_interval, shares), len(shares))
+    return measured_mean(shares, lacks="no never-halted run with times")
 
 
-def _mean_of_rho(within: Sequence[float | None], lacks: str) -> Measured:
-    values = [rho for rho in within if rho is not None]
-    if not values:
-        return Measured(lacks=lacks)
-
-    def interval(level: float) -> Interval | None:
-        found = mean_interval(values, level)
-        return found and Interval(max(found.low, -1.0), min(found.high, 1.0))
-
-    return Measured(float(np.mean(values)), interval, len(values))
+def _lacks(axis: str, places: Iterable[Any]) -> str:
+    return f"no seed with {axis} {', '.join(map(_word, sorted_places(axis, set(places))))}"
 
 
 def _noise(value: str, *sides: Sequence[Row]) -> np.ndarray | None:
@@ -224,10 +256,6 @@ def _blocks(group: Cell, axis: str, value: str) -> Blocks:
         for seed, row in cell.runs(value).items():
             blocks.setdefault(seed, {})[place] = row
     return dict(sorted(blocks.items()))
-
-
-def _numbers(blocks: Blocks, value: str) -> Mapping[int, dict[Any, float]]:
-    return {seed: {place: row[value] for place, row in block.items()} for seed, block in blocks.items()}
 
 
 def sorted_places(axis: str, places: set[Any]) -> list[Any]:

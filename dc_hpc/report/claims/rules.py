@@ -42,6 +42,13 @@ def p_words(p: float | None) -> str:
     return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
 
 
+def why_words(verdict: str, reason: str, p_holm: float | None) -> str:
+    """The reason of a verdict, and whether the correction for many tests undoes it."""
+    decided = verdict in ("supported", "contradicted")
+    weak = "not after Holm's correction" if decided and (p_holm or 0) > 1 - LEVEL else ""
+    return "; ".join(filter(None, (reason, weak)))
+
+
 class Measured(NamedTuple):
     """A statistic of n runs (or n seeds, where a seed is a block) with its interval at any level.
 

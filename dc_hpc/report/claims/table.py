@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dc_hpc.report.claims.catalog import count_verdicts
-from dc_hpc.report.claims.rules import p_words
+from dc_hpc.report.claims.rules import p_words, why_words
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
@@ -51,11 +51,7 @@ def _is_early(claim: dict[str, Any]) -> bool:
 
 def _why(claim: dict[str, Any]) -> str:
     """The reason that the verdict's words do not have, and whether the correction for many tests undoes the verdict."""
-    if _is_early(claim):
-        return ""
-    decided = claim["verdict"] in ("supported", "contradicted")
-    weak = "not after Holm's correction" if decided and (claim["p_holm"] or 0) > 0.05 else ""
-    return "; ".join(filter(None, (claim["reason"], weak)))
+    return "" if _is_early(claim) else why_words(claim["verdict"], claim["reason"], claim["p_holm"])
 
 
 def which_runs(claims: pd.DataFrame) -> list[str]:

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 from dc_hpc.report.figures.style import GREY, PALETTE, canvas, keep_span, key, name_of, set_ticks, wrapped
 from dc_hpc.report.panels.grouping import Cell
-from dc_hpc.report.panels.panel import Panel
 from dc_hpc.report.statistics import spearman
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST = 4  # axes side by side
 
-
-def draw(panel: Panel, drawn: Sequence[tuple[Cell, list[tuple[float, float]], list[float]]]) -> Figure | None:
+def draw(drawn: Sequence[tuple[Cell, list[tuple[float, float]], list[float]]]) -> Figure | None:
     """A dot a seed, an axes for each k; behind the dots, from the lowest to the highest seed with the true filter.
 
     drawn: of each k its cell, (luminance, IA) of its seeds, and the IA with the true filter.
@@ -24,7 +21,6 @@ def draw(panel: Panel, drawn: Sequence[tuple[Cell, list[tuple[float, float]], li
     if not drawn:
         return None
     kept = [one for one in drawn if one[2]] or list(drawn)
-    kept = kept[-_MOST:]
     figure, axes = canvas(len(kept), width=3.2, height=3.4, share_y=True)
     for (cell, found, true), ax in zip(kept, axes[0]):
         light, ia = zip(*found)

@@ -19,7 +19,7 @@ from dc_hpc.data.catalog import DATASETS
 from dc_hpc.data.known_files import KNOWN_FILES
 from dc_hpc.report.frames.runs import records
 from dc_hpc.report.frames.schema import none_word
-from dc_hpc.report.statistics import describe
+from dc_hpc.report.test_sets import describe_runs
 from dc_hpc.storage import run_directory
 
 Row = dict[str, Any]
@@ -194,8 +194,8 @@ def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence
 
     Columns: the settings that vary, data set and protocol (and `axis`) always; n, median, q25, q75, iqr, min,
     max, mean, sd; low and high, the 95 % bootstrap interval of the median (10,000 resamples, fixed seed,
-    percentile; none for n < 5); missing, the seeds whose run is there but not done. Other settings are never
-    pooled.
+    percentile; none for n < 5), which of an accuracy covers other test images, too; missing, the seeds whose run is
+    there but not done. Other settings are never pooled.
     """
     rows = [row for row in records(runs) if row["state"] != "damaged" and row["seed"] is not None]
     cells = split(rows, fields_of(value))
@@ -203,7 +203,7 @@ def group_summary(runs: pd.DataFrame, value: str = "accuracy", *, axis: Sequence
     return pd.DataFrame(
         [
             {name: cell.settings[name] for name in columns}
-            | describe(list(cell.values(value).values()))
+            | describe_runs(list(cell.runs(value).values()), value)
             | {"missing": " ".join(str(seed) for seed in cell.missing(value))}
             for cell in cells
         ]

@@ -23,7 +23,7 @@ from dc_hpc.report.panels.grouping import (
     training_of,
 )
 from dc_hpc.report.panels.matching import probed_rows
-from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows, n_words
 from dc_hpc.report.tables.cell_items import setting_items, statistics_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, table_of
 
@@ -47,11 +47,12 @@ class LayersPanel(Panel):
         cells = rows.cells("accuracy")
         columns = [name for name in group_columns(cells) if name not in ("training", "cycles")]
         visible = visible_settings(cells, columns)
-        lines = []
+        lines, counts = [], []
         for cell in cells:
             training, cycles = cell.settings["training"], cell.settings["cycles"]
             for layer in _layers_of(cells):
-                if cell.values(f"accuracy_{layer}") or cell.diverged(f"accuracy_{layer}"):
+                if (found := cell.values(f"accuracy_{layer}")) or cell.diverged(f"accuracy_{layer}"):
+                    counts.append(len(found))
                     lines.append(
                         [
                             *setting_items(cell, columns, visible),
@@ -61,7 +62,8 @@ class LayersPanel(Panel):
                             *statistics_items(cell, f"accuracy_{layer}", quantity="accuracy"),
                         ]
                     )
-        caption = self.caption("accuracy (%) by probed layer", cells, columns, "accuracy")
+        n = n_words(counts) if counts else ""
+        caption = self.caption("accuracy (%) by probed layer", cells, columns, "accuracy", n=n)
         return [table_of(self.name, caption, lines)] if len(lines) > 1 else []  # one line compares nothing
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:

@@ -142,9 +142,12 @@ class Panel(ABC):
         return accuracies + [row for row in alignments if training_of(row) == IA_ONLY]
 
     def caption(
-        self, what: str, cells: Sequence[Cell], columns: Sequence[str], value: str, *, runs: str | None = None
+        self, what: str, cells: Sequence[Cell], columns: Sequence[str], value: str, *, runs: str = "", n: str = ""
     ) -> str:
-        """Title, number, the settings that all cells share, n, and that of the test images. runs: what n counts."""
+        """Title, number, the settings that all cells share, n, and that of the test images.
+
+        runs: what n counts. n: in words, where a line is not of the runs of one cell.
+        """
         if not cells:
             return self.title
         varies = varying_settings(cells, columns)
@@ -153,13 +156,19 @@ class Panel(ABC):
         varying = [name for name in ("dataset", "protocol") if name in varies]
         sets = ", ".join(dict.fromkeys(str(cell.settings[name]) for name in varying for cell in cells))
         counts = [len(cell.values(value)) for cell in cells]
-        n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
-        n += f" {runs or ('run' if max(counts) == 1 else 'runs')} a line"
+        n = n or n_words(counts, runs)
         where = "; ".join(part for part in (sets, label(cells[0].settings, shared)) if part)
         rows = (row for cell in cells for row in cell.runs("accuracy").values()) if value.startswith("accuracy") else ()
         tested = images_words(rows)
         note = numerics_note(row for cell in cells for row in cell.runs(value).values())
         return " ".join(filter(None, (f"{self.title}: {what}. {where}; {n}{tested and ', '}{tested}.", note)))
+
+
+def n_words(counts: Collection[int], runs: str = "") -> str:
+    """How many runs the lines of a table are of: `n = 3 to 5 runs a line`. runs: what else is counted."""
+    low, high = min(counts), max(counts)
+    n = f"n = {low}" + (f" to {high}" if high > low else "")
+    return f"{n} {runs or ('run' if high == 1 else 'runs')} a line"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.report.claims.measures import measured_mean, measured_mean_of
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.questions.arms import draw
 from dc_hpc.report.panels.grouping import ACCURACY, Cell, Row, group_columns, median, split
@@ -17,7 +16,7 @@ from dc_hpc.report.questions.panel import OwnGridsPanel
 from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, missing_items, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
-from dc_hpc.report.test_sets import mean_at, noise_of
+from dc_hpc.report.test_sets import noise_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +63,7 @@ class ArmsPanel(OwnGridsPanel):
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """The accuracies of the arms: a dot for each seed, the mean with its interval."""
-        return draw(self, rows.accuracy)
+        return draw(rows.accuracy)
 
     def _own(self, rows: Sequence[Row]) -> list[Row]:
         other = [name for name in ARM_SETTINGS if name not in self.differs]
@@ -89,7 +88,7 @@ class ArmsPanel(OwnGridsPanel):
 
     def _numbers(self, one: Comparison, cell: Cell) -> list[Item]:
         runs = list(cell.runs("accuracy").values())
-        own = _mean([row["accuracy"] for row in runs], noise_of(runs) if runs else None)
+        own = measured_mean_of(cell, "accuracy")
         against = difference(one, cell.settings["arm"], self.reference)
         clusterings, saved = median(cell.values("clusterings").values()), saved_share(one, cell, self.reference)
         cost = _seconds(one)
@@ -147,35 +146,24 @@ def difference(one: Comparison, more: str, less: str) -> Measured:
     if more == less or not seeds:
         return Measured(lacks=f"no seed with '{more}' and '{less}'")
     rows = [[side[seed] for seed in seeds] for side in sides]
-    return _mean([a["accuracy"] - b["accuracy"] for a, b in zip(*rows)], noise_of(*rows))
+    return measured_mean([a["accuracy"] - b["accuracy"] for a, b in zip(*rows)], noise_of(*rows))
 
 
 def saved_share(one: Comparison, cell: Cell, reference: str) -> Measured:
     """Mean over seeds of the share of the reference's clusterings that an arm does not need."""
     own, other = cell.values("clusterings"), cell_of(one, reference).values("clusterings")
     shares = [1 - own[seed] / other[seed] for seed in own if other.get(seed)]
-    return _mean(shares, None) if shares else Measured(lacks="no seed with clusterings of both")
+    return measured_mean(shares, lacks="no seed with clusterings of both")
 
 
-def arm_difference(starts: str, less: str) -> Callable[[Comparison, PanelRows], Measured]:
-    """The measure of a question: `difference` of the arm whose name begins so."""
-    return lambda one, rows: difference(one, _named(one, starts), less)
+def arm_difference(more: str, less: str) -> Callable[[Comparison, PanelRows], Measured]:
+    """The measure of a question: `difference` of two arms."""
+    return lambda one, rows: difference(one, more, less)
 
 
-def arm_saves(starts: str) -> Callable[[Comparison, PanelRows], Measured]:
-    """The measure of a question: `saved_share` of the arm whose name begins so, against clustering always."""
-    return lambda one, rows: saved_share(one, cell_of(one, _named(one, starts)), ALWAYS)
-
-
-def _named(one: Comparison, starts: str) -> str:
-    return next((arm for cell in one.cells if (arm := str(cell.settings["arm"])).startswith(starts)), starts)
-
-
-def _mean(values: Sequence[float], noise: np.ndarray | None) -> Measured:
-    if not values:
-        return Measured(lacks="no run")
-    still = np.zeros(10_000) if noise is None else noise
-    return Measured(float(np.mean(values)), mean_at(values, still), len(values))
+def arm_saves(arm: str) -> Callable[[Comparison, PanelRows], Measured]:
+    """The measure of a question: `saved_share` of an arm, against clustering always."""
+    return lambda one, rows: saved_share(one, cell_of(one, arm), ALWAYS)
 
 
 def _percent(share: float | None) -> str:

@@ -29,13 +29,14 @@ _ASKED = {
 _NO_WORSE = above(-1)
 
 
-def _choosing(*overs: str) -> tuple[Question, ...]:
+def _choosing(k: int, *overs: str) -> tuple[Question, ...]:
+    """k: the paper's, at which the seeds and the halting positions are chosen."""
     return tuple(
         Question(
             f"{'ia' if column == 'ami_true' else column}_{over.replace(', ', '_')}",
-            f"{title} tells {_ASKED[over][0]}",
+            f"{title} tells {_ASKED[over][0]}{'' if over.startswith('k') else f' at k {k}'}",
             _RHO if over == "seeds" else _MEAN_RHO,
-            predicts(column, over),
+            predicts(column, over, None if over.startswith("k") else k),
             digits=3,
         )
         for over in overs
@@ -44,7 +45,7 @@ def _choosing(*overs: str) -> tuple[Question, ...]:
 
 
 def _halting(rule: str) -> tuple[Question, ...]:
-    arm = f"rule {rule}"
+    arm = f"rule {rule}" + (", tolerance 0.01" if rule == "plateau" else "")
     return (
         Question(f"{rule}_always", f"halting by {rule} is no worse than clustering always by a point", _POINTS,
                  arm_difference(arm, ALWAYS), _NO_WORSE),
@@ -111,11 +112,11 @@ QUESTIONS: tuple[Entry, ...] = (
               "The paper chooses by Initial Alignment, which needs the labels.",
               values=(5, 10, 20, 200), axis=("k",), free=("halt_cycle",),
               grids=("beyond_choosing_fmnist", "beyond_halting_fmnist"),
-              questions=_choosing("seeds", "k", "k, trained", "cycles")),
+              questions=_choosing(5, "seeds", "k", "k, trained", "cycles")),
         ChoosingPanel("beyond_choosing_svhn", "svhn",
               "The paper chooses by Initial Alignment, which needs the labels.",
               values=(10, 50, 200, 500), fixed={"cycles": 20}, axis=("k",), free=("halt_cycle",),
-              grids=("beyond_choosing_svhn",), questions=_choosing("seeds", "k", "k, trained")),
+              grids=("beyond_choosing_svhn",), questions=_choosing(200, "seeds", "k", "k, trained")),
     ), short="Choosing"),
     entry("beyond_halting", "Halting without labels: rules beside halting after so many clusterings", "ours", (
         ArmsPanel("beyond_halting_fmnist", "fmnist",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from dc_hpc.report.claims.measures import measured_mean_rho, measured_rho
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.questions.forest import forest
 from dc_hpc.report.frames.runs import records
@@ -18,7 +19,7 @@ from dc_hpc.report.panels.matching import alignment_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.panel import OwnGridsPanel
 from dc_hpc.report.selection.measures import MEASURES
-from dc_hpc.report.statistics import FEWEST, Interval, mean_interval, spearman, spearman_interval
+from dc_hpc.report.statistics import FEWEST
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
@@ -47,11 +48,11 @@ class Prediction(NamedTuple):
 class ChoosingPanel(OwnGridsPanel):
     """Spearman's rho of each measure with accuracy.
 
-    Over seeds: of the first clustering, over runs that never halt, at the k that have the most of them. Over k: the
-    same within each seed, mean over seeds; the effective rank and alpha of the first clustering are those of the
+    Over seeds: of the first clustering, over runs that never halt, at each k. Over k: the same within each seed, mean
+    over the seeds that have every k; the effective rank and alpha of the first clustering are those of the
     features of the untrained net, which k cannot change. "trained": of the last clustering of these runs instead, as
-    RankMe judges a finished net. Over cycles: of the last clustering of a run, within each seed over its halting
-    positions. A measure counts by what it prefers, so that a positive rho means that choosing by it helps.
+    RankMe judges a finished net. Over cycles: of the last clustering of a run, within each seed over the halting
+    positions, all of them. A measure counts by what it prefers, so that a positive rho means that choosing by it helps.
     """
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
@@ -73,8 +74,10 @@ class ChoosingPanel(OwnGridsPanel):
             for found in predictions(one, rows)
         ]
         what = "Spearman's rho of what a measure prefers with accuracy"
-        caption = self.caption(what, cells, columns, "accuracy", runs="runs in all")
-        return [table_of(self.name, caption, lines), *(self.answers(rows) if lines else [])]
+        return [
+            table_of(self.name, self.caption(what, cells, columns, "accuracy", n=_counted(cells)), lines),
+            *(self.answers(rows) if lines else []),
+        ]
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """The rho of each measure with its interval, an axes for each of seeds, k and cycles."""
@@ -93,9 +96,9 @@ def predictions(one: Comparison, rows: PanelRows, over: Sequence[str] = OVER) ->
     table = _Measures(one, rows)
     found = []
     kinds: list[tuple[str, int | None, Callable[[str], list[Choices]]]] = [
-        *(("seeds", k, partial(table.over_seeds, k, last=False)) for k in table.most_seeds()),
+        *(("seeds", k, partial(table.over_seeds, k, last=False)) for k in table.ks),
         ("k", None, partial(table.over_k, last=False)),
-        *(("seeds, trained", k, partial(table.over_seeds, k, last=True)) for k in table.most_seeds()),
+        *(("seeds, trained", k, partial(table.over_seeds, k, last=True)) for k in table.ks),
         ("k, trained", None, partial(table.over_k, last=True)),
         *(("cycles", k, partial(table.over_cycles, k)) for k in table.ks),
     ]
@@ -104,18 +107,20 @@ def predictions(one: Comparison, rows: PanelRows, over: Sequence[str] = OVER) ->
             continue
         for column in _COLUMNS:
             blocks = choices(column)
-            rho = _rho_over_runs(blocks) if where.startswith("seeds") else _mean_rho(blocks)
-            if not rho.lacks:
+            over_seeds = where.startswith("seeds")
+            rho = measured_rho(blocks[0], lacks="no run") if over_seeds else measured_mean_rho(blocks, lacks="no seed")
+            if rho.value is not None and sum(map(len, blocks)) >= FEWEST:
                 found.append(Prediction(where, k, column, rho, _lost(blocks)))
     return found
 
 
-def predicts(column: str, over: str) -> Callable[[Comparison, PanelRows], Measured]:
-    """The measure of a question: the rho of a column; over seeds or cycles at the k that has the most runs."""
+def predicts(column: str, over: str, k: int | None) -> Callable[[Comparison, PanelRows], Measured]:
+    """The measure of a question: the rho of a column; k: at which, None over k."""
+    lacks = Measured(lacks=f"no {'run' if over.startswith('seeds') else 'complete seed'} with {column} over {over}")
 
     def measure(one: Comparison, rows: PanelRows) -> Measured:
-        found = [each.rho for each in predictions(one, rows, [over]) if each.column == column]
-        return max(found, key=lambda each: each.n, default=Measured(lacks=f"no run with {column} over {over}"))
+        found = [each.rho for each in predictions(one, rows, [over]) if (each.column, each.k) == (column, k)]
+        return found[0] if found else lacks
 
     return measure
 
@@ -126,6 +131,8 @@ class _Measures:
     def __init__(self, one: Comparison, rows: PanelRows):
         self.cells = [cell for cell in one.cells if cell.values("accuracy")]
         self.ks = sorted({cell.settings["k"] for cell in self.cells})
+        # Runs that nobody has begun count as places, too: a seed that lacks one cannot be judged yet.
+        self.places = {(row["k"], row.get("halt_cycle")) for row in one.group.rows}
         alike = [
             first.group.rows
             for first in rows.alignment
@@ -139,27 +146,20 @@ class _Measures:
         names |= {row["run_id"] for cell in self.cells for row in cell.rows}
         self.clusterings = _ends(rows.cycles, names)
 
-    def most_seeds(self) -> list[int]:
-        """The k at which the most seeds never halt."""
-        counts = {
-            cell.settings["k"]: len(cell.values("accuracy")) for cell in self.cells if not cell.settings["halt_cycle"]
-        }
-        return [k for k, n in counts.items() if n == max(counts.values())]
-
     def over_seeds(self, k: int, column: str, *, last: bool) -> list[Choices]:
         """One block, of the runs at k that never halt."""
         return [list(self._never(k, column, last=last).values())]
 
     def over_k(self, column: str, *, last: bool) -> list[Choices]:
-        """A block for each seed, of its runs that never halt."""
+        """A block for each seed that never halts at every k, of these runs."""
         found: dict[int, Choices] = {}
         for k in self.ks:
             for seed, pair in self._never(k, column, last=last).items():
                 found.setdefault(seed, []).append(pair)
-        return list(found.values())
+        return _complete(found, {k for k, halt in self.places if halt is None})
 
     def over_cycles(self, k: int, column: str) -> list[Choices]:
-        """A block for each seed, of its runs by halting position."""
+        """A block for each seed that has every halting position, of its runs."""
         found: dict[int, Choices] = {}
         for cell in self.cells:
             if cell.settings["k"] == k:
@@ -167,7 +167,7 @@ class _Measures:
                     value = self._last(row["run_id"], column)
                     if value is not None:
                         found.setdefault(seed, []).append((-_COLUMNS[column](value), row["accuracy"]))
-        return list(found.values())
+        return _complete(found, {halt for own, halt in self.places if own == k})
 
     def _never(self, k: int, column: str, *, last: bool) -> dict[int, tuple[float, float]]:
         found = {}
@@ -207,31 +207,18 @@ def _ends(cycles: pd.DataFrame | None, names: Collection[str]) -> tuple[dict[str
     return first, last
 
 
+def _complete(found: dict[int, Choices], places: Collection[Any]) -> list[Choices]:
+    """The blocks that have every place, if these are enough for a rho."""
+    return [block for block in found.values() if len(block) == len(places)] if len(places) >= FEWEST else []
+
+
 def _cells(group: Cell) -> list[Cell]:
     return [Cell(group.settings | cell.settings, cell.rows) for cell in split(group.rows, ("k", "halt_cycle"))]
 
 
-def _rho_over_runs(blocks: Sequence[Choices]) -> Measured:
-    pairs = blocks[0]
-    prefers, accuracy = [one for one, _ in pairs], [two for _, two in pairs]
-    rho = spearman(prefers, accuracy)
-    if rho is None or len(pairs) < FEWEST:
-        return Measured(lacks="too few runs, or all alike")
-    return Measured(rho, partial(spearman_interval, prefers, accuracy), len(pairs))
-
-
-def _mean_rho(blocks: Sequence[Choices]) -> Measured:
-    """The mean over seeds of rho within a seed, of those with three values or more."""
-    within = [spearman([a for a, _ in one], [b for _, b in one]) for one in blocks if len(one) >= FEWEST]
-    known = [rho for rho in within if rho is not None]
-    if not known:
-        return Measured(lacks="no seed with three values")
-
-    def interval(level: float) -> Interval | None:
-        found = mean_interval(known, level)
-        return found and Interval(max(found.low, -1.0), min(found.high, 1.0))
-
-    return Measured(float(np.mean(known)), interval, len(known))
+def _counted(cells: Sequence[Cell]) -> str:
+    runs = sum(row["state"] == "done" and row.get("accuracy") is not None for cell in cells for row in cell.rows)
+    return f"{runs} runs in all; n counts runs over seeds, and seeds elsewhere"
 
 
 def _lost(blocks: Sequence[Choices]) -> float | None:

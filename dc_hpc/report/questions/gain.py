@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.baselines import BASELINES
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.report.claims.measures import measured_rho
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.questions.gain import draw
 from dc_hpc.report.panels.findings.luminance import luminances
@@ -30,7 +31,6 @@ from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.groups import groups_apart_from, with_protocol
 from dc_hpc.report.questions.panel import QuestionPanel
 from dc_hpc.report.questions.question import Question
-from dc_hpc.report.statistics import spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
@@ -73,7 +73,7 @@ class GainPanel(QuestionPanel):
         own = {"halt_cycle": self.fixed["halt_cycle"], "k": self.fixed.get("k", BASELINES[self.base]["k"])}
         clustered = [
             row
-            for row in probed
+            for row in self.of_planned_seeds(probed)
             if training_of(row) == CLUSTERED and all(row.get(name) == value for name, value in own.items())
         ]
         found = []
@@ -172,12 +172,7 @@ def _rises(layer: str, name: str, one: Comparison, rows: PanelRows) -> Measured:
 
 
 def _rho(pairs: Sequence[tuple[float, float]]) -> Measured:
-    if not pairs:
-        return Measured(lacks="no net with both numbers")
-    x, y = [one for one, _ in pairs], [other for _, other in pairs]
-    if spearman(x, y) is None and len(pairs) > 1:
-        return Measured(lacks="all nets have the same number")
-    return Measured(spearman(x, y), partial(spearman_interval, x, y), len(pairs))
+    return measured_rho(pairs, lacks="no net with both numbers")
 
 
 def _layer_items(layer: str, cells: Sequence[Cell], points: Sequence[Point]) -> list[Item]:

@@ -40,7 +40,8 @@ class HaltsPanel(QuestionPanel, AccuracyPanel):
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
         """The trained and probed runs, in the groups of `_whole`, parted by the further settings."""
-        shown_rows = [row for row in accuracy_rows(self, rows) if row.get(_HALT) in self.values]
+        probed = self.of_planned_seeds(accuracy_rows(self, rows))
+        shown_rows = [row for row in probed if row.get(_HALT) in self.values]
         found = []
         for whole in self._whole(of_planned_length(self, shown_rows, longer=False)):
             for part in split(whole.rows, list(self.settings)) if self.settings else [whole]:
@@ -75,16 +76,15 @@ class HaltsPanel(QuestionPanel, AccuracyPanel):
     def _whole(self, rows: Sequence[Row]) -> list[Cell]:
         """The rows by everything but the halt and the further settings, without the seeds at one place only.
 
-        Groups with one value of a further setting, or of the halt where there is none, compare nothing.
+        Groups with one halt or with one value of a further setting are other panels'.
         """
         axis = (*self.axis, *self.settings)
         found = []
         for group in groups_apart_from(axis, rows):
             places = [(tuple(setting(row, name) for name in axis), row) for row in group.rows]
             kept = seeds_in_several(places)
-            compared = list(self.settings) or list(self.axis)
             done = [row for row in group.rows if row["state"] != "absent"]
-            if all(len({setting(row, name) for row in done}) > 1 for name in compared):
+            if all(len({setting(row, name) for row in done}) > 1 for name in axis):
                 found.append(Cell(group.settings, kept))
         return found
 

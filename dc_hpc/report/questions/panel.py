@@ -22,6 +22,11 @@ class QuestionPanel(Panel):
     def asks(self) -> Sequence[Question]:
         """The questions, declared before there are runs."""
 
+    def of_planned_seeds(self, rows: Iterable[Row]) -> list[Row]:
+        """The runs of planned seeds: others were known before the questions, or came after their n was reached."""
+        seeds = {seed for plan in plans_of(self.name) for seed in plan.seeds}
+        return [row for row in rows if row["seed"] in seeds]
+
     def settings_run(self, rows: PanelRows) -> list[Comparison]:
         """The runs by setting, each of which the questions are judged for."""
         return [one for one in rows.accuracy if one.group.values("accuracy")]
@@ -54,14 +59,10 @@ class OwnGridsPanel(QuestionPanel):
         return [row for row in super().members(rows, asked) if row["run_id"] in asked]
 
     def trained(self, rows: Iterable[Row]) -> list[Row]:
-        """The trained and probed runs with the panel's settings and numbers of clusters, of planned protocol and seeds.
-
-        Runs of other seeds were known before the questions were declared, or came after their n was reached.
-        """
-        plans = plans_of(self.name)
-        seeds, protocols = {seed for one in plans for seed in one.seeds}, {one.protocol for one in plans}
+        """The trained and probed runs with the panel's settings and k, of planned protocol and seeds."""
+        protocols = {one.protocol for one in plans_of(self.name)}
         return [
             row
-            for row in accuracy_rows(self, rows)
-            if row.get("k") in self.values and row["seed"] in seeds and row.get("protocol") in protocols
+            for row in self.of_planned_seeds(accuracy_rows(self, rows))
+            if row.get("k") in self.values and row.get("protocol") in protocols
         ]

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.claims.plans import Plan
-from dc_hpc.report.claims.rules import Judged, Measured, Window, above, judge, p_words, rule_text
+from dc_hpc.report.claims.rules import Judged, Measured, Window, above, judge, p_words, rule_text, why_words
 from dc_hpc.report.frames.schema import setting_cell
-from dc_hpc.report.panels.grouping import DIGESTS, Cell, label, setting, shown
+from dc_hpc.report.panels.grouping import DIGESTS, Cell, label, numerics_note, setting, shown
 from dc_hpc.report.panels.panel import Comparison, Panel, PanelRows
 from dc_hpc.report.questions.plans import PLANS, name_of_plan
 from dc_hpc.report.statistics import holm
@@ -109,8 +109,9 @@ def _without_runs(panel: Panel, question: Question) -> Verdict:
 
 def _verdict(panel: Panel, question: Question, one: Comparison, rows: PanelRows) -> Verdict:
     name = name_of_plan(panel.name, question.name)
-    plan, measured = PLANS[name], question.measure(one, rows)
-    settings = one.group.settings
+    plan = PLANS[name]
+    planned = of_seeds(one, plan.seeds)
+    measured, settings = question.measure(planned, rows), one.group.settings
     own = label(settings, [axis for axis in panel.axis if axis in settings])
     sets = dict(_differences(panel, one.group, plan))
     if settings["dataset"] != BASELINES[panel.base]["dataset"]:
@@ -119,6 +120,8 @@ def _verdict(panel: Panel, question: Question, one: Comparison, rows: PanelRows)
     command = " ".join(
         [f"python -m dc_hpc.submit --claim {name}", *(f"--set {shlex.quote(word)}" for word in words.values())]
     )
+    judged = judge(measured, question.window, plan.n)
+    mixed = numerics_note(row for cell in planned.cells for row in cell.runs("accuracy").values())
     return Verdict(
         question=question,
         panel=panel.name,
@@ -126,9 +129,17 @@ def _verdict(panel: Panel, question: Question, one: Comparison, rows: PanelRows)
         setting=own,
         unlike_plan=" ".join(word for key, word in words.items() if key != "dataset"),
         measured=measured,
-        judged=judge(measured, question.window, plan.n),
+        judged=replace(judged, reason="; ".join(filter(None, (judged.reason, mixed[:-1].lower())))),
         command=command if measured.n < plan.n else "",
     )
+
+
+def of_seeds(one: Comparison, seeds: Collection[int]) -> Comparison:
+    """The same comparison with the runs of these seeds only."""
+    group, *cells = (
+        Cell(cell.settings, [row for row in cell.rows if row["seed"] in seeds]) for cell in (one.group, *one.cells)
+    )
+    return Comparison(group, cells)
 
 
 def _differences(panel: Panel, group: Cell, plan: Plan) -> Iterator[tuple[str, Any]]:
@@ -164,7 +175,7 @@ def _items(one: Verdict) -> list[Item]:
         Item("declared", plan.declared),
         Item("p", judged.p, "p", p_words(judged.p)),
         Item("p_holm", one.p_holm, "p, Holm", p_words(one.p_holm)),
-        Item("reason", judged.reason, "why", "" if early else judged.reason),
+        Item("reason", judged.reason, "why", "" if early else why_words(judged.verdict, judged.reason, one.p_holm)),
         Item("missing", one.missing),
         Item("command", one.command),
     ]

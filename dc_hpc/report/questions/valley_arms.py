@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from dc_hpc.report.claims.measures import measured_mean
 from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.figures.questions.valley_arms import draw
 from dc_hpc.report.frames.schema import setting_cell
@@ -23,7 +23,6 @@ from dc_hpc.report.questions.groups import (
 from dc_hpc.report.questions.panel import QuestionPanel
 from dc_hpc.report.questions.plans import PLANS
 from dc_hpc.report.questions.question import Question, cell_of
-from dc_hpc.report.statistics import mean_interval
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, SHARE_DIGITS, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
@@ -47,7 +46,7 @@ class ValleyArmsPanel(QuestionPanel):
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
         """The never-halted runs of each arm; probed or not, since the outcome is that of the clusterings."""
-        never = [row for row in trained_rows(self, rows) if row.get("halt_cycle") is None]
+        never = [row for row in self.of_planned_seeds(trained_rows(self, rows)) if row.get("halt_cycle") is None]
         known = [
             (row, name) for row in of_planned_length(self, never, longer=False) if (name := self._arm(row)) is not None
         ]
@@ -173,14 +172,6 @@ def _less_deep(arm: str) -> Callable[[Comparison, PanelRows], Measured]:
     def measure(one: Comparison, rows: PanelRows) -> Measured:
         base, found = (curves(cell_of(one, name), rows.cycles) for name in (BASE, arm))
         less = [fall(base[seed]) - fall(found[seed]) for seed in found if seed in base]
-        return _mean(less) if less else Measured(lacks="no seed with the base and this arm")
+        return measured_mean(less, lacks="no seed with the base and this arm")
 
     return measure
-
-
-def _mean(values: Sequence[float]) -> Measured:
-    return Measured(float(np.mean(values)), partial(_interval, list(values)), len(values))
-
-
-def _interval(values: list[float], level: float) -> Any:
-    return mean_interval(values, level)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dc_hpc.report.panels.grouping import Cell, Row, median, shown, varying_settings
-from dc_hpc.report.statistics import describe
 from dc_hpc.report.tables.text_tables import Item, number, span
-from dc_hpc.report.test_sets import noise_of, test_images_of
+from dc_hpc.report.test_sets import describe_runs, test_images_of
 
 POINT_DIGITS, SHARE_DIGITS = 2, 4  # decimals of an accuracy in percent, and of an NMI
 # name of a number in describe() -> in the columns of a table, after the name of the quantity
@@ -46,7 +45,7 @@ def statistics_items(cell: Cell, value: str, *, quantity: str = "", few: bool = 
     quantity = quantity or value
     rows = list(cell.runs(value).values())
     is_accuracy = value.startswith("accuracy")
-    found = describe([row[value] for row in rows], noise_of(rows, name=value) if is_accuracy and rows else None)
+    found = describe_runs(rows, value)
     is_alignment = value.startswith("ia")
     digits, head = (SHARE_DIGITS, "IA") if is_alignment else (POINT_DIGITS, "accuracy %")
     range_head = "IA range" if few and is_alignment else "range"

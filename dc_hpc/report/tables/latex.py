@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dc_hpc.report.tables.text_tables import RANGES, Table, is_number
 
 TEXT_WIDTH = 345.0  # points; of \documentclass{article} with its default options
-_LONGEST = 20  # a longer table is broken over pages
+_LONGEST, _LONGEST_FOLDED = 20, 6  # lines of a table that is not broken over pages; of one with folded texts
 _WIDEST = 1.03  # the widths below leave out kerning and the widths of a few signs
 
 # name of a size -> points of an em of cmr10's widths at that size, points on either side of a column.
@@ -65,7 +65,7 @@ def latex_of(table: Table) -> str:
     head = " & ".join(_escaped(column.head) for column in columns) + r" \\"
     open_group = rf"\{size}\setlength{{\tabcolsep}}{{{_SIZES[size][1]:g}pt}}"
     named = rf"\caption{{{_escaped(table.caption)}}}\label{{tab:{table.name}}}"
-    if len(rows) > _LONGEST:
+    if len(rows) > (_LONGEST_FOLDED if "p{" in places else _LONGEST):
         lines = [
             "% needs \\usepackage{array,booktabs,longtable}", rf"{{{open_group}",
             rf"\begin{{longtable}}{{{places}}}", named + r"\\", r"\toprule", head, r"\midrule", r"\endfirsthead",

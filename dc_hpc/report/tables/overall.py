@@ -38,9 +38,11 @@ def test_sets_table(rows: Sequence[Row]) -> Table:
 
 
 def stage_shares_table(rows: Sequence[Row]) -> Table:
-    """The share of clustering in the time of clustering and training of never-halted runs, by data set, k and device.
+    """The share of clustering in the time of a cycle of never-halted runs, by data set, k, length, numerics and device.
 
-    It bounds what halting can save. Runs that shared a processor with others took longer in both.
+    A cycle clusters once and trains for an epoch; the last one of some protocols only clusters, so that the times are
+    taken for each clustering and each trained cycle. The share bounds what halting can save. Runs that shared a
+    processor with others took longer in both.
     """
     timed = [
         row
@@ -49,16 +51,19 @@ def stage_shares_table(rows: Sequence[Row]) -> Table:
         and row.get("halt_cycle") is None
         and row.get("seconds_clustered")
         and row.get("seconds_trained")
+        and row.get("clusterings")
     ]
     lines = []
-    for (dataset, k, device), found in _by(timed, lambda row: (row["dataset"], row["k"], row.get("device") or "")):
-        shares = [row["seconds_clustered"] / (row["seconds_clustered"] + row["seconds_trained"]) for row in found]
-        one = describe(shares)
-        ends = span(one["min"], one["max"], 2) if len(shares) > 1 else ""
+    for (dataset, k, cycles, numerics, device), found in _by(timed, _timed_alike):
+        seconds = [(row["seconds_clustered"] / row["clusterings"], _training_seconds(row)) for row in found]
+        one = describe([clustering / (clustering + training) for clustering, training in seconds])
+        ends = span(one["min"], one["max"], 2) if len(found) > 1 else ""
         lines.append(
             [
                 Item("dataset", dataset, "dataset", dataset, role="setting"),
                 Item("k", k, "k", str(k), role="setting"),
+                Item("cycles", cycles, "cycles", str(cycles), role="setting"),
+                Item("numerics", numerics, "numerics", str(numerics), role="setting"),
                 Item("device", device, "device", device, role="setting"),
                 Item("runs", len(found), "n", str(len(found))),
                 Item("share_median", one["median"], "share of clustering", number(one["median"], 2)),
@@ -66,8 +71,8 @@ def stage_shares_table(rows: Sequence[Row]) -> Table:
                 Item("share_max", one["max"]),
                 Item(None, head="range", text=ends),
                 *(
-                    _per_cycle(found, stage, head)
-                    for stage, head in (("clustered", "clustering"), ("trained", "training"))
+                    _median_seconds(name, head, values)
+                    for name, head, values in zip(("clustered", "trained"), ("clustering", "training"), zip(*seconds))
                 ),
             ]
         )
@@ -109,6 +114,16 @@ def _device(row: Row) -> str:
     return row.get("device") or "none recorded"
 
 
-def _per_cycle(rows: Sequence[Row], stage: str, head: str) -> Item:
-    value = median(row[f"seconds_{stage}"] / row["cycles"] for row in rows)
+def _timed_alike(row: Row) -> tuple[Any, ...]:
+    return row["dataset"], row["k"], row["cycles"], row.get("numerics") or 1, row.get("device") or ""
+
+
+def _training_seconds(row: Row) -> float:
+    """Of one trained cycle. The last cycle does not train where the protocol skips it."""
+    trained = row["cycles"] - (row.get("last_cycle") != "train")
+    return float(row["seconds_trained"]) / max(trained, 1)
+
+
+def _median_seconds(stage: str, head: str, values: Sequence[float]) -> Item:
+    value = median(values)
     return Item(f"seconds_{stage}_median", value, f"{head}, s", number(value, 2))

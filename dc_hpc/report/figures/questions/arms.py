@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dc_hpc.report.claims.measures import measured_mean_of
 from dc_hpc.report.figures.style import GREY, RED, canvas, keep_span, key, name_of, note, wrapped
 from dc_hpc.report.panels.grouping import group_columns, label, varying_settings
-from dc_hpc.report.panels.panel import Comparison, Panel
-from dc_hpc.report.statistics import mean_interval
+from dc_hpc.report.panels.panel import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ROW = 0.3  # inches of a line of a figure
 
 
-def draw(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
+def draw(comparisons: Sequence[Comparison]) -> Figure | None:
     """An axes for each setting: the accuracies of each arm, a dot for each seed, the mean with its interval."""
     found = [one for one in comparisons if one.group.values("accuracy")]
     if not found:
@@ -32,7 +32,7 @@ def draw(panel: Panel, comparisons: Sequence[Comparison]) -> Figure | None:
         for cell in one.cells:
             values = list(cell.values("accuracy").values())
             height = len(names) - 1 - names.index(str(cell.settings["arm"]))
-            interval = mean_interval(values)
+            interval = measured_mean_of(cell, "accuracy").interval
             ax.plot(values, [height] * len(values), "o", color=GREY, alpha=0.5, markersize=4)
             if interval:
                 ax.plot(interval, [height, height], color=RED, linewidth=1.8)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import pearsonr
 
 from dc_hpc.report.figures.scatter import same_nets
 from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns, shown
 from dc_hpc.report.panels.matching import alignment_rows
-from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
-from dc_hpc.report.statistics import FEWEST_RANKED, spearman
+from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows, n_words
+from dc_hpc.report.statistics import FEWEST_RANKED, LEVEL, spearman
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_NORMAL = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,8 @@ class KmeansSharePanel(Panel):
         lines = []
         for first, second, found in twice(rows):
             one, other = ([float(pair[place]) for pair in found] for place in (0, 1))
-            r = float(np.corrcoef(one, other)[0, 1]) if len(set(one)) > 1 and len(set(other)) > 1 else None
             rho, mean = spearman(one, other), float(np.mean(np.subtract(one, other)))
-            low, high = _interval(r, len(found)) if r is not None and len(found) >= FEWEST_RANKED else (None, None)
+            r, low, high = _correlation(one, other) if rho is not None else (None, None, None)
             share = None if r is None else 1 - r
             names = [shown(self.axis[0], cell.settings[self.axis[0]]) for cell in (first, second)]
             lines.append(
@@ -57,7 +54,8 @@ class KmeansSharePanel(Panel):
                 ]
             )
         cells = rows.cells("ia")
-        caption = self.caption("correlation over seeds", cells, group_columns(cells, self.axis), "ia", runs="nets")
+        n = n_words([len(found) for _, _, found in twice(rows)], "nets") if lines else ""
+        caption = self.caption("correlation over seeds", cells, group_columns(cells, self.axis), "ia", n=n)
         return [table_of(self.name, caption, lines)]
 
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
@@ -77,9 +75,8 @@ def twice(rows: PanelRows) -> list[tuple[Cell, Cell, list[tuple[float, float]]]]
     return found
 
 
-def _interval(r: float, n: int) -> tuple[float, float]:
-    """Fisher's 95 % interval of Pearson's correlation."""
-    if abs(r) >= 1:
-        return r, r
-    z, reach = math.atanh(r), _NORMAL / math.sqrt(n - 3)
-    return math.tanh(z - reach), math.tanh(z + reach)
+def _correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Pearson's correlation and its 95 % interval by Fisher's z; no interval for fewer than five pairs."""
+    found = pearsonr(x, y)
+    low, high = found.confidence_interval(LEVEL) if len(x) >= FEWEST_RANKED else (None, None)
+    return float(found.statistic), low if low is None else float(low), high if high is None else float(high)

@@ -20,7 +20,7 @@ from dc_hpc.report.figures.luminance import draw
 from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns
 from dc_hpc.report.panels.matching import alignment_rows
-from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
+from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
 from dc_hpc.report.statistics import spearman, spearman_interval
 from dc_hpc.report.tables.cell_items import SHARE_DIGITS
 from dc_hpc.report.tables.text_tables import Item, Table, number, span, table_of
@@ -51,7 +51,7 @@ class LuminancePanel(Panel):
                 found = pairs(cell)
                 if len(found) > 1:
                     cells.append(cell)
-                    lines.append(_line(cell, found, _true_filter(rows, comparison, cell)))
+                    lines.append(_line(cell, found, _true_filter(rows, cell)))
         what = "rank correlation (rho) of the luminance of the grey filter and Initial Alignment (NMI), by k"
         caption = self.caption(what, cells, group_columns(cells, self.axis), "ia")
         return [table_of(self.name, caption, lines)]
@@ -59,13 +59,13 @@ class LuminancePanel(Panel):
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """A dot for each seed, for each k; the range of the seeds with the true filter behind them."""
         drawn = [
-            (cell, pairs(cell), _true_filter(rows, one, cell))
+            (cell, pairs(cell), _true_filter(rows, cell))
             for one in rows.alignment
             if one.group.settings.get("sobel") == "random"
             for cell in one.cells
             if len(pairs(cell)) > 1
         ]
-        return draw(self, drawn)
+        return draw(drawn)
 
 
 @cache
@@ -81,7 +81,7 @@ def pairs(cell: Cell) -> list[tuple[float, float]]:
     return [(known[seed], ia) for seed, ia in cell.values("ia").items() if seed in known]
 
 
-def _true_filter(rows: PanelRows, comparison: Comparison, cell: Cell) -> list[float]:
+def _true_filter(rows: PanelRows, cell: Cell) -> list[float]:
     """The IA with the true filter at the same data and k; of another protocol by name, since `text` alone has it."""
     same = ("dataset", "k", "pca", "kmeans_init", "data_digest", "mean")
     for other in rows.cells("ia"):

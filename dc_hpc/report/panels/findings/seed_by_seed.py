@@ -12,7 +12,7 @@ from dc_hpc.report.figures.identity import identity
 from dc_hpc.report.panels.comparisons import comparisons
 from dc_hpc.report.panels.grouping import Cell, Row, group_columns
 from dc_hpc.report.panels.matching import alignment_rows
-from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows
+from dc_hpc.report.panels.panel import FigureSources, Panel, PanelRows, n_words
 from dc_hpc.report.tables.cell_items import SHARE_DIGITS, missing_items, setting_items, visible_settings
 from dc_hpc.report.tables.text_tables import Item, Table, number, table_of
 
@@ -62,7 +62,8 @@ class SeedBySeedPanel(Panel):
             settings, found = setting_items(cell, columns, visible), self.pairs(cell)
             lines.append([*settings, *self._agreement_items(found), *missing_items(cell, "ia")])
             seeds += [[*settings, *_seed_items(pair)] for pair in found]
-        caption = self.caption("Initial Alignment (NMI) against the published numbers", cells, columns, "ia")
+        n = n_words([len(self.pairs(cell)) for cell in cells]) if cells else ""
+        caption = self.caption("Initial Alignment (NMI) against the published numbers", cells, columns, "ia", n=n)
         return [
             table_of(self.name, caption, lines),
             table_of(f"{self.name}_seeds", f"{caption} Each seed.", seeds),
