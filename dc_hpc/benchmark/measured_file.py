@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dc_hpc.benchmark.timing import KEYS
 from dc_hpc.errors import InputError
 
-# The keys of a stage, without the modules that measure, which import torch; tests compare them.
-STAGE_KEYS = (
-    "name", "network", "size", "seconds", "achieved", "limit", "share", "peer", "peer_seconds", "ratio",
-)  # fmt: skip
 _NOT_WRITTEN = "give a file that `python -m dc_hpc.bench --json FILE` wrote"
 
 
@@ -34,7 +31,7 @@ def is_scaling(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and (set(row) >= set(STAGE_KEYS) or "variable" in row and "seconds" in row)
+    return isinstance(row, dict) and (set(row) >= set(KEYS) or "variable" in row and "seconds" in row)
 
 
 def _json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from dc_hpc.algorithm.net_specs import NET_SPECS
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.frames.schema import declaration, kind_of
 from dc_hpc.report.questions.columns import COLUMNS as BEYOND_COLUMNS
+from dc_hpc.report.questions.columns import VERDICT_COLUMNS
 from dc_hpc.storage.metrics import DType, Metric
 
 # The statistics of a number over the seeds of a cell: what follows the name of the number in a column.
@@ -38,8 +39,10 @@ _PANEL = (
     Metric("test_images", "int", "images", "number of test images that the accuracy is of"),
     Metric("training", "text", "", "net of the line: a random floor, clustered, or a supervised ceiling"),
     Metric("layer", "text", "", "probed layer"),
-    Metric("rho", "float", "", "Spearman's rank correlation of Initial Alignment and accuracy over the runs"),
-    Metric("rho_n", "int", "", "number of runs with an Initial Alignment and an accuracy"),
+    Metric(
+        "rho", "float", "", "Spearman's rank correlation that the caption names; over k and cycles its mean over seeds"
+    ),
+    Metric("rho_n", "int", "", "number of runs with both numbers, or of seeds where rho is a mean within seeds"),
     Metric("rho_low", "float", "", "lower end of the 95 % interval of rho"),
     Metric("rho_high", "float", "", "upper end of the 95 % interval of rho"),
     Metric("setting", "text", "", "hyperparameter of the search"),
@@ -76,7 +79,7 @@ _PANEL = (
     Metric("r_low", "float", "", "lower end of its 95 % interval"),
     Metric("r_high", "float", "", "upper end of its 95 % interval"),
     Metric("spearman", "float", "", "Spearman's rank correlation of the two"),
-    Metric("difference_mean", "float", "", "mean difference of the two"),
+    Metric("difference_mean", "float", "", "mean difference of the two; of accuracies in points"),
     Metric("kmeans_share", "float", "", "share of the variance over seeds that the two do not have in common: 1 - r"),
     Metric("inertia_per_point_median", "float", "", "median over the runs of the inertia per image"),
     Metric("nmi_brightness_median", "float", "", "median over the runs of the NMI with deciles of image brightness"),
@@ -134,6 +137,7 @@ TABLES: Mapping[str, Mapping[str, Metric]] = {
         "missing": _MISSING,
         "cycles": _CYCLES,
         "panels": (*_PANEL, *BEYOND_COLUMNS),
+        "verdicts on questions": VERDICT_COLUMNS,
     }.items()
 }
 
@@ -142,7 +146,7 @@ def describe_column(table: str, name: str) -> Metric | None:
     """The declaration of a column of a table (`runs`, `cycles`, `claims`, `missing`, or a panel); None if unknown."""
     own = TABLES.get(table, {} if table == "runs" else TABLES["panels"])
     if table.endswith("questions"):
-        own = {**TABLES["claims"], **own}
+        own = {**TABLES["claims"], **own, **TABLES["verdicts on questions"]}
     if name in own:
         return own[name]
     if table in ("claims", "missing"):

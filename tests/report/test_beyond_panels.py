@@ -259,6 +259,41 @@ def test_the_first_clustering_may_be_that_of_an_ia_run():
     assert by["seeds", 5, "silhouette"].n == 8
 
 
+def test_the_seeds_are_chosen_at_the_k_of_the_question():
+    """At k 5 the measure agrees with accuracy, at k 200 it disagrees; k 200 has one run more."""
+    rows = rows_of_grids("beyond_choosing_fmnist")
+    rows = [row for row in rows if (row["k"], row["seed"]) != (5, 20)]
+    sign = {row["run_id"]: row["accuracy"] * (1 if row["k"] == 5 else -1) for row in rows}
+    cycles = cycles_of(rows, lambda row, cycle: {"ami_true": sign[row["run_id"]]})
+    found = found_of("beyond_choosing_fmnist", rows, cycles)
+    (line,) = [
+        line for line in PANELS["beyond_choosing_fmnist"].verdicts(found.rows) if line.question.name == "ia_seeds"
+    ]
+    assert (line.measured.value, line.measured.n, line.question.words) == (1.0, 19, "IA tells the better seed at k 5")
+
+
+def test_a_seed_that_lacks_a_halting_position_does_not_count():
+    rows = rows_of_grids("beyond_choosing_fmnist", "beyond_halting_fmnist")
+    rows = list({row["run_id"]: row for row in rows}.values())
+    rows = [row for row in rows if not (row["seed"] == 3 and row["halt_cycle"] == 10)]
+    cycles = cycles_of(rows, lambda row, cycle: {"effective_rank": float(row["k"] + cycle)})
+    found = found_of("beyond_choosing_fmnist", rows, cycles)
+    by = {(one.over, one.k): one.rho.n for one in predictions(found.rows.accuracy[0], found.rows)}
+    assert (by["cycles", 5], by["cycles", 200], by["k", None]) == (7, 7, 8)
+
+
+def test_a_trial_with_another_tolerance_answers_no_question():
+    rows = rows_of_grids("beyond_halting_fmnist")
+    trials = rows_of_grids("beyond_halting_fmnist", halt_tolerance=0.001)
+    trials = [row | {"accuracy": 1.0} for row in trials if row["halt_rule"] == "plateau"]
+    panel = PANELS["beyond_halting_fmnist"]
+    alone, beside = (panel.verdicts(panel.select(part)) for part in (rows, rows + trials))
+    assert any(row["halt_tolerance"] == 0.001 for row in trials)
+    assert [(one.measured.value, one.measured.n) for one in alone] == [
+        (one.measured.value, one.measured.n) for one in beside
+    ]
+
+
 def test_runs_of_one_k_are_other_panels():
     rows = rows_of_grids("beyond_choosing_fmnist")
     assert found_of("beyond_choosing_fmnist", chosen(rows, k=5)).rows.accuracy == []

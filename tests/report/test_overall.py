@@ -15,6 +15,7 @@ from dc_hpc.report.frames.single_run import Run
 from dc_hpc.report.statistics import LEVEL, RESAMPLES
 from dc_hpc.report.tables.overall import overall_tables
 from dc_hpc.report.test_sets import images_words, mean_at, noise_of, standard_error
+from dc_hpc.storage.atomic_files import DamagedFile
 
 OLD_SVHN = "f1a09205f59b55a9211c884bc035181acecc6e46e6e46eb1fe5e000d46464856"
 
@@ -105,16 +106,34 @@ def test_seeds_alone_give_nearly_students_interval():
 
 
 def test_the_predictions_of_the_runs_are_read(tmp_path, monkeypatch):
-    kept, other = (record(tmp_path, config_of("fmnist", seed=seed, cycles=1), accuracy=75.0) for seed in (1, 2))
+    kept, other, damaged = (
+        record(tmp_path, config_of("fmnist", seed=seed, cycles=1), accuracy=75.0) for seed in (1, 2, 3)
+    )
     layer = SimpleNamespace(last=np.array([1, 2, 3, 4]), best=np.array([1, 2, 3, 0]), labels=np.array([1, 2, 3, 0]))
 
     def predictions(run):
         if run.path == kept:
-            return {"conv2": layer}
+            return {"conv2": layer, "fc2": SimpleNamespace(**vars(layer) | {"last": np.zeros(4, dtype=int)})}
+        if run.path == damaged:
+            raise DamagedFile(run.path / "predictions.h5", "cut short")
         raise InputError("kept none")
 
     monkeypatch.setattr(Run, "predictions", property(predictions))
     rows = {row["run_id"]: row for row in test_sets.with_predictions(records(load_runs(tmp_path)), tmp_path)}
     assert rows[kept.name]["correct"].tolist() == [True, True, True, False]
     assert rows[kept.name]["correct_best"].tolist() == [True] * 4
-    assert "correct" not in rows[other.name]
+    assert rows[kept.name]["correct_fc2"].tolist() == [False, False, False, True]
+    assert "correct" not in rows[other.name] and "correct" not in rows[damaged.name]
+    assert rows[damaged.name]["accuracy"] == 75.0
+    assert "predictions.h5: damaged, cut short" in rows[damaged.name]["state_reason"]
+
+
+def test_each_layer_has_the_error_of_its_own_images():
+    """Nearly all images right at the first layer, a quarter at another: a binomial share of .25 errs by .43 points."""
+    rng = np.random.default_rng(0)
+    row = {"accuracy": 98.0, "accuracy_fc2": 25.0, "dataset": "fmnist"}
+    row |= {"correct": rng.random(10_000) < 0.98, "correct_fc2": rng.random(10_000) < 0.25}
+    assert noise_of([row], name="accuracy_fc2").std() == pytest.approx(0.433, rel=0.05)
+    assert noise_of([row]).std() == pytest.approx(0.14, rel=0.1)
+    del row["correct_fc2"]
+    assert noise_of([row], name="accuracy_fc2").std() == pytest.approx(0.433, rel=0.05)

@@ -23,3 +23,12 @@ COLUMNS = (
     Metric("measure", "text", "", "measure that predicts the accuracy: its column in metrics.csv"),
     Metric("points_lost", "float", "points", "best accuracy less that of the run the measure prefers, mean"),
 )
+
+# What a verdict on a question has otherwise than one on a claim of the paper.
+VERDICT_COLUMNS = (
+    Metric("words", "text", "", "the question, as a statement"),
+    Metric("rule", "text", "", "window in which the statistic lies if the statement holds"),
+    Metric("planned_n", "int", "", "number of seeds that the question planned; with fewer the verdict is undecided"),
+    Metric("declared", "text", "", "day on which the question planned its seeds and its setting"),
+    Metric("p_holm", "float", "", "p after Holm's correction over the questions of the panel that have one as planned"),
+)

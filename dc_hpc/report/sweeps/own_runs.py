@@ -94,8 +94,7 @@ def _is_trial(panel: Panel, row: Row) -> bool:
     A run of no cycles is none: it has the Initial Alignment, or the random floor, of the paper's run.
     """
     of_protocol = {name for fields in PROTOCOLS[panel.base].values() for name in fields}
-    neutral = {name: field.default for name, field in RunConfig.model_fields.items() if not field.is_required()}
-    expected = neutral | BASELINES[panel.base] | dict(panel.fixed)
+    expected = panel.baseline_settings()
     return any(
         row.get(name) != setting_cell(name, expected[name])
         for name in _TRIED
