@@ -6,6 +6,7 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 from support.recorded_runs import JOBS, config_of, findings_of, frame, grid_rows, row_of
@@ -14,8 +15,9 @@ from dc_hpc.report.figures.style import style
 from dc_hpc.report.frames.runs import no_cycles, records
 from dc_hpc.report.page import page
 from dc_hpc.report.panels.panel import FigureSources
-from dc_hpc.report.statistics import mean_interval
+from dc_hpc.report.statistics import LEVEL, RESAMPLES
 from dc_hpc.report.tables.text_tables import csv_of
+from dc_hpc.report.test_sets import mean_at
 
 NOTHING = FigureSources(no_cycles(), Path("/nonexistent"), lambda name: None)
 
@@ -50,7 +52,7 @@ def test_one_setting_is_points_with_intervals():
         ("0.1", "3", "clustered"),
         ("1.0", "3", "clustered"),
     ]
-    low, high = mean_interval(accuracies[0.01])
+    low, high = mean_at(accuracies[0.01], np.zeros(RESAMPLES))(LEVEL)  # cells has no known number of test images
     assert (float(lines[0]["accuracy_mean"]), float(lines[0]["accuracy_mean_low"])) == (43.0, pytest.approx(low))
     assert found.tables[0].lines[0][:3] == ["0.01", "3", f"43.0 ({low:.1f} to {high:.1f})"]
     figure = figure_of(found)

@@ -42,9 +42,10 @@ def measured_mean(values: Sequence[float], noise: np.ndarray | None = None, *, l
 
 
 def measured_mean_of(cell: Cell, name: str) -> Measured:
-    """The mean of an accuracy over the seeds of a cell, with an interval that covers seeds and test images."""
+    """The mean of a number over the seeds of a cell; of an accuracy the interval covers test images, too."""
     runs = list(cell.runs(name).values())
-    return measured_mean([row[name] for row in runs], noise_of(runs, name=name) if runs else None)
+    noise = noise_of(runs, name=name) if runs and name.startswith("accuracy") else None
+    return measured_mean([row[name] for row in runs], noise)
 
 
 def measured_rho(pairs: Pairs, *, lacks: str) -> Measured:

@@ -19,13 +19,13 @@ from dc_hpc.report.figures.style import (
     wrapped,
 )
 from dc_hpc.report.panels.grouping import RANDOM_FLOOR, order, shown
-from dc_hpc.report.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from dc_hpc.report.sweeps.panel import Point, Quantity
+    from dc_hpc.report.claims.rules import Measured
+    from dc_hpc.report.sweeps.points import Point, Quantity
 
 MOST_SETTINGS = 3  # x axis, lines, and a row of axes for each value of the third
 _MOST_ROWS = 4
@@ -80,7 +80,9 @@ def _lines(
     names = _values(points, axis[1])[:MOST_GROUPS] if len(axis) > 1 else [None]
     for index, name in enumerate(names):
         line = [point for point in points if len(axis) < 2 or point.cell.settings[axis[1]] == name]
-        found = {places[p.cell.settings[axis[0]]]: p.values(one.name) for p in line if p.values(one.name)}
+        found = {
+            places[p.cell.settings[axis[0]]]: (p.values(one.name), p.mean(one.name)) for p in line if p.values(one.name)
+        }
         if found:
             apart = _dodged(list(found), index - (len(names) - 1) / 2, places, logarithmic)
             text = f"{axis[1]} {shown(axis[1], name)}" if len(axis) > 1 else "clustered" if bounded else ""
@@ -103,13 +105,13 @@ def _dodged(places: Sequence[float], step: float, every: dict[Any, float], logar
     return [place + 0.012 * step * reach for place in places]
 
 
-def _line(ax: Axes, found: dict[float, list[float]], index: int, text: str) -> None:
+def _line(ax: Axes, found: dict[float, tuple[list[float], Measured]], index: int, text: str) -> None:
     """Means with their intervals and every seed. A line joins them only where no point is a single seed."""
     colour = PALETTE[index % len(PALETTE)]
-    joined = len(found) > 1 and min(map(len, found.values())) > 1
+    joined = len(found) > 1 and min(mean.n for _, mean in found.values()) > 1
     ax.plot(
         list(found),
-        [float(np.mean(values)) for values in found.values()],
+        [mean.value or 0.0 for _, mean in found.values()],
         color=colour,
         linewidth=1.5,
         linestyle="-" if joined else "none",
@@ -117,10 +119,9 @@ def _line(ax: Axes, found: dict[float, list[float]], index: int, text: str) -> N
         markersize=6,
         label=text,
     )
-    for place, values in found.items():
-        interval = mean_interval(values)
-        if interval:
-            ax.vlines(place, *interval, color=colour, linewidth=1.5)
+    for place, (values, mean) in found.items():
+        if mean.interval:
+            ax.vlines(place, *mean.interval, color=colour, linewidth=1.5)
         if len(values) > 1:
             ax.scatter([place] * len(values), values, s=12, color=colour, alpha=0.4, linewidth=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, group_
 from dc_hpc.report.panels.matching import alignment_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.panel import OwnGridsPanel
+from dc_hpc.report.questions.prediction import Prediction
 from dc_hpc.report.selection.measures import MEASURES
 from dc_hpc.report.statistics import FEWEST
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
@@ -32,16 +33,6 @@ _COLUMNS |= {name: one.badness for name, one in MEASURES.items()}
 _TITLES = {"ami_true": "IA above chance"} | {name: one.title for name, one in MEASURES.items()}
 OVER = ("seeds", "k", "seeds, trained", "k, trained", "cycles")
 Choices = list[tuple[float, float]]  # (what the measure prefers, accuracy) of each run that is chosen among
-
-
-class Prediction(NamedTuple):
-    """How well a measure predicts accuracy over something. lost: mean points lost by its choice; k: None over k."""
-
-    over: str
-    k: int | None
-    column: str
-    rho: Measured
-    lost: float | None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.report.figures import sweep
@@ -26,7 +26,7 @@ from dc_hpc.report.panels.grouping import (
     varying_settings,
 )
 from dc_hpc.report.panels.panel import Comparison, FigureSources, Panel, PanelRows
-from dc_hpc.report.statistics import mean_interval
+from dc_hpc.report.sweeps.points import QUANTITIES, Point, Quantity
 from dc_hpc.report.tables.cell_items import (
     diverged_text,
     missing_items,
@@ -42,37 +42,6 @@ if TYPE_CHECKING:
 BOUNDS = (RANDOM_FLOOR, SUPERVISED_CEILING)
 # What a bound depends on: it was never clustered, so k and the schedule of training do not keep its runs apart.
 _OF_A_BOUND = tuple(name for name in RunConfig.affecting("first_pass", "probe") if name in ACCURACY)
-
-
-class Quantity(NamedTuple):
-    """A number that a sweep shows: its name in frames, its head in tables, its axis in figures, its decimals."""
-
-    name: str
-    head: str
-    axis: str
-    digits: int
-
-
-QUANTITIES = (
-    Quantity("accuracy", "accuracy %", "accuracy (%)", 1),
-    Quantity("ia", "IA", "Initial Alignment (NMI)", 3),
-    Quantity("nmi_true_last", "last NMI", "last NMI with the truth", 3),
-)
-
-
-class Point(NamedTuple):
-    """One setting of a sweep, or one of its bounds. training: `clustered`, `random floor`, ...
-
-    values: name of a quantity -> the cell of the runs that have it.
-    """
-
-    cell: Cell
-    training: str
-    cells: dict[str, Cell]
-
-    def values(self, name: str) -> list[float]:
-        """The number of each seed."""
-        return list(self.cells[name].values(name).values()) if name in self.cells else []
 
 
 @dataclass(frozen=True)
@@ -182,9 +151,9 @@ class SweepPanel(Panel):
 def _mean_items(point: Point, one: Quantity, points: Sequence[Point], main: str) -> list[Item]:
     """n, mean and its interval for people; for programs also what the tables of the paper's panels have."""
     found = point.values(one.name)
-    mean, interval = sum(found) / len(found) if found else None, mean_interval(found)
-    low, high = interval or (None, None)
-    text = number(mean, one.digits) + (f" ({span(low, high, one.digits)})" if interval else "")
+    mean = point.mean(one.name)
+    low, high = mean.interval or (None, None)
+    text = number(mean.value, one.digits) + (f" ({span(low, high, one.digits)})" if low is not None else "")
     text = text or (diverged_text(point.cells[one.name], one.name) if one.name in point.cells else "")
     # A second count is shown only where it is another number than the first.
     differs = one.name != main and any(len(p.values(one.name)) not in (0, len(p.values(main))) for p in points)

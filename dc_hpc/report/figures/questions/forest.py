@@ -11,7 +11,7 @@ from dc_hpc.report.panels.grouping import Cell, group_columns
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dc_hpc.report.questions.choosing import Prediction
+    from dc_hpc.report.questions.prediction import Prediction
 
 _ROW = 0.3  # inches of a line of a figure
 _COLUMNS = 4  # axes beside each other
