@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.config.beyond import AFTER_FIRST
 from dc_hpc.config.run_config import RunConfig, run_id
@@ -56,15 +58,21 @@ def ia_donor(config: RunConfig) -> str | None:
 
 
 def halted_recipients(config: RunConfig, cycle: int) -> Iterator[str]:
-    """The runs that equal this one up to the end of `cycle`, cluster once more, and then halt, while this one goes on.
+    """The runs that equal this one up to the end of `cycle`, may cluster in the next, and then halt, while it goes on.
 
     The leak of a restart comes after the halt, so it changes nothing before it.
     """
-    halt = cycle + 2  # so many clusterings; it computes the last one itself, because it dumps the features of that one
+    # The cycle after this one stays with the recipient: its clustering, if there is one, is the recipient's last, whose
+    # features the recipient may write and this run may not.
+    halt = cycle + 2
     if config.labels or halt >= _last_clustering(config):
         return
     for leak in (None, halt, halt + 1) if config.halt_rule is None else (None,):
-        yield run_id(_with(config, halt_cycle=halt, resume_leak=leak))
+        try:
+            recipient = _with(config, halt_cycle=halt, resume_leak=leak)
+        except ValidationError:  # no run: with a `reassign` of 2 or more, too few clusterings for other settings
+            continue
+        yield run_id(recipient)
 
 
 def reuse_savings(packs: Sequence[Sequence[RunConfig]]) -> tuple[int, int]:

@@ -81,6 +81,16 @@ def test_the_longest_of_halted_runs_is_a_donor_too(tmp_path, digits_root, alone)
     assert [results(one) for one in directories] == [alone(**long), alone(**short)]
 
 
+@pytest.mark.parametrize("changes", [{"soft_reset": 0.3}, {"halt_rule": "plateau"}])
+def test_cycles_that_would_make_no_valid_run_are_given_to_none(tmp_path, digits_root, alone, changes):
+    """With a `reassign` of 2, halting after 2 cycles leaves one clustering, which these settings do not allow."""
+    changes = changes | {"reassign": 2, "cycles": 6}
+    directories = [new_run(tmp_path, digits_root, **changes, **more) for more in ({}, {"halt_cycle": 3})]
+    assert [run(one, Execution(str(digits_root))) for one in directories] == ["done", "done"]
+    assert run_directory.attempts(directories[1])[-1]["resumed_from"] == f"cycle 1 trained of {directories[0].name}"
+    assert [results(one) for one in directories] == [alone(**changes), alone(**changes, halt_cycle=3)]
+
+
 def test_a_recipient_that_has_begun_is_left_alone(tmp_path, digits_root, alone):
     halted = new_run(tmp_path, digits_root, cycles=6, halt_cycle=4)
     assert run(halted, Execution(str(digits_root), save_seconds=0), stop=lambda: True) == "stopped"
