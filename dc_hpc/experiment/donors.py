@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dc_hpc.config.run_config import RunConfig
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.resume import dumped_cycles
 from dc_hpc.storage import feature_dumps, run_directory
+from dc_hpc.storage.atomic_files import DamagedFile
 
 
 def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.device) -> tuple[str, Clustering] | None:
@@ -32,21 +34,35 @@ def clustering_of_ia_run(directory: Path, config: RunConfig, device: torch.devic
 def copy_to_halted_runs(
     directory: Path, config: RunConfig, state: State, cycle: int, history: list[dict[str, Any]]
 ) -> None:
-    """Save a trained cycle into the directories of runs that halt soon and have not begun: so far they are this run."""
+    """Save a trained cycle into the directories of runs that halt soon and have not begun: so far they are this run.
+
+    It only saves work. So a run whose files are damaged or vanish gets no copy, and neither does one that wants
+    features that this run has not written.
+    """
     for name in reuse.halted_recipients(config, cycle):
         recipient = directory.with_name(name)
         if not recipient.is_dir() or run_directory.state_of(recipient).name != "new":
             continue
-        for dumped in dumped_cycles(run_directory.read_config(recipient)) & set(range(cycle + 1)):
-            feature_dumps.copy_features(directory, recipient, cycle=dumped, k=config.k)
-        run_directory.save_checkpoint(
-            recipient,
-            cycle=state.cycle,
-            phase=state.phase,
-            history=history,
-            tensors=arrays_of(state_tensors(state)),
-            copied_from=directory.name,
-        )
+        with contextlib.suppress(DamagedFile, FileNotFoundError):
+            _copy_to(recipient, directory, state, cycle, history)
+
+
+def _copy_to(recipient: Path, directory: Path, state: State, cycle: int, history: list[dict[str, Any]]) -> None:
+    """Copy the features up to a cycle and the State after it. Raises DamagedFile, FileNotFoundError."""
+    config = run_directory.read_config(recipient)
+    dumped = dumped_cycles(config) & set(range(cycle + 1))
+    if not dumped <= set(feature_dumps.written_cycles(directory)):
+        return
+    for one in dumped:
+        feature_dumps.copy_features(directory, recipient, cycle=one, k=config.k)
+    run_directory.save_checkpoint(
+        recipient,
+        cycle=state.cycle,
+        phase=state.phase,
+        history=history,
+        tensors=arrays_of(state_tensors(state)),
+        copied_from=directory.name,
+    )
 
 
 def arrays_of(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:

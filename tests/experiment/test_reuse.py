@@ -17,7 +17,7 @@ from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.run import run
 from dc_hpc.scheduler.worker import TaskPayload
-from dc_hpc.storage import run_directory
+from dc_hpc.storage import feature_dumps, run_directory
 
 
 @pytest.fixture
@@ -89,6 +89,31 @@ def test_cycles_that_would_make_no_valid_run_are_given_to_none(tmp_path, digits_
     assert [run(one, Execution(str(digits_root))) for one in directories] == ["done", "done"]
     assert run_directory.attempts(directories[1])[-1]["resumed_from"] == f"cycle 1 trained of {directories[0].name}"
     assert [results(one) for one in directories] == [alone(**changes), alone(**changes, halt_cycle=3)]
+
+
+@pytest.mark.parametrize(
+    ("of_donor", "of_both", "damaged"),
+    [
+        ({"features": "none"}, {}, False),
+        ({}, {"reassign": 2}, False),  # the last clustering of the recipient is one whose features the donor leaves out
+        ({}, {}, True),
+    ],
+)
+def test_features_that_the_donor_lacks_are_no_error_of_the_donor(
+    tmp_path, digits_root, alone, of_donor, of_both, damaged
+):
+    donor = new_run(tmp_path, digits_root, cycles=6, **of_donor, **of_both)
+    halted = new_run(tmp_path, digits_root, cycles=6, halt_cycle=4, **of_both)
+
+    def after_a_phase():
+        if damaged:
+            feature_dumps.features_path(donor, 0).write_bytes(b"damaged")
+        return False
+
+    execution = Execution(str(digits_root))
+    assert run(donor, execution, stop=after_a_phase) == "done", run_directory.state_of(donor).reason
+    assert not run_directory.checkpoints(halted) and run(halted, execution) == "done"
+    assert results(halted) == alone(cycles=6, halt_cycle=4, **of_both)
 
 
 def test_a_recipient_that_has_begun_is_left_alone(tmp_path, digits_root, alone):
