@@ -112,7 +112,7 @@ class _Attempt:
     cpu_started: float = field(default_factory=time.process_time)
 
     def go(self) -> str:
-        """Resume, cycle, probe, finish; returns "done" or "stopped"."""
+        """Resume, cycle, probe, finish; returns "done", also where another attempt was faster, or "stopped"."""
         started = time.perf_counter()
         device = torch.device(device_of(self.execution.device))
         check_kmeans_backend(self.execution.kmeans_backend)
@@ -121,15 +121,28 @@ class _Attempt:
         state, self.history = resumed.state, resumed.history
         self._record(resumed.record | {"cycles_done": self._cycles_done()})
         self._time("load", None, started)
-        if self._cycle(state, images, dataset) == "stopped":
-            return "stopped"
+        ended = self._cycle(state, images, dataset)
+        if ended != "trained":
+            return ended
         self._save(state)
         probed = self._probe(state, images, dataset)
+        if self._is_done_elsewhere():
+            return "done"
         digest = {"metrics_sha256": self._report_progress()}
         run_directory.finish(
             self.directory, summary(self.history) | probed.numbers | self._write_final_files(state, probed) | digest
         )
         return "done"
+
+    def _is_done_elsewhere(self) -> bool:
+        """Whether another living attempt has ended the run: its files stay, and checkpoints of this one are removed.
+
+        This attempt would replace the metrics that the result names by those of fewer cycles.
+        """
+        if not run_directory.is_done(self.directory):
+            return False
+        run_directory.tidy(self.directory)
+        return True
 
     def _refuse_a_diverged_history(self) -> None:
         """Version 0.1 went on with a loss of NaN and saved it."""
@@ -138,11 +151,16 @@ class _Attempt:
                 raise DivergenceError(f"training diverged in cycle {row['cycle']} (loss {row['loss']}); lower lr")
 
     def _cycle(self, state: State, images: ImageViews, dataset: Dataset) -> str:
-        """Run the cycles that are left; save when it is time and when asked to stop. Returns "trained" or "stopped"."""
+        """Run the cycles that are left; save when it is time and when asked to stop.
+
+        Returns "trained", "stopped", or "done" where another attempt has ended the run meanwhile.
+        """
         self._refuse_a_diverged_history()
         labels, deciles = dataset.train_labels.numpy(), brightness_deciles(dataset.train_images.numpy())
         saved_at = time.monotonic()
         for cycle in self._phases(state, images, dataset.train_labels.to(images.device)):
+            if self._is_done_elsewhere():
+                return "done"
             self._measure(cycle, labels, deciles)
             if cycle.phase == "trained":
                 copy_to_halted_runs(self.directory, self.config, state, cycle.index, self.history)

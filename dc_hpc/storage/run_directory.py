@@ -270,6 +270,15 @@ def tidy(directory: Path) -> None:
         atomic_files.sweep(directory)
 
 
+def is_done(directory: Path) -> bool:
+    """Whether a run has a whole result. `state_of` says more and reads more."""
+    try:
+        whole_result(directory)
+    except (DamagedFile, OSError):
+        return False
+    return True
+
+
 def quarantine_damaged_result(directory: Path) -> list[str]:
     """Move a result.json that is not whole to quarantine/, so that the run can be done; a line if there was one."""
     try:

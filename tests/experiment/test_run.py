@@ -1,6 +1,7 @@
 """One run in one directory: measured numbers, resuming after any death, and what a failure leaves."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,29 @@ def test_running_a_finished_run_changes_nothing(digits_root, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
     assert finish(directory, digits_root) == "done"
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
+@pytest.mark.parametrize("phase", [0, 2, 5])  # the last one: before the probe
+def test_a_slower_attempt_leaves_the_files_of_the_done_run_alone(digits_root, tmp_path, phase):
+    """Two attempts may live at once. The slower one is stopped a phase later, with fewer cycles than the result has."""
+    faster, slower = (new_run(tmp_path / name, digits_root, last_cycle="train") for name in ("faster", "slower"))
+    finish(faster, digits_root)
+    written, phases = results(faster), iter(range(9))
+
+    def another_ends_the_run():
+        now = next(phases)
+        if now == phase:
+            for name in written:
+                (slower / name).parent.mkdir(exist_ok=True)
+                shutil.copy2(faster / name, slower / name)
+        return now > phase
+
+    assert run(slower, Execution(str(digits_root), save_seconds=0), stop=another_ends_the_run) == "done"
+    metrics_csv.read_metrics(slower)
+    assert results(slower) == written and next(phases) == phase + 1
+    for name in ("metrics.csv", "trunk.safetensors", "predictions.h5"):
+        assert (slower / name).stat().st_mtime_ns == (faster / name).stat().st_mtime_ns
+    assert run_directory.attempts(slower)[-1]["ended"] == "done"
 
 
 def test_an_ia_only_run_has_the_ia_of_the_full_run(digits_root, tmp_path):
