@@ -223,17 +223,15 @@ class _Attempt:
             return clustering._replace(features=reduced.features.float())
         self.progress("clustering")
         if c.draws == "authors":
-            return cluster_as_authors(reduced, k=c.k, seed=c.seed, init=c.kmeans_init, iterations=c.kmeans_iterations)
+            return cluster_as_authors(reduced, k=c.k, seed=c.seed, **self._kmeans_settings())
         return cluster_reduced(reduced, k=c.k, seed=key(c.seed, 0, "kmeans"), **self._kmeans_options())
 
-    def _kmeans_options(self) -> dict[str, Any]:
+    def _kmeans_settings(self) -> dict[str, Any]:
         c = self.config
-        return {
-            "init": c.kmeans_init,
-            "iterations": c.kmeans_iterations,
-            "n_init": c.kmeans_n_init,
-            "backend": self.execution.kmeans_backend,
-        }
+        return {"init": c.kmeans_init, "iterations": c.kmeans_iterations, "n_init": c.kmeans_n_init}
+
+    def _kmeans_options(self) -> dict[str, Any]:
+        return self._kmeans_settings() | {"backend": self.execution.kmeans_backend}
 
     def _let_truth_in(self, state: State, truth: torch.Tensor) -> None:
         """Put the true labels into the state, for the two experiments that train on them; deep_cluster never gets them.

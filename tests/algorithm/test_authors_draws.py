@@ -128,12 +128,12 @@ def test_the_first_centroids_are_those_of_the_old_scikit_learn(digits, k, seed):
     assert found[:9].tolist() == STORED[k, seed] and len(found) == k
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
-def test_the_first_centroids_are_chosen_as_the_text_of_the_algorithm_says(seed, k):
-    """Point by point in plain Python, on few points with a duplicate among them."""
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 3))
+def test_the_first_centroids_are_chosen_as_the_text_of_the_algorithm_says(seed, k, start):
+    """Point by point in plain Python, on few points with a duplicate among them. Each of four starts has a seed."""
     points = np.random.default_rng(seed).normal(size=(15, 3))
     points[7] = points[3]
-    rng = np.random.RandomState(np.random.RandomState(seed).randint(2**31 - 1, size=1)[0])
+    rng = np.random.RandomState(np.random.RandomState(seed).randint(2**31 - 1, size=4)[start])
     chosen, trials = [rng.randint(15)], 2 + int(math.log(k))
     nearest = [float(((one - points[chosen[0]]) ** 2).sum()) for one in points]
     for _ in range(k - 1):
@@ -146,7 +146,7 @@ def test_the_first_centroids_are_chosen_as_the_text_of_the_algorithm_says(seed, 
         assume(all(abs(one - sums[best]) > 1e-9 or c == candidates[best] for one, c in zip(sums, candidates)))
         chosen.append(candidates[best])
         nearest = trial[best]
-    assert plusplus_as_authors(points, k=k, seed=seed).tolist() == chosen
+    assert plusplus_as_authors(points, k=k, seed=seed, start=start).tolist() == chosen
 
 
 def test_lloyds_iterations_start_there_and_stop_by_the_rule_of_scikit_learn():
@@ -168,6 +168,25 @@ def test_lloyds_iterations_start_there_and_stop_by_the_rule_of_scikit_learn():
     assert found.inertia == pytest.approx(((points - centroids[labels]) ** 2).sum(), rel=1e-9)
     few = kmeans_as_authors(torch.from_numpy(given), k=k, seed=seed, init="k-means++", iterations=3)
     assert few.iterations == 3 and few.inertia > found.inertia
+
+
+def test_of_several_starts_the_least_inertia_counts_as_in_the_old_scikit_learn(digits):
+    """Version 0.2x draws a seed for each start from `random_state`; the first start is that of a single one."""
+    from sklearn.cluster import KMeans
+
+    k, seed, starts = 12, 37, 3
+    points, tries = torch.from_numpy(digits), []
+    for start in range(starts):
+        first = digits[plusplus_as_authors(digits - digits.mean(0), k=k, seed=seed, start=start)]
+        tries.append(KMeans(k, init=first, n_init=1, max_iter=20, tol=1e-4).fit(digits))
+    best = min(tries, key=lambda one: one.inertia_)
+    assert best is tries[2], "a later start must be the best one"
+    found = kmeans_as_authors(points, k=k, seed=seed, init="k-means++", n_init=starts)
+    assert found.labels.tolist() == best.labels_.tolist()
+    single = kmeans_as_authors(points, k=k, seed=seed, init="k-means++")
+    assert single.labels.tolist() == tries[0].labels_.tolist()
+    with pytest.raises(ValueError, match="n_init 0 must be 1 or more"):
+        kmeans_as_authors(points, k=k, seed=seed, init="k-means++", n_init=0)
 
 
 def faiss_permutation(n, seed):
@@ -200,6 +219,20 @@ def test_faiss_computes_lloyds_iterations_over_all_points(digits):
     labels = ((rows.numpy()[:, None] - centroids) ** 2).sum(2).argmin(1)
     assert (found.labels.numpy() == labels).mean() > 0.998  # faiss computes in float32
     assert np.allclose(found.centroids.numpy(), centroids, atol=2e-3)
+
+
+def test_faiss_begins_anew_and_keeps_the_least_inertia(digits):
+    faiss = pytest.importorskip("faiss")
+    matrix, ends = digits.astype(np.float32), []
+    for start in range(4):
+        clustering, index = faiss.Clustering(64, 12), faiss.IndexFlatL2(64)
+        clustering.seed, clustering.niter = faiss_seed(15) + 15486557 * start, 20  # faiss's distance between its starts
+        clustering.train(matrix, index)
+        ends.append((index.search(matrix, 1)[0].sum(), index.reconstruct_n(0, 12)))
+    inertia, centroids = min(ends, key=lambda one: one[0])
+    assert inertia < ends[0][0], "another start than the first one must be the best one"
+    found = kmeans_as_authors(torch.from_numpy(digits), k=12, seed=15, init="random", n_init=4)
+    assert np.array_equal(found.centroids.numpy(), centroids)
 
 
 def test_the_seed_of_faiss_is_below_that_of_the_run():

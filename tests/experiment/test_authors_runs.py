@@ -58,6 +58,19 @@ def test_only_the_filters_and_the_first_clustering_are_the_authors(digits_root, 
     assert found["authors", "torch"] == found["authors", "sklearn"] != found["ours", "torch"]
 
 
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_several_starts_of_the_first_clustering_have_the_least_inertia(digits_root, tmp_path, init):
+    if init == "random":
+        pytest.importorskip("faiss")
+    changes = {"draws": "authors", "kmeans_init": init, "cycles": 0, "probe": (), "k": 12}
+    inertia = []
+    for starts in (1, 6):
+        directory = new_run(tmp_path, digits_root, kmeans_n_init=starts, **changes)
+        assert run(directory, Execution(str(digits_root))) == "done"
+        inertia.append(feature_dumps.read_first_clustering(directory).inertia)
+    assert inertia[1] < inertia[0]
+
+
 def test_without_faiss_a_run_fails_with_the_reason(digits_root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     directory = new_run(tmp_path, digits_root, draws="authors", kmeans_init="random")

@@ -63,9 +63,11 @@ def reduction_as_authors(features: Tensor, *, pca: int | None, seed: int, compon
     return Reduced(reduced, alive, components.effective_rank(), components.spectrum_alpha())
 
 
-def cluster_as_authors(reduced: Reduced, *, k: int, seed: int, init: str, iterations: int = 20) -> Clustering:
+def cluster_as_authors(
+    reduced: Reduced, *, k: int, seed: int, init: str, iterations: int = 20, n_init: int = 1
+) -> Clustering:
     """`kmeans_as_authors` of what `reduction_as_authors` returns, as the Clustering of a run."""
-    found = kmeans_as_authors(reduced.features, k=k, seed=seed, init=init, iterations=iterations)
+    found = kmeans_as_authors(reduced.features, k=k, seed=seed, init=init, iterations=iterations, n_init=n_init)
     return Clustering(found.labels, reduced.features.float(), found.inertia, *reduced[1:])
 
 
