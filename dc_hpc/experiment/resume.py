@@ -79,7 +79,7 @@ def dumped_cycles(config: RunConfig) -> set[int]:
 
 
 def _checkpoint(directory: Path, config: RunConfig) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint; none where a dump of an earlier cycle is lost, which must be computed again."""
+    """The newest whole checkpoint before the first cycle whose features are lost and computed again; warnings."""
     warnings = run_directory.quarantine_damaged_result(directory)
     checkpoint, damaged = run_directory.load_checkpoint(directory)
     warnings += damaged
@@ -87,7 +87,12 @@ def _checkpoint(directory: Path, config: RunConfig) -> tuple[Checkpoint | None, 
         return None, warnings
     clustered = {row["cycle"] for row in checkpoint.history if row["reassign"]}
     lost = feature_dumps.quarantine_damaged_features(directory, clustered & dumped_cycles(config))
-    return (None if lost else checkpoint), warnings + lost
+    if not lost:
+        return checkpoint, warnings
+    # Later checkpoints must go: only the newest are kept, so that the new ones of earlier cycles would go instead.
+    run_directory.quarantine_checkpoints(directory, min(lost))
+    checkpoint, damaged = run_directory.load_checkpoint(directory)
+    return checkpoint, [*warnings, *lost.values(), *damaged]
 
 
 def _in_words(checkpoint: Checkpoint | None) -> str | None:

@@ -107,16 +107,16 @@ def copy_features(source: Path, target: Path, *, cycle: int, k: int) -> None:
     dump_features(target, cycle=cycle, k=k, components_alive=None if alive is None else int(alive), **found)
 
 
-def quarantine_damaged_features(directory: Path, cycles: set[int]) -> list[str]:
-    """A line for each of these dumps that is not there or not whole; the bad ones are moved to quarantine/."""
-    warnings = []
+def quarantine_damaged_features(directory: Path, cycles: set[int]) -> dict[int, str]:
+    """Cycle -> a line for each of these dumps that is not there or not whole; the bad ones are moved to quarantine/."""
+    warnings = {}
     for cycle in sorted(cycles):
         try:
             read_features(directory, cycle)
         except FileNotFoundError:
-            warnings.append(f"{features_path(directory, cycle)}: it is gone")
+            warnings[cycle] = f"{features_path(directory, cycle)}: it is gone"
         except DamagedFile as error:
-            warnings.append(f"{error}; {run_directory.quarantine_file(error.path, directory)}")
+            warnings[cycle] = f"{error}; {run_directory.quarantine_file(error.path, directory)}"
     return warnings
 
 

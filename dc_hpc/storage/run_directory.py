@@ -252,6 +252,13 @@ def load_checkpoint(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, warnings
 
 
+def quarantine_checkpoints(directory: Path, cycle: int) -> None:
+    """Move the checkpoints of this cycle and of later ones to quarantine/."""
+    for path in checkpoints(directory):
+        if path.name >= f"c{cycle:06d}":
+            quarantine_file(path, directory)
+
+
 def finish(directory: Path, result: dict[str, Any]) -> None:
     """Write result.json, which makes the run done, then tidy up. metrics_sha256: the result of `write_metrics`."""
     content = {"format": FORMAT, "run_id": directory.name, **result}

@@ -263,6 +263,23 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(digits_root,
     assert kept == reference
 
 
+@pytest.mark.parametrize(("cycle", "begins"), [(3, "cycle 2 trained"), (2, None)])
+def test_lost_features_are_computed_again_though_the_run_is_preempted(digits_root, tmp_path, reference, cycle, begins):
+    """The new checkpoints are those of earlier cycles than the ones that were there."""
+    directory = new_run(tmp_path, digits_root, **LONG)
+    once, phases = Execution(str(digits_root), save_seconds=0), iter(range(9))
+    assert run(directory, once, stop=lambda: next(phases) == 7) == "stopped"
+    feature_dumps.features_path(directory, cycle).unlink()
+    resumed = []
+    for _ in range(2):
+        assert run(directory, once, stop=lambda: True) == "stopped"
+        resumed.append(run_directory.attempts(directory)[-1]["resumed_from"])
+    assert resumed == [begins, "cycle 3 clustered" if begins else "cycle 0 clustered"]
+    assert finish(directory, digits_root) == "done"
+    assert {name: data for name, data in results(directory).items() if "quarantine" not in name} == reference
+    assert "it is gone" in run_directory.attempts(directory)[1]["complaints"][0]
+
+
 def test_a_failed_run_keeps_its_traceback_and_may_be_run_again(digits_root, tmp_path, monkeypatch):
     directory = new_run(tmp_path, digits_root, cycles=1)
     with monkeypatch.context() as broken:
