@@ -358,20 +358,31 @@ def test_vectors_are_as_wide_as_the_cpu_has_them():
     )
 
 
-def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch):
+@pytest.fixture
+def products_of_matrices():
+    """A function that sets how exact torch's products of float32 matrices are; afterwards they are exact again."""
+    yield torch.set_float32_matmul_precision
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("products", ["highest", "high", "medium"])
+def test_exact_arithmetic_lasts_as_long_as_it_is_asked_for(monkeypatch, products_of_matrices, products):
     """The setting of cuBLAS stays: cuBLAS reads it when the GPU is first used, and nothing else does."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    products_of_matrices(products)
 
     def settings():
         return (
             torch.get_deterministic_debug_mode(),
             torch.backends.cudnn.allow_tf32,
             torch.utils.deterministic.fill_uninitialized_memory,
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.get_float32_matmul_precision(),
         )
 
     before, tiny = settings(), torch.tensor(1e-40)
     with pytest.raises(ValueError), exact():
-        assert settings() == (2, False, False) != before
+        assert settings() == (2, False, False, False, "highest") != before
         assert float(tiny * 1) == 0
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise ValueError
