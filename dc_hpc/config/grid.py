@@ -127,7 +127,7 @@ class _Block:
 
 
 def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
-    """The sweep blocks, overrides of swept keys put in."""
+    """The sweep blocks with the overrides in each of them: in place of what it sweeps over, else as one more axis."""
     sweep = document.data["sweep"]
     several = isinstance(sweep, list)
     blocks: list[_Block] = []
@@ -147,12 +147,10 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
         _check_size(document, blocks)
     if not blocks:
         raise _problem(document, ("sweep",), "sweep is empty; give at least one setting, for example {seed: 1..5}")
-    # A list that no block sweeps over becomes one more axis of every block.
     for key, value in overrides.items():
-        if _sweeps(key, value) and not any(key in block.settings() for block in blocks):
-            axis = _axis(document, ("sweep", key), value)
-            for each in blocks:
-                each.axes[key] = axis
+        for block in blocks:
+            if key not in block.settings():
+                block.axes[key] = _axis(document, ("sweep", key), value)
     _check_size(document, blocks)
     return blocks
 
@@ -215,11 +213,11 @@ def _sweeps(key: str, value: Any) -> bool:
 def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a grid's file with settings from `--set` written into it, where `read_grid` would put them."""
     blocks = content["sweep"] if isinstance(content["sweep"], list) else [content["sweep"]]
-    swept = {key for block in blocks for key in (*block, *block.get("zip", ()))}
-    axes = {key: value for key, value in overrides.items() if key not in swept and _sweeps(key, value)}
-    blocks = [{**block, **{key: value for key, value in overrides.items() if key in block}, **axes} for block in blocks]
+    swept = {key for block in blocks for key in block}
+    axes = {key: value for key, value in overrides.items() if key in swept or _sweeps(key, value)}
+    blocks = [{**block, **axes} for block in blocks]
     fixed = {key: value for key, value in (content.get("fixed") or {}).items() if key not in overrides}
-    fixed |= {key: value for key, value in overrides.items() if key not in {*swept, *axes, "protocol"}}
+    fixed |= {key: value for key, value in overrides.items() if key not in {*axes, "protocol"}}
     protocol = overrides.get("protocol", content["protocol"])
     sweep = blocks if isinstance(content["sweep"], list) else blocks[0]
     return {**content, "protocol": protocol, "fixed": fixed, "sweep": sweep}
@@ -231,11 +229,10 @@ def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[_Block
         raise _problem(document, ("fixed",), "fixed must map settings to values, for example {cycles: 100}")
     if fixed:
         _check_keys(document, ("fixed",), SETTINGS)
-    swept = set[str]().union(*(block.settings() for block in blocks))
     twice = [key for key in fixed if all(key in block.settings() for block in blocks) and key not in overrides]
     if twice:
         raise _problem(document, ("fixed", twice[0]), f"{twice[0]} is both fixed and swept; keep one of them")
-    return fixed | {key: value for key, value in overrides.items() if key not in swept}
+    return fixed
 
 
 def _product(block: _Block) -> Iterator[dict[str, Any]]:

@@ -1,12 +1,14 @@
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dc_hpc.config.grid import parse_override, read_grid
+from dc_hpc.config.grid import parse_override, read_grid, with_overrides
 from dc_hpc.config.run_config import run_id
 from dc_hpc.errors import InputError
 
@@ -128,6 +130,19 @@ def test_set_overrides(tmp_path):
     assert [(p.k, p.seed, p.cycles) for p in grid.points] == [(5, 3, 2), (5, 4, 2), (20, 3, 2), (20, 4, 2)]
     assert len(expand(tmp_path, text, pca=[3, 4]).points) == 24
     assert {p.protocol for p in expand(tmp_path, text, protocol="text").points} == {"text"}
+
+
+@pytest.mark.parametrize("overrides", [{"cycles": 2}, {"k": [5, 20]}, {"seed": 7, "lr": 0.2}, {"probe": ["conv1"]}])
+def test_set_reaches_every_block_of_a_grid(tmp_path, overrides):
+    """Whether the block sweeps over the setting or not. `with_overrides` writes a grid with the same points."""
+    text = HEAD + "fixed: {cycles: 9}\nsweep:\n- {cycles: [0, 4], seed: 1..2}\n- {labels: [on], k: [10], seed: 1..2}\n"
+    points = expand(tmp_path, text, **overrides).points
+    for name, value in overrides.items():
+        allowed = {tuple(value)} if name == "probe" else set(value) if isinstance(value, list) else {value}
+        for labels in (False, True):
+            assert {getattr(one, name) for one in points if one.labels is labels} == allowed
+    written = json.dumps(with_overrides(yaml.safe_load(text), overrides))
+    assert expand(tmp_path, yaml.safe_dump(json.loads(written), sort_keys=False)).points == points
 
 
 @pytest.mark.parametrize(
