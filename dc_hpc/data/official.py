@@ -5,7 +5,7 @@ What is read, below the data root:
     fmnist    FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte
     mnist     MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte
     svhn      SVHN/train_32x32.mat, SVHN/test_32x32.mat (no `extra`: section 4.1 of the paper)
-    cifar10   cifar-10-batches-py/*, else cifar-10-batches-bin/*.bin, else cifar-10-binary.tar.gz
+    cifar10   cifar-10-batches-py/*, else cifar-10-batches-bin/*.bin, else cifar-10-binary.tar.gz: the first whole one
     others    a person's own images: see custom.py
 
 Every file of an official set is checked against the MD5 sum in the catalogue before it is parsed; so the pickles of
@@ -60,8 +60,8 @@ def load(name: str, root: str | Path) -> Dataset:
     """Return an official data set or a person's own images. Reads only; raises InputError if missing or damaged."""
     root = Path(root)
     if name in DATASETS:
-        form = _form_at_hand(name, root)
-        train, test = READERS[form.reader](_verified(form, name, root))
+        files = _files_at_hand(name, root)
+        train, test = READERS[files.form.reader](files)
         return _dataset(name, train, test, DATASETS[name].classes)
     own = read_custom_data(_own_path(name, root))
     train, test = (own.train_images, own.train_labels), (own.test_images, own.test_labels)
@@ -72,7 +72,7 @@ def verify(name: str, root: str | Path) -> tuple[int, int]:
     """Whether a data set is whole, without torch: (channels, training images), or InputError."""
     root = Path(root)
     if name in DATASETS:
-        _verified(_form_at_hand(name, root), name, root)
+        _files_at_hand(name, root)
         return DATASETS[name].channels, DATASETS[name].train_images
     images = read_custom_data(_own_path(name, root)).train_images
     return images.shape[1], len(images)
@@ -125,6 +125,14 @@ class _Files:
         if self.contents is None:
             return [np.fromfile(self.root / file, np.uint8) for file in self.form.files]
         return [np.frombuffer(content, np.uint8) for content in self.contents.values()]
+
+
+def _files_at_hand(name: str, root: Path) -> _Files:
+    """The files of the first form that is whole, which `fetch` leaves alone; else of the form that is there."""
+    for form in DATASETS[name].forms:
+        if not faults(form.files, root):
+            return _Files(root, form)
+    return _verified(_form_at_hand(name, root), name, root)
 
 
 def _form_at_hand(name: str, root: Path) -> Form:

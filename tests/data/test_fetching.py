@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dc_hpc.data import fetching
 from dc_hpc.data.catalog import DATASETS
 from dc_hpc.data.fetching import fetch
-from dc_hpc.data.official import load
+from dc_hpc.data.official import load, verify
 from dc_hpc.errors import InputError
 from dc_hpc.fetch import app
 
@@ -52,6 +52,20 @@ def test_fetch_repairs_a_damaged_set(small: Path) -> None:
     (small / "MNIST/raw/train-labels-idx1-ubyte").write_bytes(b"half")
     fetch("mnist", small, report=lambda line: None)
     assert_holds(load("mnist", small), GREY_TRAIN, GREY_TEST)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_what_fetch_calls_verified_is_loaded(small: Path, unreachable: None, archive: bool) -> None:
+    """CIFAR10's first form is damaged and cannot be downloaded; the other one is whole, or in an archive."""
+    shutil.rmtree(small / "cifar-10-batches-bin")
+    true.write_cifar10_binary(small, TRAIN, TEST, archive=archive)
+    damaged = small / "cifar-10-batches-py" / "data_batch_1"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    lines: list[str] = []
+    fetch("cifar10", small, report=lines.append)
+    assert "cifar-10-batches-bin" in lines[-1]
+    assert_holds(load("cifar10", small), TRAIN, TEST)
+    verify("cifar10", small)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), RuntimeError("no route")])
