@@ -20,7 +20,9 @@ def check(
     grid: GridOption = None,
     quarantine: Annotated[
         bool,
-        typer.Option("--quarantine", help="Move damaged files to quarantine/; submit then computes these runs again."),
+        typer.Option(
+            "--quarantine", help="Move damaged files to quarantine/; submit then computes again what they held."
+        ),
     ] = False,
     put_aside: Annotated[bool, typer.Option("--put-aside", hidden=True)] = False,  # the name that --quarantine had
     outputs: OutputsOption = Path("outputs"),
@@ -29,18 +31,19 @@ def check(
     """Read every file of these runs and name the damaged ones. The exit code is 1 if there is one."""
     from dc_hpc.storage.integrity import damaged_files, quarantine_damaged
 
-    names, count = run_names(grid, outputs, data), 0
+    names, count, again = run_names(grid, outputs, data), 0, 0
     quarantine = quarantine or put_aside
     for directory in (run_directory.runs_folder(outputs) / name for name in names):
         damaged = list(damaged_files(directory)) if directory.is_dir() else []
         for error in damaged:
             print(error)
         if damaged and quarantine:
-            quarantine_damaged(directory, damaged)
+            again += quarantine_damaged(directory, damaged)
         count += bool(damaged)
     print(
         f"{count} of {len(names)} runs are damaged"
-        + (" and now in quarantine/: submit them again" if count and quarantine else "")
+        + (" and now in quarantine/" if count and quarantine else "")
+        + (": submit them again" if again else "")
     )
     raise typer.Exit(1 if count else 0)
 

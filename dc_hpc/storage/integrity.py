@@ -26,11 +26,18 @@ def damaged_files(directory: Path) -> Iterator[DamagedFile]:
             yield DamagedFile(error.filename, "it is gone")
 
 
-def quarantine_damaged(directory: Path, damaged: list[DamagedFile]) -> None:
-    """Move damaged files to quarantine/, and with them the result, so that submit computes the run again."""
-    paths = {error.path for error in damaged} | {directory / "result.json"}
+def quarantine_damaged(directory: Path, damaged: list[DamagedFile]) -> bool:
+    """Move damaged files to quarantine/, and with them the result, so that submit computes the run again.
+
+    False where the result stays: the records of attempts say where and when a run was computed, and no number of it.
+    """
+    paths = {error.path for error in damaged}
+    again = any(path.parent != directory / "attempts" for path in paths)
+    if again:
+        paths.add(directory / "result.json")
     for path in sorted(path for path in paths if path.exists()):
         run_directory.quarantine_file(path, directory)
+    return again
 
 
 def _readers(directory: Path) -> Iterator[Callable[[], object]]:

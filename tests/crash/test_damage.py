@@ -233,6 +233,16 @@ def test_a_finished_run_with_a_damaged_file_is_computed_again(two_folders, digit
     assert list(damaged_files(directory)) == []
 
 
+def test_a_damaged_record_of_an_attempt_costs_no_result(two_folders, tmp_path):
+    done = two_folders[0][1]["done"]
+    directory = shutil.copytree(done, tmp_path / "runs" / done.name)
+    (directory / "attempts" / "0001.json").write_text("damaged")
+    status = run_command("status", "check", "--quarantine", "--outputs", tmp_path, cwd=tmp_path)
+    assert status.stdout.endswith("1 of 1 runs are damaged and now in quarantine/\n"), status.stdout
+    assert run_directory.state_of(directory).name == "done" and list(damaged_files(directory)) == []
+    assert len(list((directory / "attempts" / "quarantine").iterdir())) == 1
+
+
 def _results_of_a_run_alone(root, tmp_path, changes):
     directory = new_run(tmp_path / "alone", root, **changes)
     assert run(directory, Execution(str(root))) == "done"
