@@ -42,6 +42,8 @@ def commit() -> dict[str, Any]:
     head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     if head is None:
         return {"commit": _commit_in_files(), "dirty": None}
+    if _git("ls-files", "--error-unmatch", "__init__.py") is None:  # installed within another project's checkout
+        return {"commit": None, "dirty": None}
     return {"commit": head.strip(), "dirty": None if changes is None else bool(changes.strip())}
 
 

@@ -30,6 +30,7 @@ def checkout(tmp_path, monkeypatch):
     subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
     for text in ("1", "2"):
         (package / "code.py").write_text(text)
+        (package / "__init__.py").touch()
         subprocess.run([*git, "add", "."], check=True)
         subprocess.run([*git, "commit", "-qm", text], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
@@ -55,6 +56,20 @@ def test_the_commit_is_read_from_the_files_where_git_is_missing(checkout, monkey
     assert provenance.commit() == {"commit": head, "dirty": None}
     (package.parent / ".git" / "HEAD").write_text("not a commit\n")
     assert provenance.commit() == {"commit": None, "dirty": None}
+
+
+@pytest.mark.parametrize("place", [".venv/lib/site-packages/dc_hpc", "dc_hpc_copy"])
+def test_the_commit_of_another_project_around_the_package_is_not_recorded(checkout, monkeypatch, place):
+    """An installation in `.venv` within a person's own checkout, and a copy beside its files: git tracks neither."""
+    package, _ = checkout
+    (package.parent / ".gitignore").write_text(".venv\n")
+    installed = package.parent / place
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").touch()
+    monkeypatch.setattr(provenance, "_PACKAGE", installed)
+    assert provenance.commit() == {"commit": None, "dirty": None}
+    record = provenance.code_record()
+    assert record["commit"] is None and record["diff"] == ""
 
 
 def test_no_program_of_the_checkout_is_started(checkout, tmp_path):
