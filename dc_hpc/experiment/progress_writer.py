@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -52,7 +51,11 @@ class ProgressWriter:
         written = None
         while not self._ended.wait(self.seconds):
             progress = RunProgress(*self._stage, cycle=self.cycle, nmi=self.nmi, loss=self.loss)
-            if progress != written:
-                with suppress(OSError, ValueError):
+            try:
+                if progress == written:  # in a long k-means, for example, which another host must not take for dead
+                    run_progress.renew(self.directory, self.number)
+                else:
                     run_progress.write(self.directory, self.number, progress)
-                    written = progress
+                written = progress
+            except (OSError, ValueError):
+                written = None

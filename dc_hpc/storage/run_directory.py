@@ -43,7 +43,7 @@ from dc_hpc.storage.processes import process_start
 FORMAT = 1
 STATES = ("done", "running", "resumable", "failed", "new")
 KEPT_CHECKPOINTS = 3
-# A run on another host cannot be asked whether it lives; its attempt file is renewed after every phase.
+# A run on another host cannot be asked whether it lives; its progress file is renewed all the time (progress_writer).
 _SILENT_SECONDS = 900
 
 # How the error of a run begins whose training diverged. It is tried again only when a person asks for it.
@@ -408,6 +408,14 @@ def _is_damaged(read: Callable[[Path], Any], directory: Path) -> bool:
 
 def _lives(attempt: dict[str, Any], path: Path) -> bool:
     if attempt.get("host") != socket.gethostname():
-        return time.time() - path.stat().st_mtime < _SILENT_SECONDS
+        return time.time() - _last_sign(path) < _SILENT_SECONDS
     start = process_start(attempt["pid"])
     return start is not None and start == attempt.get("process_start")
+
+
+def _last_sign(path: Path) -> float:
+    """When a living attempt was last heard of: its record is renewed after every phase, its progress in between."""
+    signs = [path.stat().st_mtime]
+    with contextlib.suppress(OSError):
+        signs.append(path.with_suffix(".progress").stat().st_mtime)
+    return max(signs)

@@ -1,13 +1,15 @@
 """Where a living attempt is: attempts/0001.progress, a small JSON file that is renewed while the attempt computes.
 
-It is for people who watch. No result depends on it, it is not synced to the disk, and it is removed when the attempt
-ends. A killed attempt leaves it behind, so it counts only while the run is `running`.
+It is for people who watch, and a sign of life for other hosts (`run_directory.state_of`). No result depends on it, it
+is not synced to the disk, and it is removed when the attempt ends. A killed attempt leaves it behind, so it counts
+only while the run is `running`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,9 +54,14 @@ class RunProgress:
 
 
 def write(directory: Path, number: int, progress: RunProgress) -> None:
-    """Renew the progress of an attempt. Raises OSError."""
+    """Write the progress of an attempt. Raises OSError."""
     values = {name: _finite(value) for name, value in asdict(progress).items()}
     atomic_files.replace_unsynced(_path(directory, number), json.dumps(values).encode())
+
+
+def renew(directory: Path, number: int) -> None:
+    """Let the progress of an attempt count as written now, where nothing has changed. Raises OSError."""
+    os.utime(_path(directory, number), follow_symlinks=False)
 
 
 def remove(directory: Path, number: int) -> None:

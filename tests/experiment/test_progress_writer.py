@@ -1,6 +1,8 @@
 """A run that is watched shows its stages and has the bytes of one that is not."""
 
 import errno
+import os
+import time
 
 import pytest
 from support.small_runs import new_run, results
@@ -64,3 +66,25 @@ def test_a_failed_run_leaves_no_progress(digits_root, tmp_path, written):
 def test_a_cluster_is_written_to_less_often(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     assert progress_writer.ProgressWriter(tmp_path, 1).seconds >= 30
+
+
+def test_progress_that_does_not_change_counts_as_new(tmp_path, written):
+    """During a long k-means other hosts see that the run lives; a file that was removed is written again."""
+    (tmp_path / "attempts").mkdir()
+    path = tmp_path / "attempts" / "0001.progress"
+    with progress_writer.ProgressWriter(tmp_path, 1) as progress:
+        progress("clustering")
+        _wait_until(lambda: written and written[-1].stage == "clustering")
+        os.utime(path, (1, 1))
+        _wait_until(lambda: path.stat().st_mtime > 1)
+        count = len(written)
+        path.unlink()
+        _wait_until(path.exists)
+        assert len(written) > count
+
+
+def _wait_until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)

@@ -8,7 +8,7 @@ import pytest
 from support.small_runs import small_config
 
 from dc_hpc.config.run_config import run_id
-from dc_hpc.storage import metrics_csv, run_directory
+from dc_hpc.storage import metrics_csv, run_directory, run_progress
 from dc_hpc.storage.atomic_files import DamagedFile
 
 ROW = {"cycle": 0, "reassign": True, "nmi_true": 0.25, "clusters_empty": 0, "loss": 1.5}
@@ -64,6 +64,18 @@ def test_a_run_on_a_silent_host_is_taken_for_dead(directory):
     path = directory / "attempts" / f"{number:04d}.json"
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 1000))
     assert run_directory.state_of(directory).name == "resumable"
+
+
+def test_a_run_on_another_host_lives_through_a_long_phase(directory):
+    """Its record is renewed after every phase; meanwhile its progress is."""
+    number = run_directory.start_attempt(directory, {"host": "node17"})
+    run_progress.write(directory, number, run_progress.RunProgress("clustering"))
+    record, progress = (directory / "attempts" / f"{number:04d}{ending}" for ending in (".json", ".progress"))
+    for path in (record, progress):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 1000))
+    assert run_directory.state_of(directory).name == "resumable"
+    run_progress.renew(directory, number)
+    assert run_directory.state_of(directory).name == "running"
 
 
 def test_an_unreadable_attempt_does_not_hide_the_run(directory):
