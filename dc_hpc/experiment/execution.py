@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
@@ -72,16 +74,25 @@ def cores() -> int:
 class StopSignal:
     """Set by SIGTERM (scancel, preemption, a local Ctrl-C) and SIGUSR2 (submitit's warning); the run asks for it.
 
-    The handlers only set it; the run saves at its next safe point.
+    The handlers only set it; the run saves at its next safe point. ctrl_c: in a command at a terminal the first Ctrl-C
+    sets it, too, and a second one raises KeyboardInterrupt. Without it Ctrl-C is left to whoever started the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ctrl_c: bool = False) -> None:
         self.received = False
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self._handle)
+        if ctrl_c and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # a shell's background job ignores it
+            signal.signal(signal.SIGINT, self._handle_ctrl_c)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+
+    def _handle_ctrl_c(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with suppress(OSError, RuntimeError):  # RuntimeError: the signal came while something was being printed
+            print("saving; press Ctrl-C again to leave at once", file=sys.stderr, flush=True)
 
     def __call__(self) -> bool:
         return self.received

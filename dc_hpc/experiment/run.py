@@ -37,6 +37,7 @@ from dc_hpc.algorithm.state import State, next_cycle, state_tensors
 from dc_hpc.algorithm.views import ImageViews
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.data.official import Dataset
+from dc_hpc.errors import InputError
 from dc_hpc.experiment.build import fresh_trunk
 from dc_hpc.experiment.device import check_kmeans_backend, device_of
 from dc_hpc.experiment.donors import arrays_of, clustering_of_ia_run, copy_to_halted_runs
@@ -73,7 +74,7 @@ def run(
     record = {"execution": execution.to_record(), **environment(), "numerics": begun or NUMERICS}
     try:
         number = run_directory.start_attempt(directory, record)
-    except OSError as error:
+    except (OSError, InputError) as error:  # InputError: attempts/ is a symbolic link
         return _unrecorded(directory, error)
     try:
         config = run_directory.read_config(directory)
@@ -84,7 +85,7 @@ def run(
     except Exception as error:
         try:
             run_directory.fail_attempt(directory, number, error, traceback.format_exc())
-        except OSError:  # the disk is full, most likely, and that is what stopped the run too
+        except (OSError, InputError):  # the disk is full, most likely, and that is what stopped the run too
             return _unrecorded(directory, error)
         return "failed"
     return ended
@@ -344,7 +345,9 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("DC_HPC_DATA", "data"), help="folder of the data sets")
     parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("--kmeans-backend", default="torch", choices=KMEANS_BACKENDS, help="what computes k-means")
-    parser.add_argument("--engine", dest="kmeans_backend", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--engine", dest="kmeans_backend", default=argparse.SUPPRESS, choices=KMEANS_BACKENDS, help=argparse.SUPPRESS
+    )
     parser.add_argument("--threads", default=1, type=int, help="CPU threads")
     parser.add_argument("--own-nets", metavar="DIR", help="folder of the file of a net of your own, which is executed")
     parser.add_argument("--save-seconds", default=60.0, type=float, help="seconds between checkpoints")
@@ -357,14 +360,17 @@ def main() -> None:
         execution = Execution(
             given.data, given.device, given.threads, given.kmeans_backend, given.save_seconds, given.own_nets
         )
-        ended = run(given.directory, execution, stop=StopSignal())
+        ended = run(given.directory, execution, stop=StopSignal(ctrl_c=True))
     except FileNotFoundError as error:
         sys.exit(f"dc_hpc: {given.directory} is not a run directory ({error}); submit a grid to make one")
     except OSError as error:
         sys.exit(f"dc_hpc: {given.directory} cannot be read ({error})")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell reports it; the run goes on from its last checkpoint
     print(f"{given.directory.name}: {ended}")
     if ended == "failed":
-        print(run_directory.state_of(given.directory).reason, file=sys.stderr)
+        if reason := run_directory.state_of(given.directory).reason:  # none where nothing could be recorded
+            print(reason, file=sys.stderr)
         sys.exit(1)
 
 

@@ -14,7 +14,8 @@ from sklearn.metrics import normalized_mutual_info_score
 from support.small_runs import new_run, results, small_config
 
 from dc_hpc.algorithm import NUMERICS
-from dc_hpc.experiment.execution import Execution
+from dc_hpc.experiment import run as run_module
+from dc_hpc.experiment.execution import Execution, StopSignal
 from dc_hpc.experiment.run import run
 from dc_hpc.storage import feature_dumps, metrics_csv, run_directory, serialization
 
@@ -211,7 +212,15 @@ def test_every_layer_may_be_probed_beside_the_papers(digits_root, tmp_path):
 
 def start(directory, root, *options):
     command = [sys.executable, "-m", "dc_hpc.experiment.run", str(directory), "--data", str(root), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
 
 
 def wait_for_attempt(directory, process, number):
@@ -219,15 +228,15 @@ def wait_for_attempt(directory, process, number):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_signal_saves_ends_and_the_next_start_goes_on(digits_root, tmp_path, reference, number):
     directory = new_run(tmp_path, digits_root, **LONG)
     process = start(directory, digits_root)
     while process.poll() is None and not any(a.get("cycles_done") for a in run_directory.attempts(directory)):
         time.sleep(0.02)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "stopped" in output
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped" in output and "Traceback" not in errors
     state = run_directory.state_of(directory)
     assert state.name == "resumable" and state.cycles_done >= 1
     assert len(list((directory / "checkpoints").glob("*"))) == 1  # save_seconds is 60: only the signal saved
@@ -306,6 +315,64 @@ def test_a_directory_that_is_no_run_is_one_line(tmp_path):
     process = start(tmp_path, tmp_path)
     _, errors = process.communicate()
     assert process.returncode != 0 and "is not a run directory" in errors and "Traceback" not in errors
+
+
+@pytest.fixture
+def handlers():
+    """The handlers of signals are afterwards those of before; Ctrl-C is not ignored."""
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_second_ctrl_c_leaves_at_once(handlers, capsys):
+    stop = StopSignal(ctrl_c=True)
+    signal.raise_signal(signal.SIGINT)
+    assert stop() and "press Ctrl-C again" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    StopSignal(ctrl_c=True)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN, "of a job in the background of a shell"
+
+
+def command(directory, root, monkeypatch, *options):
+    """The exit code of the command of a run, in this process."""
+    monkeypatch.setattr(sys, "argv", ["run", str(directory), "--data", str(root), *options])
+    before = os.umask(0o077)
+    try:
+        with pytest.raises(SystemExit) as end:
+            run_module.main()
+    finally:
+        os.umask(before)
+    return end.value.code
+
+
+def test_a_run_that_is_left_at_once_has_no_traceback(handlers, tmp_path, monkeypatch):
+    def left(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run", left)
+    assert command(tmp_path, tmp_path, monkeypatch) == 130
+
+
+def test_a_run_that_cannot_record_its_attempts_is_one_line(handlers, digits_root, tmp_path, monkeypatch, capsys):
+    directory = new_run(tmp_path, digits_root)
+    (tmp_path / "elsewhere").mkdir()
+    (directory / "attempts").symlink_to(tmp_path / "elsewhere")
+    assert command(directory, digits_root, monkeypatch) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "symbolic link" in line and "nothing could be recorded" in line and not any((tmp_path / "elsewhere").iterdir())
+    )
+
+
+def test_the_old_name_of_the_kmeans_backend_has_the_same_choices(handlers, tmp_path, monkeypatch, capsys):
+    assert command(tmp_path, tmp_path, monkeypatch, "--engine", "cuml") == 2
+    assert "choose from" in capsys.readouterr().err
 
 
 def test_the_kmeans_backends_agree_on_a_whole_small_run(digits_root, tmp_path):
