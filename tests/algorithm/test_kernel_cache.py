@@ -40,6 +40,15 @@ kernels._compile = compile_and_wait
 """
 
 
+# Another process removes the folder after this one has looked it up.
+REMOVED = """
+import shutil, torch
+from dc_hpc.algorithm.backends.machine_code import panel_products
+shutil.rmtree(panel_products._folder())
+print(panel_products.transposed(torch.arange(6.0).view(2, 3), torch.empty(3, 2)).tolist())
+"""
+
+
 def process(cache):
     """The output of a new process whose user's cache is `cache`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
@@ -177,3 +186,19 @@ def test_other_kinds_of_machine_have_other_folders(tmp_path, monkeypatch):
     places = [kernel_cache.cached_folder([kind], counted) for kind in ("avx2", "avx512", "avx2")]
     assert places[0] == places[2] != places[1] and len(built) == 2
     assert [(place / "code").read_text() for place in places] == ["1", "2", "1"]
+
+
+def test_a_folder_that_is_in_use_is_not_swept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    used, unused = (kernel_cache.cached_folder([kind], build) for kind in ("used", "unused"))
+    for folder in (used, unused):
+        os.utime(folder, (0, 0))
+    assert kernel_cache.cached_folder(["used"], build) == used
+    kernel_cache.cached_folder(["new"], build)  # a process that builds sweeps before
+    assert kernel_cache.is_whole(used) and not unused.exists()
+
+
+def test_code_that_is_gone_is_compiled(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", REMOVED], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]\n"), done.stderr

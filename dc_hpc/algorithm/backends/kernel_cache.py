@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _CHECKSUMS = "checksums.json"
-_DAYS = 90  # after which a folder is removed; a process that still needs it builds it again
+_DAYS = 90  # after which a folder that no process has looked up is removed
 
 
 def cached_folder(kind: list[object], build: Callable[[Path], None]) -> Path | None:
@@ -39,9 +39,11 @@ def cached_folder(kind: list[object], build: Callable[[Path], None]) -> Path | N
     try:
         root = _root()
         folder = root / f"kernels-{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]}"
-        if not is_whole(folder):
-            _sweep(root)
-            _put(folder, build)
+        if is_whole(folder):
+            _renew(folder)
+            return folder
+        _sweep(root)
+        _put(folder, build)
         return folder if is_whole(folder) else None
     except (OSError, RuntimeError):  # RuntimeError: pathlib finds no home, numba no place to write
         return None
@@ -101,6 +103,12 @@ def _put(folder: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(damaged, ignore_errors=True)
 
 
+def _renew(folder: Path) -> None:
+    """Let a folder count as used now, so that no other process removes it."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+
+
 def _digests(folder: Path) -> dict[str, str]:
     """sha256 of every file below, by its path in the folder, but for the file of the checksums."""
     return {
@@ -111,7 +119,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _sweep(root: Path) -> None:
-    """Remove folders that were built long ago; most are for versions that are no longer installed."""
+    """Remove folders that were last used long ago; most are for versions that are no longer installed."""
     for path in root.iterdir():
         if time.time() - path.lstat().st_mtime > _DAYS * 86400:
             shutil.rmtree(path, ignore_errors=True)

@@ -97,8 +97,9 @@ def _function(name: str) -> Callable[..., None]:
     from llvmlite import binding
 
     folder = _folder()
-    if folder:
-        compiler().add_object_file(binding.ObjectFileRef.from_data((folder / f"{name}.o").read_bytes()))
+    stored = folder / f"{name}.o" if folder else None
+    if stored and stored.is_file():
+        compiler().add_object_file(binding.ObjectFileRef.from_data(stored.read_bytes()))
     else:
         compiler().add_module(_parsed(name))
     compiler().finalize_object()
