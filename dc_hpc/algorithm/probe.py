@@ -7,8 +7,9 @@ result. This is the only module of the algorithm that sees labels, and it runs a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -126,46 +127,28 @@ def linear_probe(
 
     train, test: float32 (n, values). Labels: int64 (n,), 0 to classes - 1. All of them tensors on one device, or NumPy
     arrays. train may be a function from the epoch to the values, for a view that is drawn anew in each epoch.
-    train_mirrored: the same images mirrored; each image is
-    then mirrored with probability 1/2 in each epoch. The learning rate of step t is
-    lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed` alone, not on the layer.
-    on_epoch: called at the start of each epoch with its number from 0.
+    train_mirrored: the same images mirrored; each image is then mirrored with probability 1/2 in each epoch. The
+    learning rate of step t is lr / sqrt(1 + lr * weight_decay * t), as in the authors' code. The draws depend on `seed`
+    alone, not on the layer. on_epoch: called at the start of each epoch with its number from 0.
+
     Raises ValueError: arrays that do not fit each other, a label that is no class. Raises DivergenceError, a
     ValueError: the loss of an epoch is NaN or infinite.
     """
-    drawn = train if callable(train) else None
-    train, train_labels = _pair(train(0) if callable(train) else train, train_labels, "train", classes)
-    test, test_labels = _pair(test, test_labels, "test", classes)
-    if test.shape[1] != train.shape[1]:
-        raise ValueError(f"train has {train.shape[1]} values an image and test {test.shape[1]}; take the same layer")
-    if train_mirrored is not None:
-        if drawn:
-            raise ValueError("train_mirrored needs a fixed train; let the function mirror the images")
-        train_mirrored = as_matrix(train_mirrored, "train_mirrored")
-        if train_mirrored.shape != train.shape:
-            raise ValueError(f"train_mirrored must be {tuple(train.shape)} as train, not {tuple(train_mirrored.shape)}")
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs {epochs} and batch_size {batch_size} must be 1 or more")
-    classifier = _new_classifier(train.shape[1], classes, seed).to(train.device)
+    images = _TrainingImages(train, train_labels, train_mirrored, classes)
+    test, test_labels = _pair(test, test_labels, "test", classes)
+    dimension = images.values.shape[1]
+    if test.shape[1] != dimension:
+        raise ValueError(f"train has {dimension} values an image and test {test.shape[1]}; take the same layer")
+    classifier = _new_classifier(dimension, classes, seed).to(images.values.device)
     optimizer = SGD(classifier.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
-    rng = numpy_generator(seed, 0, "probe")
-    values = train if train_mirrored is None else torch.cat([train, train_mirrored])
-    accuracies, step, loss = [], 0, math.nan
+    rng, rates = numpy_generator(seed, 0, "probe"), _learning_rates(lr, weight_decay)
+    accuracies: list[float] = []
     for epoch in range(epochs):
         on_epoch(epoch)
-        if drawn and epoch:
-            del values, train  # before the next one is made: two of them may not fit
-            values = train = _pair(drawn(epoch), train_labels, "train", classes)[0]
-        order = torch.from_numpy(rng.permutation(len(train))).to(train.device)
-        total = 0.0
-        for indices in torch.split(order, batch_size):
-            optimizer.lr = lr / math.sqrt(1 + lr * weight_decay * step)
-            rows = indices if train_mirrored is None else _some_mirrored(indices, len(train), rng)
-            # index_select: a third faster than values[rows] on one core
-            batch = values.index_select(0, rows)
-            total += _step(classifier, optimizer, batch, train_labels[indices]) * len(indices)
-            step += 1
-        loss = total / len(train)
+        images.begin(epoch)
+        loss = _epoch(classifier, optimizer, images, rates, rng, batch_size)
         if not math.isfinite(loss):
             raise DivergenceError(f"the probe diverged in epoch {epoch} (loss {loss}); lower its lr")
         predicted = _predicted(classifier, test)
@@ -173,15 +156,80 @@ def linear_probe(
         accuracies.append(float(100 * correct.mean()))
         if accuracies.index(max(accuracies)) == epoch:
             predicted_best = predicted
-    batches = [correct[i : i + _TEST_BATCH].mean() for i in range(0, len(correct), _TEST_BATCH)]
     return Probe(
         accuracies[-1],
         max(accuracies),
-        float(100 * np.mean(batches)),
+        _mean_of_batches(correct),
         loss,
         predicted.cpu().numpy(),
         predicted_best.cpu().numpy(),
     )
+
+
+class _TrainingImages:
+    """What the probe trains on: values (n, d), which may be drawn anew in each epoch, and labels (n,).
+
+    With mirrored images the values are (2 n, d): each image, then each mirrored one.
+    """
+
+    def __init__(
+        self, train: Array | Callable[[int], Array], labels: Array, mirrored: Array | None, classes: int
+    ) -> None:
+        self.drawn = train if callable(train) else None
+        self.classes, self.is_mirrored = classes, mirrored is not None
+        self.values, self.labels = _pair(train(0) if callable(train) else train, labels, "train", classes)
+        if mirrored is not None:
+            self.values = torch.cat([self.values, self._checked(mirrored)])
+
+    def _checked(self, mirrored: Array) -> Tensor:
+        """The values of the mirrored images. Raises ValueError: they do not belong to those of the plain ones."""
+        if self.drawn:
+            raise ValueError("train_mirrored needs a fixed train; let the function mirror the images")
+        found, shape = as_matrix(mirrored, "train_mirrored"), self.values.shape
+        if found.shape != shape:
+            raise ValueError(f"train_mirrored must be {tuple(shape)} as train, not {tuple(found.shape)}")
+        return found
+
+    def begin(self, epoch: int) -> None:
+        """Draw the values of an epoch, where they are drawn; the first ones are there."""
+        if self.drawn and epoch:
+            del self.values  # before the next ones are made: two of them may not fit
+            self.values = _pair(self.drawn(epoch), self.labels, "train", self.classes)[0]
+
+    def batch(self, indices: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The values and the labels of these images; some of them mirrored, where there are mirrored ones."""
+        rows = _some_mirrored(indices, len(self.labels), rng) if self.is_mirrored else indices
+        # index_select: a third faster than values[rows] on one core
+        return self.values.index_select(0, rows), self.labels[indices]
+
+
+def _learning_rates(lr: float, weight_decay: float) -> Iterator[float]:
+    """The learning rate of each step, as in the authors' code."""
+    return (lr / math.sqrt(1 + lr * weight_decay * step) for step in count())
+
+
+def _epoch(
+    classifier: nn.Linear,
+    optimizer: SGD,
+    images: _TrainingImages,
+    rates: Iterator[float],
+    rng: np.random.Generator,
+    batch_size: int,
+) -> float:
+    """A step on each batch of all images in a random order; the mean loss over the images."""
+    n, total = len(images.labels), 0.0
+    order = torch.from_numpy(rng.permutation(n)).to(images.labels.device)
+    for indices in torch.split(order, batch_size):
+        optimizer.lr = next(rates)
+        values, labels = images.batch(indices, rng)
+        total += _step(classifier, optimizer, values, labels) * len(indices)
+    return total / n
+
+
+def _mean_of_batches(correct: npt.NDArray[np.float64]) -> float:
+    """`Probe.accuracy_batch_mean` from 1 for each test image that has its class, 0 for the others."""
+    batches = [correct[i : i + _TEST_BATCH].mean() for i in range(0, len(correct), _TEST_BATCH)]
+    return float(100 * np.mean(batches))
 
 
 def _pair(values: Array, labels: Array, name: str, classes: int) -> tuple[Tensor, Tensor]:

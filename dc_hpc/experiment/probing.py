@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -50,51 +50,79 @@ def probe_layers(
     if not config.probe:
         return found
     on_progress("probe", 0, 0)
-    device, pool = images.device, config.probe_average_pool
-    test_images = ImageViews(dataset.test_images.to(device), views_of(config))
-    train, mirrored = _fixed_values(trunk, config, images)
-    test = activations(trunk, test_images, config.probe, average_pool=pool)
-    train_labels, test_labels = dataset.train_labels.to(device), dataset.test_labels.to(device)
-    found.numbers["test_images"] = len(test_labels)
-    diverged: list[str] = []
+    values = _values_of(trunk, config, images, dataset)
+    found.numbers["test_images"] = len(dataset.test_labels)
     for place, layer in enumerate(config.probe):
-
-        def on_epoch(epoch: int, before: int = place * config.probe_epochs) -> None:
-            on_progress("probe", before + epoch, len(config.probe) * config.probe_epochs)
-
-        probe: Probe | None = None
-        try:
-            probe = linear_probe(
-                train[layer] if layer in train else _drawn_values(trunk, config, images, layer),
-                train_labels,
-                test[layer],
-                test_labels,
-                classes=dataset.classes,
-                seed=config.seed,
-                train_mirrored=mirrored.get(layer),
-                epochs=config.probe_epochs,
-                lr=config.probe_lr,
-                momentum=config.probe_momentum,
-                weight_decay=config.probe_weight_decay,
-                batch_size=config.probe_batch_size,
-                on_epoch=on_epoch,
-            )
-            found.predictions[layer] = LayerPredictions(
-                probe.predicted, probe.predicted_best, dataset.test_labels.numpy()
-            )
-        except DivergenceError:
-            diverged.append(layer)
-        if layer == config.probe[0]:
-            found.numbers |= {
-                "accuracy": probe and probe.accuracy,
-                "accuracy_best": probe and probe.accuracy_best,
-                "accuracy_batch_mean": probe and probe.accuracy_batch_mean,
-                "probe_loss": probe and probe.loss,
-            }
-        found.numbers[f"accuracy_{layer}"] = probe and probe.accuracy
+        probe = _probe(layer, config, values, dataset, _epochs_after(place, config, on_progress))
+        found.numbers |= _numbers(layer, probe, is_first=place == 0)
+        if probe:
+            truth = dataset.test_labels.numpy()
+            found.predictions[layer] = LayerPredictions(probe.predicted, probe.predicted_best, truth)
+    diverged = [layer for layer in config.probe if layer not in found.predictions]
     if diverged:
         found.numbers[run_directory.PROBE_DIVERGED] = " ".join(diverged)
     return found
+
+
+class _Values(NamedTuple):
+    """The values of every probed layer, by its name. train: (n, d), or a function from the epoch to them."""
+
+    train: Mapping[str, Tensor | Callable[[int], Tensor]]
+    mirrored: Mapping[str, Tensor]
+    test: Mapping[str, Tensor]
+
+
+def _values_of(trunk: nn.Module, config: RunConfig, images: ImageViews, dataset: Dataset) -> _Values:
+    """What the trunk makes of the training images, plain and, if the run asks for it, mirrored; and of the test set."""
+    test_images = ImageViews(dataset.test_images.to(images.device), views_of(config))
+    fixed, mirrored = _fixed_values(trunk, config, images)
+    drawn = {layer: _drawn_values(trunk, config, images, layer) for layer in config.probe if layer not in fixed}
+    test = activations(trunk, test_images, config.probe, average_pool=config.probe_average_pool)
+    return _Values({**fixed, **drawn}, mirrored, test)
+
+
+def _probe(
+    layer: str, config: RunConfig, values: _Values, dataset: Dataset, on_epoch: Callable[[int], None]
+) -> Probe | None:
+    """The probe of a layer; None where it diverges."""
+    device = values.test[layer].device
+    try:
+        return linear_probe(
+            values.train[layer],
+            dataset.train_labels.to(device),
+            values.test[layer],
+            dataset.test_labels.to(device),
+            classes=dataset.classes,
+            seed=config.seed,
+            train_mirrored=values.mirrored.get(layer),
+            epochs=config.probe_epochs,
+            lr=config.probe_lr,
+            momentum=config.probe_momentum,
+            weight_decay=config.probe_weight_decay,
+            batch_size=config.probe_batch_size,
+            on_epoch=on_epoch,
+        )
+    except DivergenceError:
+        return None
+
+
+def _epochs_after(place: int, config: RunConfig, on_progress: ProgressFunction) -> Callable[[int], None]:
+    """The `on_epoch` of the layer at a place: the epochs count over all layers."""
+    before, total = place * config.probe_epochs, len(config.probe) * config.probe_epochs
+    return lambda epoch: on_progress("probe", before + epoch, total)
+
+
+def _numbers(layer: str, probe: Probe | None, *, is_first: bool) -> dict[str, float | None]:
+    """The numbers of a layer in the result of a run."""
+    numbers = {f"accuracy_{layer}": probe and probe.accuracy}
+    if is_first:
+        numbers |= {
+            "accuracy": probe and probe.accuracy,
+            "accuracy_best": probe and probe.accuracy_best,
+            "accuracy_batch_mean": probe and probe.accuracy_batch_mean,
+            "probe_loss": probe and probe.loss,
+        }
+    return numbers
 
 
 def _fixed_values(
