@@ -197,9 +197,10 @@ class RunConfig(DeclaredSettings):
     @model_validator(mode="before")
     @classmethod
     def _same_result(cls, values: Any) -> Any:
-        """The same result has the same name.
+        """Some settings that give the same result get the same name.
 
-        Halting at or after the last clustering becomes None, never. A run that is its own teacher has none.
+        Halting at or after the last cycle becomes None, never. A run that is its own teacher has none. Others keep
+        their own names: with a `reassign` of 2 or more, several values of halt_cycle halt after the same clustering.
         """
         if isinstance(values, dict):
             if values.get("teacher_seed") is not None and values["teacher_seed"] == values.get("seed"):

@@ -106,7 +106,7 @@ def local_job() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what an attempt runs. No environment variable is recorded but SLURM's job numbers."""
+    """Where and with what an attempt runs. Of the environment it holds only the job: SLURM's and submitit's."""
     blas = sorted({f"{lib['internal_api']} {lib.get('architecture', '')}".strip() for lib in threadpool_info()})
     slurm = {name.lower(): os.environ[name] for name in _SLURM if name in os.environ}
     return {

@@ -1,9 +1,12 @@
-"""The only code that writes: whole files, atomically, never through a symbolic link.
+"""Writes what this package writes to an outputs folder: whole files, atomically, never through a symbolic link.
 
 A file is written aside, synced, then renamed (replace) or linked (write once): whenever a job is killed, a
-reader finds a whole version or none. Nothing is appended to, and no lock is needed. Below a folder
-named `outputs` every folder must be a real one, elsewhere the last one must; `outputs` itself may be a link,
-because clusters put it on a scratch disk. All functions raise `OSError` with the full path when the system
+reader finds a whole version or none. Nothing is appended to, so that reading and writing need no lock; `lock_file.py`
+has one for submitting. Other folders are written to by the modules that own them: the data root by `data/fetching.py`,
+the user's cache by `backends/kernel_cache.py` (tests/storage/test_writers.py lists all).
+
+Below a folder named `outputs` every folder must be a real one, elsewhere the last one must; `outputs` itself may be a
+link, because clusters put it on a scratch disk. All functions raise `OSError` with the full path when the system
 refuses, a full disk included, and leave no temporary file. A file not to be trusted is a `DamagedFile`.
 """
 
@@ -32,7 +35,7 @@ from dc_hpc.storage.processes import process_lives
 AnyPath = str | os.PathLike[str]
 
 MAX_JSON_BYTES = 64 << 20
-MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN is 0.6 GB
+MAX_ARRAY_BYTES = 4 << 30  # a dump of unreduced AlexNet features of SVHN, in float16, is 0.30 GB
 DIGEST_DIGITS = 16
 _CHECKSUM = "sha256"
 # Set for a process and all that it starts where a site profile says `group_readable: true`.

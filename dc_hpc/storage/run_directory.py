@@ -260,7 +260,11 @@ def quarantine_checkpoints(directory: Path, cycle: int) -> None:
 
 
 def finish(directory: Path, result: dict[str, Any]) -> None:
-    """Write result.json, which makes the run done, then tidy up. metrics_sha256: the result of `write_metrics`."""
+    """Write result.json, which makes the run done, then tidy up.
+
+    result: the final numbers, and the SHA-256 of files that belong to them: `metrics_sha256`, `trunk_sha256` and
+    `predictions_sha256`, where the run has such a file.
+    """
     content = {"format": FORMAT, "run_id": directory.name, **result}
     atomic_files.write_checksummed(directory / "result.json", content, once=True)
     tidy(directory)

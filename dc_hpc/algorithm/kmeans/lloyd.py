@@ -133,7 +133,7 @@ def _sizes(labels: Tensor, k: int) -> Tensor:
 
 
 def _sums(sums: Tensor, labels: Tensor, values: Tensor) -> Tensor:
-    """`sums` (k, ...) plus the values (m, ...) of each label (m,). It overwrites `sums`."""
+    """`sums` (k, ...) plus the values (m, ...) of each label (m,). It may overwrite `sums`, and does so on the CPU."""
     return _sums_in_parts(sums, labels, values) if labels.is_cuda else sums.index_add_(0, labels, values)
 
 
