@@ -112,9 +112,9 @@ def _epochs_after(place: int, config: RunConfig, on_progress: ProgressFunction) 
     return lambda epoch: on_progress("probe", before + epoch, total)
 
 
-def _numbers(layer: str, probe: Probe | None, *, is_first: bool) -> dict[str, float | None]:
+def _numbers(layer: str, probe: Probe | None, *, is_first: bool) -> dict[str, Any]:
     """The numbers of a layer in the result of a run."""
-    numbers = {f"accuracy_{layer}": probe and probe.accuracy}
+    numbers: dict[str, Any] = {f"accuracy_{layer}": probe and probe.accuracy}
     if is_first:
         numbers |= {
             "accuracy": probe and probe.accuracy,
