@@ -168,9 +168,12 @@ def sbatch_text(site: Site, resources: Resources, *, name: str, outputs: Path, t
 
 
 def with_snapshot(site: Site, folder: Path) -> Site:
-    """The site profile with a setup line that makes tasks import the package from `folder`, a copy of the code."""
-    line = f"export PYTHONPATH={shlex.quote(str(folder))}${{PYTHONPATH:+:$PYTHONPATH}}"
-    return site.model_copy(update={"setup": (*site.setup, line)})
+    """The site profile with setup lines that make tasks import the package from `folder`, a copy of the code.
+
+    A task starts in the folder of the submit, often a checkout, which `python -m` would search before PYTHONPATH.
+    """
+    path = f"export PYTHONPATH={shlex.quote(str(folder))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    return site.model_copy(update={"setup": (*site.setup, path, "export PYTHONSAFEPATH=1")})
 
 
 def stop_local(job: submitit.Job[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -65,6 +66,19 @@ def test_an_array_carries_what_the_grid_and_the_site_say(stand_in, digits_root):
         assert re.search(f"^#SBATCH {line}$", script, re.M), script
     assert "module load cuda" in script and "SRUN_CPUS_PER_TASK" in script
     assert [run_directory.state_of(d).name for d in run_directory.run_directories(stand_in / "outputs")] == ["new"] * 3
+
+
+def test_a_snapshot_runs_although_a_task_starts_in_a_checkout(stand_in, digits_root):
+    """`python -m` and `python -c` search the current folder before PYTHONPATH."""
+    (stand_in / "site.yaml").write_text("partition: low\n")
+    out = submit_grid(stand_in, digits_root, *SLURM, "--yes", "--no-aggregate", "--snapshot", check=0).stdout
+    copied = re.search("the copy of the code in (.*)", out)[1]
+    (stand_in / "dc_hpc").mkdir()
+    (stand_in / "dc_hpc" / "__init__.py").write_text("raise SystemExit('the code of the checkout')\n")
+    setup = (stand_in / "sbatch.txt").read_text().partition("# setup\n")[2].partition("# command\n")[0]
+    command = f"{setup}{sys.executable} -c 'import dc_hpc; print(dc_hpc.__file__)'"
+    done = subprocess.run(["bash", "-c", command], cwd=stand_in, capture_output=True, text=True)
+    assert done.stdout.startswith(str(stand_in / copied)), done.stdout + done.stderr
 
 
 def test_nothing_is_submitted_while_the_queue_cannot_be_seen(stand_in, digits_root):
