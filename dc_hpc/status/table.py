@@ -46,6 +46,7 @@ def status(
     Failed runs are listed with the reason. Reads only.
     """
     if context.invoked_subcommand:
+        _check_options_before(context, context.invoked_subcommand)
         return
     from dc_hpc.status import view
 
@@ -61,6 +62,19 @@ def status(
         _watch(look, interval, timed=not as_json)
     else:
         print(look()[0])
+
+
+def _check_options_before(context: typer.Context, name: str) -> None:
+    """InputError about an option of `status` that stands before a sub-command, which would not see it."""
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        flag, path = param.opts[0], context.command_path
+        sub = context.command.get_command(context, name)  # type: ignore[attr-defined]
+        if any(flag in one.opts for one in sub.params):
+            raise InputError(f"{flag} belongs after {name}: {path} {name} {flag} ...")
+        raise InputError(f"{flag} is no option of {name}; leave it out. The options of {name}: {path} {name} --help")
 
 
 def _known_states(states: Sequence[str]) -> list[str]:

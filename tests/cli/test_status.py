@@ -118,6 +118,28 @@ def test_runs_without_a_cycle_are_shown_as_what_they_are(tmp_path, digits_root):
 
 
 @pytest.mark.parametrize(
+    "command, message",
+    [
+        (
+            ["--outputs", "other", "prune", "--features", "--yes"],
+            "--outputs belongs after prune: {} prune --outputs ...",
+        ),
+        (["-g", "grid.yaml", "du"], "--grid belongs after du: {} du --grid ..."),
+        (["--state", "failed", "du"], "--state is no option of du; leave it out. The options of du: {} du --help"),
+    ],
+)
+def test_an_option_before_a_subcommand_is_refused(tmp_path, command, message):
+    """It would have been dropped: `status --outputs other prune` would have removed files in ./outputs."""
+    out = run_command("status", *command, cwd=tmp_path, check=2)
+    assert out.stderr == f"dc_hpc: {message.format('python -m dc_hpc.status')}\n" and out.stdout == ""
+
+
+def test_the_data_folder_of_the_environment_is_no_option_before_a_subcommand(place, monkeypatch):
+    monkeypatch.setenv("DC_HPC_DATA", str(place))
+    run_command("status", "du", cwd=place, check=0)
+
+
+@pytest.mark.parametrize(
     "command",
     [
         ["status"],
