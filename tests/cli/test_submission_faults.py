@@ -81,6 +81,15 @@ def test_an_environment_that_would_change_the_job(place, digits_root, monkeypatc
     assert all(row.endswith(f"|{record.name}") for row in queued(place))
 
 
+def test_the_signal_of_the_warning_is_the_one_that_runs_know(place, digits_root, monkeypatch):
+    """submitit takes another one from the environment; a task that does not handle it is killed by its warning."""
+    monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+    (place / "site.yaml").write_text("cpus: 1\nsignal_delay: 77\n")
+    submit_grid(place, digits_root, *SLURM, check=0)
+    scripts = [path.read_text() for path in (place / "outputs" / "slurm" / "grid").glob("*.sh")]
+    assert [re.findall("^#SBATCH --signal=.*", text, re.M) for text in scripts] == [["#SBATCH --signal=USR2@77"]] * 2
+
+
 def test_a_queue_with_a_name_that_is_not_utf8(place, digits_root):
     stub(place, "squeue", squeue("printf '55|N/A|55|RUNNING|None|x|x|n1|gr\\xf6\\xdfe\\n'"))
     submit_grid(place, digits_root, *SLURM, "--no-aggregate", check=0)

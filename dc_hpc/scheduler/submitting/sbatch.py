@@ -74,8 +74,11 @@ def script_text(folder: Path, python: str, *, name: str, parameters: dict[str, A
     start = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     # where sbatch runs with --export=NONE, srun would keep the variables of the script from the task
     setup = [*parameters.get("setup", ()), "export SLURM_EXPORT_ENV=ALL"]
+    # submitit would take another signal from SUBMITIT_PREEMPT_SIGNAL of the person, which would kill the runs
+    signal = {"signal": f"USR2@{parameters['signal_delay_s']}"}
+    more = {"setup": setup, "additional_parameters": {**parameters.get("additional_parameters", {}), **signal}}
     count = tasks if tasks > 1 else None
-    text: str = _make_sbatch_string(start, folder, job_name=name, map_count=count, **{**parameters, "setup": setup})
+    text: str = _make_sbatch_string(start, folder, job_name=name, map_count=count, **{**parameters, **more})
     return text
 
 
