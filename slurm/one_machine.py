@@ -80,6 +80,8 @@ def up(
 
 def down(state: Path) -> None:
     """Cancel what is queued, then stop the daemons that `up` started, by their pid files."""
+    if not (state / "slurm.conf").exists():  # `up` writes it before it starts a daemon
+        return
     if _idle_nodes(state) or _pid(state / "slurmctld.pid"):
         _run(state, ["scancel", "--full", "--state=PENDING"]), _run(state, ["scancel", "--full", "--state=RUNNING"])
         _run(state, ["scancel", "--state=SUSPENDED"])

@@ -3,10 +3,11 @@
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 from support import slurm_cluster as sc
-from support.commands import run_command
+from support.commands import REPOSITORY, run_command
 from support.small_runs import new_run, results
 
 from dc_hpc.experiment.execution import Execution
@@ -181,3 +182,9 @@ def test_a_signal_in_the_middle_of_a_save(queue, digits_root, tmp_path, uninterr
     sc.wait_for_end(directories)
     sc.assert_same(directories, uninterrupted)
     assert run_directory.attempts(directories[0])[-1]["resumed_from"]
+
+
+def test_down_where_no_cluster_was_started(tmp_path):
+    command = [sys.executable, REPOSITORY / "slurm" / "one_machine.py", "down", "--state", tmp_path / "none"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and not (tmp_path / "none").exists()
