@@ -85,9 +85,10 @@ def submit_slurm(
             cluster=cluster,
             memory_gb=site.memory_gb,
             max_memory_gb=site.max_memory_gb,
+            signal_delay=_delay(site, resources.minutes),
         )
         calls = [
-            payload(_paths(task), execution, resources.parallel_runs, ATTEMPTS, _delay(site, resources.minutes))
+            payload(_paths(task), execution, resources.parallel_runs, ATTEMPTS, submission.signal_delay)
             for task in chunk
         ]
         parameters = slurm_parameters(site, resources)

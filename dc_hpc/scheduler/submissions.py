@@ -34,7 +34,8 @@ class Submission:
     the job never reached SLURM. cluster: of a site with several clusters, else "". accepted: sbatch accepted the job,
     whether or not it gave a number. left: the job was not in the queue any more when a later submit looked for it.
     after: of an aggregator, the names of the submissions that it waits for. memory_gb: of one task, None for what the
-    cluster gives. max_memory_gb: up to which a run that ran out of memory is tried once more.
+    cluster gives. max_memory_gb: up to which a run that ran out of memory is tried once more. signal_delay: seconds of
+    warning before the time limit.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Submission:
     job: str | None = None
     memory_gb: int | None = None
     max_memory_gb: int | None = None
+    signal_delay: int = 90
     cluster: str = ""
     accepted: bool = False
     left: bool = False
@@ -122,6 +124,7 @@ def _is_sound(one: Submission, path: Path) -> bool:
         "cluster": str,
         "accepted": bool,
         "left": bool,
+        "signal_delay": int,
         "memory_gb": (int, NoneType),
         "max_memory_gb": (int, NoneType),
     }
@@ -138,6 +141,7 @@ def _is_sound(one: Submission, path: Path) -> bool:
         and math.isfinite(one.submitted)
         and 0 <= one.gpus < 1e6
         and 0 <= one.minutes < 1e9
+        and 0 <= one.signal_delay < 1e6
         and 1 <= one.parallel_runs < 1e6
     )
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from submitit.core.utils import DelayedSubmission
 from support.small_runs import small_config
 
 from dc_hpc.config.grid import Resources
@@ -129,6 +130,20 @@ def test_a_job_that_left_the_queue_is_sent_again_after_the_looks(send, scripted,
     send(aggregate=None)
     assert len(scripted.sent()) == 2 and scripted.slept == [1, 2, 4, 8, 8, 8]
     assert [one.left for one in records(tmp_path)] == [True, False]
+
+
+def test_task_files_that_a_dying_submit_did_not_write_are_written_by_the_next(send, scripted, tmp_path):
+    """The record has the number, and a task without a file can only fail. An ended task needs none any more."""
+    send(aggregate=None, site=Site(cpus=1, signal_delay=60))
+    folder = tmp_path / "outputs" / "slurm" / "grid"
+    before = [DelayedSubmission.load(folder / name).function for name in pickles(tmp_path)]
+    for name in pickles(tmp_path):
+        (folder / name).unlink()
+    scripted.queue[2] = ("", scripted.queue[2][1].replace("PENDING", "COMPLETED").replace("||", "|n1|"))
+    send(aggregate=None)
+    assert pickles(tmp_path) == ["101_0_submitted.pkl", "101_1_submitted.pkl", "102_submitted.pkl"]
+    made = [DelayedSubmission.load(folder / name).function for name in pickles(tmp_path)[:2]]
+    assert made == before[:2] and made[0].signal_delay == 60
 
 
 def test_what_sbatch_refused_is_no_job_though_squeue_lists_it(send, scripted, tmp_path):

@@ -99,6 +99,18 @@ def record_number(submission: Submission, task: Task, calls: Sequence[Callable[[
     return _record(replace(submission, job=task.job, cluster=task.cluster, accepted=True), calls, outputs)
 
 
+def without_file(submission: Submission, tasks: Sequence[Task]) -> list[int]:
+    """The indices of tasks in the queue that have no file to work from: the submit that sent them died before."""
+    mine = {task.index for task in tasks if task.is_active and task.job == submission.job}
+    return sorted(one for one in mine if one < len(submission.runs) and not _task_file(submission, one).exists())
+
+
+def write_task_files(submission: Submission, indices: Sequence[int], calls: Sequence[Callable[[], Any]]) -> None:
+    """Write the files of these tasks. calls: of all tasks."""
+    for index in indices:
+        _write_task_file(submission, index, calls[index])
+
+
 def was_refused(tasks: Sequence[Task]) -> bool:
     """Whether SLURM lists a job that it refused: it is over and never had a node."""
     return bool(tasks) and not any(task.is_active or task.node for task in tasks)
@@ -195,8 +207,16 @@ def _record(arrived: Submission, calls: Sequence[Callable[[], Any]], outputs: Pa
     """Write the record first: only the recorded number ever gets files to work from."""
     submissions.write(outputs, arrived)
     for index, call in enumerate(calls):
-        delayed = DelayedSubmission(call)
-        delayed.set_timeout(arrived.minutes, 0)
-        path = Path(arrived.folder) / f"{arrived.task_id(index)}_submitted.pkl"
-        atomic_files.replace_bytes(path, cloudpickle.dumps(delayed))
+        _write_task_file(arrived, index, call)
     return arrived
+
+
+def _write_task_file(submission: Submission, index: int, call: Callable[[], Any]) -> None:
+    """Write the file that a task of submitit works from."""
+    delayed = DelayedSubmission(call)
+    delayed.set_timeout(submission.minutes, 0)
+    atomic_files.replace_bytes(_task_file(submission, index), cloudpickle.dumps(delayed))
+
+
+def _task_file(submission: Submission, index: int) -> Path:
+    return Path(submission.folder) / f"{submission.task_id(index)}_submitted.pkl"

@@ -12,7 +12,14 @@ from dc_hpc.scheduler import submissions
 from dc_hpc.scheduler.slurm import Queue, Task
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.submitting import search
-from dc_hpc.scheduler.submitting.sbatch import best, cancel_duplicates, record_number, was_refused
+from dc_hpc.scheduler.submitting.sbatch import (
+    best,
+    cancel_duplicates,
+    record_number,
+    was_refused,
+    without_file,
+    write_task_files,
+)
 from dc_hpc.scheduler.worker import ATTEMPTS, TaskPayload
 from dc_hpc.storage import run_directory
 
@@ -56,6 +63,7 @@ def _settled(
     mine = [task for task in tasks if task.name == one.name]
     if one.job:
         cancel_duplicates(one, mine)
+        _complete_files(one, mine, outputs)
         return _recorded(replace(one, left=True), outputs) if wanted and not mine else one
     if not mine or was_refused(mine):
         # sbatch said that it accepted the job: only the queue or the person can tell what became of it
@@ -70,6 +78,12 @@ def _settled(
     arrived = record_number(one, best(mine), payloads, outputs)
     cancel_duplicates(arrived, mine)
     return arrived
+
+
+def _complete_files(one: Submission, mine: Sequence[Task], outputs: Path) -> None:
+    """Write the files of its tasks that are missing; without them the tasks could only fail."""
+    if (missing := without_file(one, mine)) and (payloads := _payloads(one, outputs)):
+        write_task_files(one, missing, payloads)
 
 
 def _is_needed(one: Submission, known: Sequence[Submission], tasks: Sequence[Task], outputs: Path) -> bool:
@@ -89,7 +103,7 @@ def _payloads(one: Submission, outputs: Path) -> list[TaskPayload]:
         return []
     execution, runs = Execution.from_record(one.execution), (outputs / "runs").resolve()
     packs = [tuple(str(runs / run) for run in pack) for pack in one.runs]
-    return [TaskPayload(pack, execution, one.parallel_runs, ATTEMPTS) for pack in packs]
+    return [TaskPayload(pack, execution, one.parallel_runs, ATTEMPTS, one.signal_delay) for pack in packs]
 
 
 def _recorded(one: Submission, outputs: Path) -> Submission:
