@@ -1,4 +1,4 @@
-"""How every command looks and ends: the style of its help, the options that commands share, and its exit codes."""
+"""How every command looks and ends: the style of its help, what commands share, and their exit codes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ OverridesOption = Annotated[
 ]
 PATHS = ("DIR", "FILE")  # what help calls the value of every option that is a path
 GRID_FLAGS = ("--grid", "-g")
+
+
+def ask_consent(action: str, yes: bool) -> None:
+    """Ask for consent to an action on a terminal; InputError where nobody can answer and --yes is not given."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError(f"there is no terminal to ask on; to {action}, give --yes")
+    if not typer.confirm(f"{action}?"):
+        raise typer.Exit(1)
 
 
 def new_app() -> typer.Typer:

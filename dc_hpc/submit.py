@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from dc_hpc.cli import (
     OverridesOption,
     SiteOption,
     SlotsOption,
+    ask_consent,
     new_app,
     one_of,
     run_cli,
@@ -284,7 +284,7 @@ def _send(
     # a task in a container or after setup lines may have other libraries than this machine
     if not (site.container or site.setup):
         check_kmeans_backend(execution.kmeans_backend)
-    _ask(yes)
+    ask_consent("submit", yes)
     after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
     send_to_slurm(
         plan.requests(),
@@ -316,15 +316,6 @@ def _compute(
         suggest_aggregate=True,
     )
     if failed:
-        raise typer.Exit(1)
-
-
-def _ask(yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InputError("submitting to a cluster needs your consent: give --yes (or look first with --dry-run)")
-    if not typer.confirm("submit?"):
         raise typer.Exit(1)
 
 

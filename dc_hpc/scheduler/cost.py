@@ -10,9 +10,10 @@ from typing import TypeVar
 from dc_hpc.config.grid import Grid, Resources
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.experiment import reuse
-from dc_hpc.scheduler.estimates import CPU, GPU, Estimate, duration, estimate, length_of, measure_datasets
+from dc_hpc.scheduler.estimates import CPU, GPU, Estimate, estimate, length_of, measure_datasets
 from dc_hpc.scheduler.run_status import RunStatusTable
 from dc_hpc.scheduler.site import Site
+from dc_hpc.scheduler.tasks.words import duration
 
 Run = TypeVar("Run")
 

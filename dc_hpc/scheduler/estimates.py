@@ -13,6 +13,7 @@ from typing import Any
 
 from dc_hpc.algorithm.schedule import last_phase
 from dc_hpc.scheduler.run_status import RunStatusTable
+from dc_hpc.scheduler.tasks.words import number_of_runs
 from dc_hpc.storage import atomic_files, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 from dc_hpc.storage.run_progress import RunProgress
@@ -229,13 +230,13 @@ class Estimate:
     def doubts(self) -> str:
         """What the estimate leaves out or guesses, in words; "" where that is nothing."""
         doubts = [
-            f"without {_runs(count)} whose net and data were not measured on a {device} yet"
+            f"without {number_of_runs(count)} whose net and data were not measured on a {device} yet"
             for device, count in self.unmeasured.items()
         ]
         if self.other_k:
-            doubts.append(f"{_runs(self.other_k)} counted like the nearest k that was measured")
+            doubts.append(f"{number_of_runs(self.other_k)} counted like the nearest k that was measured")
         if self.without_probe:
-            doubts.append(f"without the probe of {_runs(self.without_probe)}, not measured yet")
+            doubts.append(f"without the probe of {number_of_runs(self.without_probe)}, not measured yet")
         return "; ".join(doubts)
 
 
@@ -348,14 +349,3 @@ def _collect(seconds: Seconds, length: Length | None, record: dict[str, Any]) ->
             k = length.k if row["stage"] == "clustered" else None  # training hardly depends on k
             layers = max(length.layers, 1) if row["stage"] == "probe" else 1
             seconds[row["stage"], kind, k].append(row["seconds"] / layers)
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' if count > 1 else ''}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text, in seconds, minutes or hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -16,7 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dc_hpc.scheduler.run_watch import GridProgress, RunWatch, WatchedRun, duration
+from dc_hpc.scheduler.run_watch import GridProgress, RunWatch, WatchedRun
+from dc_hpc.scheduler.tasks.words import duration
 from dc_hpc.storage import run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 from dc_hpc.storage.run_directory import RunState

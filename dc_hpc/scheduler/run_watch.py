@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dc_hpc.scheduler import estimates
 from dc_hpc.scheduler.estimates import CPU, Length, MeasuredTimes
+from dc_hpc.scheduler.tasks.words import duration
 from dc_hpc.storage import run_directory, run_progress
 from dc_hpc.storage.run_directory import RunState
 from dc_hpc.storage.run_progress import RunProgress
@@ -118,10 +119,3 @@ class RunWatch:
         """Where runs compute that have not begun: where most measurements come from."""
         kinds = [device for _, _, device in self._measured.training] or [CPU]
         return max(set(kinds), key=kinds.count)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text, in seconds, minutes or hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -127,12 +127,13 @@ def current_status(
     from dc_hpc.scheduler.submitting import situation
     from dc_hpc.scheduler.submitting.settle import no_answer
 
-    queue = slurm.queue(submissions.clusters_of(known) | ({launch.cluster_of(site)} if site else set()))
+    target = launch.cluster_of(site) if site else None
+    queue = slurm.queue(submissions.clusters_of(known) | ({target} if target is not None else set()))
     if queue.tasks is None and site is not None:
         raise InputError(no_answer(queue))
     if queue.tasks is not None and (site is None or any(one.job is None for one in known)):
         with situation.submission_lock(outputs):
-            return situation.look(outputs, names).table
+            return situation.look(outputs, names, target).table
     return run_status.collect(outputs, names, queue.tasks, known)
 
 

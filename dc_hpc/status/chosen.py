@@ -1,8 +1,7 @@
-"""Which runs a subcommand is about: the options that choose them, and the consent to a change."""
+"""Which runs a subcommand is about: the options that choose them, and the option that consents to a change."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,13 +40,3 @@ def one_run(text: str, outputs: Path) -> str:
         )
         raise InputError(f"run {text!r}: {why}; {run_directory.runs_folder(outputs)} has a folder for each run")
     return found[0]
-
-
-def ask(action: str, yes: bool) -> None:
-    """Ask for consent to an action on a terminal; InputError where nobody can answer and --yes is not given."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InputError(f"there is no terminal to ask on; to {action}, give --yes")
-    if not typer.confirm(f"{action}?"):
-        raise typer.Exit(1)

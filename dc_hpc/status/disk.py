@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from dc_hpc.cli import DataOption, OutputsOption
+from dc_hpc.cli import DataOption, OutputsOption, ask_consent
 from dc_hpc.config.grid import read_grid
 from dc_hpc.errors import InputError
-from dc_hpc.status.chosen import GridOption, YesOption, ask, run_names
+from dc_hpc.status.chosen import GridOption, YesOption, run_names
 from dc_hpc.storage import run_directory
 
 
@@ -31,7 +31,7 @@ def check(
     """Read every file of these runs and name the damaged ones. The exit code is 1 if there is one."""
     from dc_hpc.storage.integrity import damaged_files, quarantine_damaged
 
-    names, count, again = run_names(grid, outputs, data), 0, 0
+    names, count, again = dict.fromkeys(run_names(grid, outputs, data)), 0, 0
     quarantine = quarantine or put_aside
     for directory in (run_directory.runs_folder(outputs) / name for name in names):
         damaged = list(damaged_files(directory)) if directory.is_dir() else []
@@ -102,7 +102,7 @@ def prune(
         return
     size = _bytes(sum(path.lstat().st_size for path in paths))
     what = f"{len(paths)} feature dumps of {len(found)} finished runs, {size}"
-    ask(f"remove {what}", yes)
+    ask_consent(f"remove {what}", yes)
     for name in found:
         remove(unneeded_features(folder / name))  # a run that was begun again meanwhile keeps its dumps
     print(f"removed {what}")

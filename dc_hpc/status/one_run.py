@@ -108,7 +108,7 @@ def _word(config: RunConfig, key: str, value: Any) -> str:
 
 
 def _attempts(records: list[dict[str, Any]], damaged: list[str]) -> list[str]:
-    from dc_hpc.scheduler.estimates import duration
+    from dc_hpc.scheduler.tasks.words import duration
 
     lines = [f"attempts: {len(records) or 'none'}", *(f"  ! {line}" for line in damaged)]
     for one in records:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dc_hpc.cli import DataOption, OutputsOption
+from dc_hpc.cli import DataOption, OutputsOption, ask_consent
 from dc_hpc.errors import InputError
-from dc_hpc.status.chosen import GridOption, YesOption, ask, one_run, run_names
+from dc_hpc.status.chosen import GridOption, YesOption, one_run, run_names
 from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def forget(
     tasks = slurm.tasks(submissions.clusters_of(submissions.read_all(outputs)))
     submissions.check_forgettable(outputs, found[0], tasks)
     doubt = "" if tasks is not None else " (SLURM does not answer, so nobody can see whether it arrived)"
-    ask(f"forget submission {found[0]}{doubt}", yes)
+    ask_consent(f"forget submission {found[0]}{doubt}", yes)
     submissions.forget(outputs, found[0])
     print(f"forgot {found[0]}; its runs can be submitted again")
 

@@ -13,6 +13,7 @@ import typer
 
 from dc_hpc.cli import DataOption, OutputsOption
 from dc_hpc.errors import InputError
+from dc_hpc.scheduler.tasks.words import duration, number_of_runs
 from dc_hpc.status.chosen import GridOption, run_names
 from dc_hpc.storage import run_directory
 
@@ -155,7 +156,7 @@ def _count_lines(view: StatusView) -> list[str]:
     lines += _damage_lines([*unreadable, *measured.warnings])
     cycles = sum(length.cycles for length in view.lengths.values() if length)
     gpu = f", {measured.gpu_hours:.2f} GPU-hours" if measured.gpu_hours else ""
-    computed = _duration(measured.hours * 3600)
+    computed = duration(measured.hours * 3600)
     lines.append(f"{cycles - left.cycles} of {cycles} cycles; {computed} computed{gpu}")
     unfinished = any(run.state != "done" for run in table.runs.values())
     return lines + ([_left_line(view)] if unfinished else [])
@@ -167,12 +168,12 @@ def _left_line(view: StatusView) -> str:
     doubts = left.doubts()
     if left.seconds is None:
         return f"left: unknown; {doubts}"
-    text = f"left: {left.at_least()}{_duration(left.seconds)} of computing"
+    text = f"left: {left.at_least()}{duration(left.seconds)} of computing"
     if measured.gpu_hours and measured.hours:  # with as many GPUs for an hour as so far
         text += f" ({left.seconds / 3600 * measured.gpu_hours / measured.hours:.2f} GPU-hours)"
     elapsed = left.elapsed(running)
     if running and elapsed is not None:
-        text += f"; ready in {left.at_least() or 'about '}{_duration(elapsed)} with {running} running"
+        text += f"; ready in {left.at_least() or 'about '}{duration(elapsed)} with {running} running"
     return f"{text}; {doubts}" if doubts else text
 
 
@@ -197,17 +198,14 @@ def _words(view: StatusView, run: RunStatus) -> str:
     if progress is None:
         return run.reason
     left = view.seconds_left(run)
-    eta = "unknown" if left is None else _duration(left)
+    eta = "unknown" if left is None else duration(left)
     return ", ".join(filter(None, (progress.phase, f"ETA {eta}", run.reason)))
 
 
 def _queued_lines(view: StatusView, most: int) -> list[str]:
     """A line for each reason why runs wait in the queue."""
     waiting = Counter(run.reason for run in view.table.runs.values() if run.state == "queued")
-    lines = [
-        f"  queued     {count} run{'s' if count > 1 else ''}  {reason}"
-        for reason, count in list(waiting.items())[:most]
-    ]
+    lines = [f"  queued     {number_of_runs(count)}  {reason}" for reason, count in list(waiting.items())[:most]]
     return lines + ([f"  and {len(waiting) - most} more tasks"] if len(waiting) > most else [])
 
 
@@ -223,7 +221,7 @@ def _done_lines(view: StatusView, most: int) -> list[str]:
         result = run.result or {}
         lines.append(
             f"  {run.name:<{width}}  {_cycles(view, run):>7}  {_number(result.get('ia'), 4):>6}  "
-            f"{_accuracy(run):>10}  {_duration(view.totals(run.name).seconds):>9}"
+            f"{_accuracy(run):>10}  {duration(view.totals(run.name).seconds):>9}"
         )
     return lines + ([f"  and {len(done) - most} more done (--state done)"] if len(done) > most else [])
 
@@ -241,9 +239,3 @@ def _accuracy(run: RunStatus) -> str:
 
 def _number(value: object, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
-
-
-def _duration(seconds: float) -> str:
-    from dc_hpc.scheduler.estimates import duration
-
-    return duration(seconds)

@@ -59,6 +59,14 @@ def test_check_moves_damaged_files_to_quarantine(digits_root, tmp_path, flag):
     assert (sound / "config.json").exists()
 
 
+def test_check_reads_a_run_of_two_grids_once(tmp_path, digits_root):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    (tmp_path / "more.yaml").write_text(GRID)
+    grids = ("--grid", "grid.yaml", "--grid", "more.yaml", "--data", digits_root)
+    (tmp_path / "outputs").mkdir()
+    assert run_command("status", "check", *grids, cwd=tmp_path, check=0).stdout == "0 of 3 runs are damaged\n"
+
+
 def test_done_runs_are_listed_with_their_results(place):
     shown = run_command("status", cwd=place, check=0).stdout
     (line,) = [line for line in shown.splitlines() if "seed1-" in line]

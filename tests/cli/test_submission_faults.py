@@ -69,6 +69,17 @@ def test_a_site_with_two_clusters(place, digits_root):
     assert (place.parent / "bin" / "cancelled").read_text().startswith("-M inter ")
 
 
+def test_only_the_cluster_of_the_profile_is_asked(place, digits_root):
+    """Also about a submission whose answer was lost."""
+    row = 'echo "7|N/A|7|PENDING|None|x|x||grid-0123abcd"'
+    stub(place, "squeue", squeue(f'case "$*" in *"-M inter"*) {row};; *) exit 1;; esac'))
+    (place / "site.yaml").write_text("cpus: 1\nextra: {clusters: inter}\n")
+    folder = str(place / "outputs" / "slurm" / "grid")
+    lost = submissions.Submission("grid-0123abcd", folder, (("run",),), minutes=1, cluster="inter", submitted=1.0)
+    submissions.write(place / "outputs", lost)
+    assert "submitted job 101" in submit_grid(place, digits_root, *SLURM, "--no-aggregate", check=0).stdout
+
+
 def test_an_environment_that_would_change_the_job(place, digits_root, monkeypatch):
     """Names from the environment, and an allocation around the submit."""
     for name in ("SBATCH_JOB_NAME", "SLURM_JOB_ID", "SLURM_MEM_PER_CPU", "SLURM_CPU_BIND", "SQUEUE_PARTITION"):

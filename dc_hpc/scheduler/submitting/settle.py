@@ -24,18 +24,19 @@ from dc_hpc.scheduler.worker import ATTEMPTS, TaskPayload
 from dc_hpc.storage import run_directory
 
 
-def settle(outputs: Path, names: Collection[str], cluster: str = "") -> tuple[list[Submission], Queue]:
+def settle(outputs: Path, names: Collection[str], cluster: str | None = None) -> tuple[list[Submission], Queue]:
     """All submissions of the folder as they are now, and the queue. Each result is recorded.
 
     Those whose answer was lost, and those that have unfinished runs of `names` and are not in the queue, are looked
-    for several times. names: of the runs that are to be submitted. cluster: where they will be sent. InputError where
-    SLURM does not answer. The caller holds the lock of the folder.
+    for several times. names: of the runs that are to be submitted. cluster: where they will be sent, None for
+    nowhere. InputError where SLURM does not answer. The caller holds the lock of the folder.
     """
     known = submissions.read_all(outputs)
     folder = run_directory.runs_folder(outputs)
     unfinished = {run for run in names if run_directory.state_of(folder / run).name != "done"}
     wanted = {one.name for one in known if _is_open(one, unfinished)}
-    queue = search.look_for(wanted, submissions.clusters_of(known) | {cluster}, waits=search.BACK_OFF)
+    clusters = submissions.clusters_of(known) | ({cluster} if cluster is not None else set())
+    queue = search.look_for(wanted, clusters, waits=search.BACK_OFF)
     if queue.tasks is None:
         raise InputError(no_answer(queue))
     settled = [_settled(one, one.name in wanted, known, queue.tasks, outputs) for one in known]

@@ -56,7 +56,10 @@ def submission_lock(outputs: Path) -> Iterator[HeldLock]:
         yield lock
 
 
-def look(outputs: Path, names: Collection[str], cluster: str = "") -> Situation:
-    """Settle the submissions of earlier calls and look at the runs. The caller holds the lock."""
+def look(outputs: Path, names: Collection[str], cluster: str | None = None) -> Situation:
+    """Settle the submissions of earlier calls and look at the runs. The caller holds the lock.
+
+    cluster: where the runs will be sent, "" for the one that is asked without naming one; None for nowhere.
+    """
     known, queue = settle(outputs, names, cluster)
     return Situation(run_status.collect(outputs, names, queue.tasks, known), queue.tasks or [], names)

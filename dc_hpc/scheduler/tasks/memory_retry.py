@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.tasks.causes import OUT_OF_MEMORY
+from dc_hpc.scheduler.tasks.words import number_of_runs
 
 if TYPE_CHECKING:
     from dc_hpc.scheduler.run_status import RunStatus, RunStatusTable
@@ -36,7 +37,7 @@ def describe_share(site: Site, runs: Sequence[str], table: RunStatusTable) -> st
     if more == site.memory_gb:
         return ""
     usual = f" instead of {site.memory_gb}" if site.memory_gb else ""
-    return f"memory: {more} GiB{usual} for {_runs(len(runs))} that ran out of memory"
+    return f"memory: {more} GiB{usual} for {number_of_runs(len(runs))} that ran out of memory"
 
 
 def describe(table: RunStatusTable) -> list[str]:
@@ -54,8 +55,11 @@ def describe(table: RunStatusTable) -> list[str]:
         elif not run.is_active and _ran_out(run):
             failed[_outcome(history)] += 1
     return [
-        *(f"{_runs(count)} {'is' if count == 1 else 'are'} tried once more {words}" for words, count in again.items()),
-        *(f"{_runs(count)} ran out of memory with {words}" for words, count in failed.items()),
+        *(
+            f"{number_of_runs(count)} {'is' if count == 1 else 'are'} tried once more {words}"
+            for words, count in again.items()
+        ),
+        *(f"{number_of_runs(count)} ran out of memory with {words}" for words, count in failed.items()),
     ]
 
 
@@ -122,7 +126,3 @@ def _histories(known: Sequence[Submission]) -> dict[str, list[Submission]]:
 
 def _memory(one: Submission) -> str:
     return "what the cluster gives" if one.memory_gb is None else f"{one.memory_gb} GiB"
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' if count > 1 else ''}"
