@@ -287,6 +287,18 @@ def test_the_limits_of_a_qos(site, digits_root):
     sent(site, digits_root)
 
 
+def test_a_qos_for_gpus_only_refuses_the_aggregator_and_not_the_profile(site, digits_root):
+    (site.folder / "site.yaml").write_text("partition: long\nqos: small\ngpus: 1\n")
+    site(least="gres/gpu=1")
+    refused(
+        site,
+        digits_root,
+        "dc_hpc: qos small wants at least 1 GPUs (MinTRES) and would refuse the aggregator, which asks for no GPU; "
+        "give --no-aggregate\n",
+    )
+    sent(site, digits_root, "--no-aggregate")
+
+
 def test_limits_that_the_cluster_does_not_enforce_do_not_count(site, digits_root):
     site(enforce="associations")
     (site.folder / "grid.yaml").write_text(GRID + "resources: {minutes: 31}\n")

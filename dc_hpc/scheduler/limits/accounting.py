@@ -91,14 +91,21 @@ def _qos(name: str) -> dict[str, str]:
     return next((one for one in found if one["Name"] == name), {})
 
 
-def check_accounting(cluster: Cluster, found: Accounting, wanted: Sequence[Wanted]) -> None:
-    """InputError when a limit that the cluster enforces never lets these tasks run, or not so many at once."""
+def check_accounting(
+    cluster: Cluster, found: Accounting, wanted: Sequence[Wanted], follower: Wanted | None = None
+) -> None:
+    """InputError when a limit that the cluster enforces never lets these tasks run, or not so many at once.
+
+    follower: the aggregator behind them. It asks for no more than they do, so that it can only ask for too little.
+    """
     if not cluster.enforces("limits"):
         return
     for one in wanted:
         for problem in _problems_of_task(found, one):
             raise InputError(problem)
-    _check_count(found, wanted)
+    for least, _ in _too_little(found, follower) if follower else ():
+        raise InputError(f"{least} and would refuse the aggregator, which asks for no GPU; give --no-aggregate")
+    _check_count(found, [*wanted, follower] if follower else wanted)
 
 
 def longest_minutes(cluster: Cluster, found: Accounting) -> float:
@@ -118,9 +125,7 @@ def _problems_of_task(found: Accounting, wanted: Wanted) -> Iterator[str]:
                 f"{wanted.minutes}; write resources: {{minutes: {minutes:.0f}}} into the grid, or another qos into the "
                 "site profile"
             )
-        asked = {"cpu": wanted.cpus, "mem": (wanted.memory_gb or 0) * 1024, "gres/gpu": wanted.gpus, "node": 1}
-        if wanted.gpu_type:
-            asked[f"gres/gpu:{wanted.gpu_type}"] = wanted.gpus
+        asked = _asked(wanted)
         for limit in ("MaxTRES", "MaxTRESPerUser"):
             for resource, most in resources_of(record.get(limit, "")).items():
                 if asked.get(resource, 0) > most:
@@ -128,12 +133,23 @@ def _problems_of_task(found: Accounting, wanted: Wanted) -> Iterator[str]:
                         f"{named} allows at most {most:.0f} {_NAMES.get(resource, resource)} ({limit}) and a task asks "
                         f"for {asked[resource]}; correct the site profile"
                     )
+    for least, number in _too_little(found, wanted):
+        yield f"{least} and a task asks for {number}; correct the site profile, or write another qos into it"
+
+
+def _too_little(found: Accounting, wanted: Wanted) -> Iterator[tuple[str, int]]:
+    """(the limit in words, what the task asks for) of each resource of which a limit wants more."""
+    asked = _asked(wanted)
+    for named, record in found.limits:
         for resource, least in resources_of(record.get("MinTRES", "")).items():
             if resource in asked and asked[resource] < least and (resource != "mem" or wanted.memory_gb):
-                yield (
-                    f"{named} wants at least {least:.0f} {_NAMES.get(resource, resource)} (MinTRES) and a task asks "
-                    f"for {asked[resource]}; correct the site profile, or write another qos into it"
-                )
+                yield f"{named} wants at least {least:.0f} {_NAMES.get(resource, resource)} (MinTRES)", asked[resource]
+
+
+def _asked(wanted: Wanted) -> dict[str, int]:
+    """Resource, as limits name it -> what one task asks for."""
+    asked = {"cpu": wanted.cpus, "mem": (wanted.memory_gb or 0) * 1024, "gres/gpu": wanted.gpus, "node": 1}
+    return asked | ({f"gres/gpu:{wanted.gpu_type}": wanted.gpus} if wanted.gpu_type else {})
 
 
 def _check_count(found: Accounting, wanted: Sequence[Wanted]) -> None:

@@ -39,8 +39,8 @@ def check_limits(
     for one in wanted:
         check_partition(answers.cluster, site.partition, one, any_time=_may_replace_time_limit(answers, site))
     _check_number_of_jobs(answers.cluster, wanted)
-    follower = [replace(wanted[0], minutes=1, gpus=0, tasks=1, memory_gb=None)] if aggregate else []
-    check_accounting(answers.cluster, answers.accounting, [*wanted, *follower])
+    follower = replace(wanted[0], minutes=1, gpus=0, tasks=1, memory_gb=None) if aggregate else None
+    check_accounting(answers.cluster, answers.accounting, wanted, follower)
 
 
 def minutes_for(site: Site, minutes: int) -> int:
