@@ -124,7 +124,7 @@ def submit(
 
         requested = [(one.name, one.resources, len(share)) for one, share in plan.shares()]
         check_limits(profile, requested, device=device, aggregate=aggregate)
-    if dry_run or not (plan.missing or (profile and aggregate and yes and plan.may_lack_aggregator())):
+    if dry_run or not (plan.missing or (profile and aggregate and plan.lacks_aggregator())):
         return
     session.check_data(plan.configs, Path(execution.data))
     if not new:
@@ -184,10 +184,12 @@ class _Plan:
             GridRequest(one.name, one.resources, {run: self.configs[run] for run in share}) for one, share in shares
         ]
 
-    def may_lack_aggregator(self) -> bool:
-        """Whether SLURM refused the aggregator of an earlier call."""
-        refused = [one for one in self.status.submissions if one.is_aggregator and one.job == ""]
-        return bool(refused)
+    def lacks_aggregator(self) -> bool:
+        """Whether an earlier call did not send the aggregator, or SLURM refused it."""
+        from dc_hpc.scheduler.submitting.situation import Situation
+
+        now = Situation(self.status)
+        return now.needs_aggregator(self.grids[0].name, now.living())
 
     def _parts(self, share: list[str]) -> list[list[str]]:
         if self.site is None:
@@ -284,7 +286,7 @@ def _send(
     # a task in a container or after setup lines may have other libraries than this machine
     if not (site.container or site.setup):
         check_kmeans_backend(execution.kmeans_backend)
-    ask_consent("submit", yes)
+    ask_consent("submit" if plan.missing else "queue the aggregator, which is missing", yes)
     after = ["--outputs", str(outputs.absolute()), "--data", execution.data] if aggregate else None
     send_to_slurm(
         plan.requests(),

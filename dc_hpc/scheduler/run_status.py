@@ -61,6 +61,7 @@ class RunStatusTable:
     runs: run name -> status. cluster: whether SLURM answered. submissions: all of the outputs folder. warnings: one
     line for each submission record that is damaged. unanswered: the submissions that sbatch gave no number, and whose
     job is not in the queue as far as it can be seen. failed_aggregators: the ends of aggregators that made no tables.
+    tasks: those that SLURM's queue shows.
     """
 
     runs: dict[str, RunStatus]
@@ -69,6 +70,7 @@ class RunStatusTable:
     warnings: list[str] = field(default_factory=list)
     unanswered: list[Submission] = field(default_factory=list)
     failed_aggregators: list[TaskEnd] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
@@ -164,7 +166,7 @@ def collect(
     # sbatch accepted a job that the queue does not show: it is not sent again before the person says that it is gone
     _mark_unanswered(runs, unanswered if tasks is None else [one for one in unanswered if one.accepted])
     failed = task_ends.failed_aggregators(known, reported, outputs) if tasks is not None else []
-    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered, failed)
+    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered, failed, list(tasks or []))
 
 
 class _Last:

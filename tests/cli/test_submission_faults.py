@@ -140,6 +140,17 @@ def test_a_limit_after_the_first_array(place, digits_root):
     assert len(queued(place)) == 5
 
 
+def test_the_same_command_queues_an_aggregator_that_was_never_sent_or_refused(place, digits_root):
+    """It needs no --yes for that where a terminal asks; here there is none."""
+    submit_grid(place, digits_root, *SLURM, "--no-aggregate", check=0)
+    refused = submit_grid(place, digits_root, *SLURM[:-1], check=2)
+    assert "to submit: 0" in refused.stdout
+    assert "no terminal to ask on; to queue the aggregator, which is missing, give --yes" in refused.stderr
+    assert "submitted job 102: the aggregator" in submit_grid(place, digits_root, *SLURM, check=0).stdout
+    again = submit_grid(place, digits_root, *SLURM[:-1], check=0)
+    assert "to submit: 0" in again.stdout and len(queued(place)) == 4
+
+
 def test_cancel_where_nothing_was_submitted(place, digits_root):
     stub(place, "squeue", "#!/bin/sh\nexit 1\n")
     submit_grid(place, digits_root, "--set", "cycles=0", "--set", "probe=off", check=0)

@@ -1,4 +1,4 @@
-"""What is known of the runs of a folder while this process holds the lock under which they are sent."""
+"""What is known of the runs of some grids, and the lock of a folder under which they are sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dc_hpc.scheduler import launch, run_status
 from dc_hpc.scheduler.run_status import RunStatusTable
-from dc_hpc.scheduler.slurm import Task
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.submitting.settle import settle
 from dc_hpc.storage import lock_file
@@ -18,11 +17,9 @@ from dc_hpc.storage.lock_file import HeldLock
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known under the lock. names: all runs of the grids, whether they are to be sent or not."""
+    """What is known of the runs of some grids, whether they are to be sent or not."""
 
     table: RunStatusTable
-    tasks: list[Task]
-    names: Collection[str]
 
     def unfinished(self) -> int:
         """The number of runs of the grids that are not done."""
@@ -34,18 +31,22 @@ class Situation:
 
     def living(self) -> list[Submission]:
         """The submissions that have runs of the grids and tasks that wait or compute."""
-        active, names = {task.name for task in self.tasks if task.is_active}, set(self.names)
+        active, names = self._active(), self.table.runs.keys()
         return [one for one in self.table.submissions if one.job and one.name in active and names & {*one.run_names()}]
 
     def needs_aggregator(self, grid: str, after: Sequence[Submission]) -> bool:
         """Whether no aggregator in the queue waits for all of these, or the last one of the grid was refused."""
-        active = {task.name for task in self.tasks if task.is_active}
+        active = self._active()
         aggregators = [one for one in self.table.submissions if one.is_aggregator]
         waited_for = [set(one.after) for one in aggregators if one.name in active]
         if after:
             return not any({one.name for one in after} <= names for names in waited_for)
         mine = [one for one in aggregators if one.name.rpartition("-")[0] == launch.aggregator_name(grid)]
         return bool(mine) and mine[-1].job == ""
+
+    def _active(self) -> set[str]:
+        """The names of the jobs that wait or compute."""
+        return {task.name for task in self.table.tasks if task.is_active}
 
 
 @contextmanager
@@ -62,4 +63,4 @@ def look(outputs: Path, names: Collection[str], cluster: str | None = None) -> S
     cluster: where the runs will be sent, "" for the one that is asked without naming one; None for nowhere.
     """
     known, queue = settle(outputs, names, cluster)
-    return Situation(run_status.collect(outputs, names, queue.tasks, known), queue.tasks or [], names)
+    return Situation(run_status.collect(outputs, names, queue.tasks, known))
