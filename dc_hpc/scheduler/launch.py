@@ -66,6 +66,7 @@ def submit_slurm(
     InputError when SLURM refuses an array or does not answer; those before it have arrived.
     """
     cluster, execution = cluster_of(site), execution.on(site.gpus)
+    cluster_name = slurm.cluster_name(cluster)
     if site.max_memory_gb is not None:
         names = [directory.name for directory in directories]
         site = memory_retry.raised(site, names, run_status.collect(outputs, names))
@@ -83,6 +84,7 @@ def submit_slurm(
             execution=execution.to_record(),
             code=code,
             cluster=cluster,
+            cluster_name=cluster_name,
             memory_gb=site.memory_gb,
             max_memory_gb=site.max_memory_gb,
             signal_delay=_delay(site, resources.minutes),

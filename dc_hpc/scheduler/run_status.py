@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,7 +62,8 @@ class RunStatusTable:
     runs: run name -> status. cluster: whether SLURM answered. submissions: all of the outputs folder. warnings: one
     line for each submission record that is damaged. unanswered: the submissions that sbatch gave no number, and whose
     job is not in the queue as far as it can be seen. failed_aggregators: the ends of aggregators that made no tables.
-    tasks: those that SLURM's queue shows.
+    tasks: those that SLURM's queue shows. out_of_sight: the submissions with unfinished runs whose queue cannot be seen
+    here, because no SLURM answers or it is that of another cluster.
     """
 
     runs: dict[str, RunStatus]
@@ -71,6 +73,7 @@ class RunStatusTable:
     unanswered: list[Submission] = field(default_factory=list)
     failed_aggregators: list[TaskEnd] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
+    out_of_sight: list[Submission] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """The number of runs in each state."""
@@ -81,27 +84,33 @@ class RunStatusTable:
         return ", ".join(f"{count} {name}" for name, count in self.counts().items() if count or name != "unanswered")
 
     def describe_unanswered(self) -> list[str]:
-        """A line for each submission without an answer: what is known of it, and the way out."""
-        lines = []
-        for one in self.unanswered:
-            waiting = sum(self.runs[run].state == "unanswered" for run in one.run_names() if run in self.runs)
-            forget = f"When you know that it never arrived: python -m dc_hpc.status forget {one.name}"
-            if one.accepted:
-                known = (
-                    f"sbatch accepted it without a number; {waiting} runs of these wait until SLURM shows it. {forget}"
-                )
-            elif self.cluster:
-                known = (
-                    "the answer of sbatch was lost, and SLURM does not list it: the next submit to the cluster starts "
-                    "its runs again"
-                )
-            else:
-                known = (
-                    "the answer of sbatch was lost, and SLURM does not answer here; "
-                    f"{waiting} runs of these wait for it. {forget}"
-                )
-            lines.append(f"submission {one.name} ({len(one.run_names())} runs): {known}")
-        return lines
+        """A line for each submission of which nobody here knows what became: what is known, and the way out."""
+        return [
+            f"submission {one.name} ({len(one.run_names())} runs): {self._describe_doubt(one)}"
+            for one in self.unanswered
+        ]
+
+    def _describe_doubt(self, one: Submission) -> str:
+        """What is known of a submission without an answer, or whose queue cannot be seen, and the way out."""
+        waiting = sum(self.runs[run].state == "unanswered" for run in one.run_names() if run in self.runs)
+        forget = f"python -m dc_hpc.status forget {one.name}"
+        if one in self.out_of_sight:
+            job, cluster = f"job {one.job}" if one.job else "a job", one.cluster_name or one.cluster
+            return (
+                f"it is {job}{f' of cluster {cluster}' if cluster else ''}, whose queue cannot be seen from here; "
+                f"{waiting} runs of these wait for it. Submit where squeue shows it. When you know that it is gone: "
+                f"{forget}"
+            )
+        forget = f"When you know that it never arrived: {forget}"
+        if one.accepted:
+            return f"sbatch accepted it without a number; {waiting} runs of these wait until SLURM shows it. {forget}"
+        if self.cluster:
+            return (
+                "the answer of sbatch was lost, and SLURM does not list it: the next submit to the cluster starts its "
+                "runs again"
+            )
+        lost = "the answer of sbatch was lost, and SLURM does not answer here"
+        return f"{lost}; {waiting} runs of these wait for it. {forget}"
 
     def describe_problems(self) -> list[str]:
         """A line for each thing that went wrong outside of the runs: a lost answer, a refusal, a task that failed."""
@@ -140,12 +149,13 @@ def collect(
     *,
     accounted: Callable[[list[str], Collection[str]], list[Task]] = slurm.accounted,
     queue: Callable[[Sequence[Submission]], list[Task] | None] | None = None,
+    cluster_name: Callable[[], str] = slurm.cluster_name,
 ) -> RunStatusTable:
     """The status of these runs; reads only.
 
     tasks, known: the tasks in SLURM's queue and the submissions of the folder, where the caller has read them already.
     queue: what asks SLURM for its queue otherwise; it gets the submissions. accounted: what asks the accounting
-    database for the tasks of jobs that have left the queue.
+    database for the tasks of jobs that have left the queue. cluster_name: what asks SLURM what it calls itself.
     """
     folder = run_directory.runs_folder(outputs)
     states = {name: run_directory.state_of(folder / name) for name in names}
@@ -154,11 +164,12 @@ def collect(
     if tasks is None and known:
         tasks = slurm.tasks(submissions.clusters_of(known)) if queue is None else queue(known)
     reported = list(tasks or [])
+    unseen = _out_of_sight(known, states, tasks, cluster_name)
     if tasks is not None:
         left = _left_the_queue(known, states, reported)
         reported += accounted([one.name for one in left], submissions.clusters_of(left))
     owners = submissions.runs_of_tasks(known, reported)
-    last = _Last(known, reported, answered=tasks is not None)
+    last = _Last(known, reported, known if tasks is None else unseen)
     runs = {name: _status_of(folder / name, state, owners.get(name), last) for name, state in states.items()}
     _mark_unsent(runs, last)
     queued = {task.name for task in reported if task.is_active}
@@ -166,16 +177,30 @@ def collect(
     # sbatch accepted a job that the queue does not show: it is not sent again before the person says that it is gone
     _mark_unanswered(runs, unanswered if tasks is None else [one for one in unanswered if one.accepted])
     failed = task_ends.failed_aggregators(known, reported, outputs) if tasks is not None else []
-    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered, failed, list(tasks or []))
+    return RunStatusTable(runs, tasks is not None, known, warnings, unanswered, failed, list(tasks or []), unseen)
+
+
+def hold_back(table: RunStatusTable) -> RunStatusTable:
+    """The table for a submit: it leaves runs alone that may wait in a queue that cannot be seen here.
+
+    Runs whose task has ended there, as the folder of its job shows, are free.
+    """
+    runs, holding = dict(table.runs), []
+    for one in table.out_of_sight:
+        waiting = [run for index, pack in enumerate(one.runs) if not task_ends.has_ended(one, index) for run in pack]
+        held = _mark(runs, waiting, f"{one.name} may wait or compute where its queue cannot be seen from here")
+        holding += [one] if held else []
+    others = [one for one in table.unanswered if one not in holding]
+    return replace(table, runs=runs, unanswered=[*others, *holding])
 
 
 class _Last:
-    """The last task of each run, and whether it is over. answered: whether SLURM's queue is known."""
+    """The last task of each run, and whether it is over. unseen: the submissions whose queue is not known."""
 
-    def __init__(self, known: Sequence[Submission], reported: Sequence[Task], *, answered: bool) -> None:
+    def __init__(self, known: Sequence[Submission], reported: Sequence[Task], unseen: Sequence[Submission]) -> None:
+        self.known, self.unseen = known, {one.name for one in unseen}
         self.of_run = {run: (one, index) for one in known for index, pack in enumerate(one.runs) for run in pack}
         self.reported = {(task.name, task.index): task for task in sorted(reported, key=lambda task: task.is_active)}
-        self.answered = answered
 
     def is_refused(self, run: str) -> bool:
         """Whether SLURM did not take the last submission of a run."""
@@ -191,19 +216,53 @@ class _Last:
             return None
         others = [directory.with_name(run) for run in submission.runs[index] if run != directory.name]
         end = task_ends.end_of(directory, submission, index, task, others)
-        if end is None or self.answered:
+        if end is None or submission.name not in self.unseen:
             return end
         # the log alone: the task may have been queued again since
         return replace(end, is_failure=False) if end.cause.name != "unknown" else None
+
+    def has_left(self, directory: Path) -> bool:
+        """Whether a run that no task in the queue has was begun by a task, whose queue is known: the task is gone.
+
+        SLURM shows the tasks of the person who asks, so the run must be that person's.
+        """
+        records = run_directory.attempts(directory)
+        if not records or directory.stat().st_uid != os.getuid():
+            return False
+        return any(
+            task_ends.ran_in(records[-1], one, index)
+            for one in self.known
+            if one.name not in self.unseen
+            for index, pack in enumerate(one.runs)
+            if directory.name in pack
+        )
+
+
+def _out_of_sight(
+    known: Sequence[Submission],
+    states: dict[str, RunState],
+    tasks: Sequence[Task] | None,
+    cluster_name: Callable[[], str],
+) -> list[Submission]:
+    unfinished = {name for name, state in states.items() if state.name != "done"}
+    open_ = [one for one in known if not unfinished.isdisjoint(one.run_names())]
+    if tasks is None:
+        return [one for one in open_ if one.job and not one.left]
+    return submissions.out_of_sight(open_, tasks, cluster_name)
 
 
 def _mark_unanswered(runs: dict[str, RunStatus], unanswered: Sequence[Submission]) -> None:
     """Let the runs of submissions without an answer wait, but for those that are done or compute on this machine."""
     for one in unanswered:
-        for name in one.run_names():
-            if name in runs and runs[name].state not in ("done", "running"):
-                reason = f"nobody knows whether {one.name} arrived"
-                runs[name] = replace(runs[name], state="unanswered", reason=reason)
+        _mark(runs, one.run_names(), f"nobody knows whether {one.name} arrived")
+
+
+def _mark(runs: dict[str, RunStatus], names: Collection[str], reason: str) -> bool:
+    """Let these runs wait, but for those that are done or have a task that can be seen; whether there is one."""
+    waiting = [name for name in names if name in runs and runs[name].state != "done" and not runs[name].is_active]
+    for name in waiting:
+        runs[name] = replace(runs[name], state="unanswered", reason=reason)
+    return bool(waiting)
 
 
 def _mark_unsent(runs: dict[str, RunStatus], last: _Last) -> None:
@@ -238,7 +297,8 @@ def _status_of(directory: Path, state: RunState, task: Task | None, last: _Last)
     if task is not None and task.is_active:
         return _status_of_active(directory, plain, task)
     if state.name == "running":
-        if task is None or run_directory.is_on_this_host(directory):
+        is_over = task is not None or last.has_left(directory)
+        if not is_over or run_directory.is_on_this_host(directory):
             return plain
         plain = replace(plain, state="resumable", reason="")
     if last.is_refused(directory.name):

@@ -111,7 +111,8 @@ def current_status(
     """The status of the runs; for a cluster it is a first look, and `send_to_slurm` looks again under a lock.
 
     Submissions whose answer from sbatch was lost are searched for in the queue. Where SLURM does not answer, the runs
-    of such submissions have the state `unanswered`, and for a cluster it is an InputError. A dry run takes the records
+    of such submissions, and of those that may wait in a queue that cannot be seen from here, have the state
+    `unanswered`; for a cluster it is an InputError. A dry run takes the records
     as they are. grids: names that SLURM gets; InputError where it cannot.
     """
     from dc_hpc.scheduler import run_status, submissions
@@ -122,7 +123,7 @@ def current_status(
 
         check_names(outputs, grids)
     if dry_run or not (known or site):
-        return run_status.collect(outputs, names, known=known)
+        return run_status.hold_back(run_status.collect(outputs, names, known=known))
     from dc_hpc.scheduler import launch, slurm
     from dc_hpc.scheduler.submitting import situation
     from dc_hpc.scheduler.submitting.settle import no_answer
@@ -134,7 +135,7 @@ def current_status(
     if queue.tasks is not None and (site is None or any(one.job is None for one in known)):
         with situation.submission_lock(outputs):
             return situation.look(outputs, names, target).table
-    return run_status.collect(outputs, names, queue.tasks, known)
+    return run_status.hold_back(run_status.collect(outputs, names, queue.tasks, known, queue=lambda known: queue.tasks))
 
 
 def with_own_nets(

@@ -217,10 +217,20 @@ def cancel(chosen: Iterable[Task]) -> None:
 
 def max_array_size(cluster: str = "") -> int:
     """The number of tasks that one array may have; SLURM's default of 1001 where scontrol does not say."""
-    said = ask(["scontrol", *_named(cluster), "show", "config"]) or ""
+    said = _config(cluster)
     match = re.search(r"^MaxArraySize\s*=\s*([0-9]{1,7})\s*$", said, re.M)
     fewer = re.search(r"^SchedulerParameters\s*=.*\bmax_array_tasks=([0-9]{1,7})\b", said, re.M)
     return max(1, min(int(one[1]) if one else 1001 for one in (match, fewer or match)))
+
+
+def cluster_name(cluster: str = "") -> str:
+    """What a cluster calls itself, also the one that is asked without naming one; "" where scontrol does not say."""
+    match = re.search(r"^ClusterName\s*=\s*([A-Za-z0-9_][A-Za-z0-9._+-]{0,99})\s*$", _config(cluster), re.M)
+    return match[1] if match else ""
+
+
+def _config(cluster: str) -> str:
+    return ask(["scontrol", *_named(cluster), "show", "config"]) or ""
 
 
 def gpus_of_nodes() -> str:

@@ -10,7 +10,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import NoneType
@@ -31,11 +31,11 @@ class Submission:
     submitit's files and the logs are. gpus, minutes: of one task. parallel_runs: runs of a task that compute at the
     same time. execution: how they compute (Execution.to_record). code: commit, diff and versions at the submission.
     submitted: seconds since 1970. job: the number that sbatch gave; None while it is unknown; "" when it is known that
-    the job never reached SLURM. cluster: of a site with several clusters, else "". accepted: sbatch accepted the job,
-    whether or not it gave a number. left: the job was not in the queue any more when a later submit looked for it.
-    after: of an aggregator, the names of the submissions that it waits for. memory_gb: of one task, None for what the
-    cluster gives. max_memory_gb: up to which a run that ran out of memory is tried once more. signal_delay: seconds of
-    warning before the time limit.
+    the job never reached SLURM. cluster: of a site with several clusters, else "". cluster_name: what the cluster calls
+    itself, "" where it did not say. accepted: sbatch accepted the job, whether or not it gave a number. left: the job
+    was not in the queue any more when a later submit looked for it, or a person said so. after: of an aggregator, the
+    names of the submissions that it waits for. memory_gb: of one task, None for what the cluster gives. max_memory_gb:
+    up to which a run that ran out of memory is tried once more. signal_delay: seconds of warning before the time limit.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Submission:
     max_memory_gb: int | None = None
     signal_delay: int = 90
     cluster: str = ""
+    cluster_name: str = ""
     accepted: bool = False
     left: bool = False
     after: tuple[str, ...] = ()
@@ -122,6 +123,7 @@ def _is_sound(one: Submission, path: Path) -> bool:
         "submitted": (int, float),
         "job": (str, NoneType),
         "cluster": str,
+        "cluster_name": str,
         "accepted": bool,
         "left": bool,
         "signal_delay": int,
@@ -136,7 +138,7 @@ def _is_sound(one: Submission, path: Path) -> bool:
         and "\0" not in one.folder
         and all(isinstance(run, str) and _is_name(run) for run in one.run_names())
         and all(isinstance(name, str) for name in one.after)
-        and (not one.cluster or _is_name(one.cluster))
+        and all(not name or _is_name(name) for name in (one.cluster, one.cluster_name))
         and (one.job is None or re.fullmatch("[0-9]{0,18}", one.job) is not None)
         and math.isfinite(one.submitted)
         and 0 <= one.gpus < 1e6
@@ -155,28 +157,55 @@ def clusters_of(submissions: Sequence[Submission]) -> set[str]:
     return {one.cluster for one in submissions}
 
 
-def check_forgettable(outputs: Path, name: str, tasks: Sequence[Task] | None) -> None:
-    """Refuse to forget a submission that arrived. tasks: those in SLURM's queue, None where it does not answer."""
+def out_of_sight(
+    known: Sequence[Submission], tasks: Sequence[Task], cluster_name: Callable[[], str]
+) -> list[Submission]:
+    """Those of these submissions that another cluster has than the one that was asked, which cannot show them.
+
+    tasks: what its queue shows. cluster_name: asks what it calls itself; it is called only where that matters.
+    """
+    shown = {task.name for task in tasks}
+    doubtful = [
+        one
+        for one in known
+        if one.cluster_name and not one.cluster and one.job != "" and not one.left and one.name not in shown
+    ]
+    here = cluster_name() if doubtful else ""
+    return [one for one in doubtful if here and one.cluster_name != here]
+
+
+def check_forgettable(
+    outputs: Path, name: str, tasks: Sequence[Task] | None, cluster_name: Callable[[], str]
+) -> Submission | None:
+    """The submission that is to be forgotten, None for a damaged record; InputError where it is or was in the queue.
+
+    tasks: those in SLURM's queue, None where it does not answer. cluster_name: as in `out_of_sight`. A job whose queue
+    cannot be seen here may be forgotten: its cluster may be gone.
+    """
     there = next((task for task in tasks or () if task.name == name and task.is_active), None)
-    number = next((one.job for one in read_all(outputs) if one.name == name), None)
-    if there or number:
+    one = next((one for one in read_all(outputs) if one.name == name), None)
+    is_hidden = one is not None and (tasks is None or bool(out_of_sight([one], tasks, cluster_name)))
+    number = one.job if one else None
+    if there or (number and not is_hidden):
         where = "is in the queue" if there else "arrived"
         raise InputError(
             f"submission {name} {where}, as job {there.id.split('_')[0] if there else number}, so it is not forgotten; "
             "see its runs: python -m dc_hpc.status"
         )
+    return one
 
 
 def forget(outputs: Path, name: str) -> None:
-    """Record that a job never reached SLURM, so that its runs wait no longer; move a damaged record to quarantine.
+    """Record that a job never reached SLURM or has left it, so that its runs wait no longer.
 
-    Should the job appear in the queue all the same, its runs are still known by its name.
+    A damaged record is moved to quarantine. Should the job appear in the queue all the same, its runs are still known
+    by its name.
     """
     one = next((one for one in read_all(outputs) if one.name == name), None)
     if one is None:
         atomic_files.quarantine(folder_of(outputs) / f"{name}.json")
     else:
-        write(outputs, replace(one, job="", accepted=False))
+        write(outputs, replace(one, left=True) if one.job else replace(one, job="", accepted=False))
 
 
 def runs_of_tasks(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Task]:

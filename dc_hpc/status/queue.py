@@ -62,9 +62,9 @@ def forget(
     yes: YesOption = False,
     outputs: OutputsOption = Path("outputs"),
 ) -> None:
-    """Forget a submission whose answer was lost, so that its runs can be submitted again.
+    """Forget a submission whose answer was lost or whose cluster is gone, so that its runs can be submitted again.
 
-    A submission that is in the queue is not forgotten. Neither is one that arrived.
+    A submission that is in the queue is not forgotten. Neither is one that arrived, where its queue can be seen.
     """
     from dc_hpc.scheduler import slurm, submissions
 
@@ -78,8 +78,10 @@ def forget(
             f"answer: {', '.join(open_) or 'none'}"
         )
     tasks = slurm.tasks(submissions.clusters_of(submissions.read_all(outputs)))
-    submissions.check_forgettable(outputs, found[0], tasks)
+    one = submissions.check_forgettable(outputs, found[0], tasks, slurm.cluster_name)
     doubt = "" if tasks is not None else " (SLURM does not answer, so nobody can see whether it arrived)"
+    if one is not None and one.job:
+        doubt = f" (nobody can see from here whether its job {one.job} still waits or computes)"
     ask_consent(f"forget submission {found[0]}{doubt}", yes)
     submissions.forget(outputs, found[0])
     print(f"forgot {found[0]}; its runs can be submitted again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dc_hpc.scheduler import estimates, run_status
+from dc_hpc.scheduler import estimates, run_status, slurm
 from dc_hpc.scheduler.estimates import Estimate, Length, MeasuredTimes, RunTotals
 from dc_hpc.scheduler.run_status import RunStatus, RunStatusTable
 from dc_hpc.scheduler.tasks.polling import AccountingWatch, QueueWatch
@@ -58,10 +59,17 @@ class Watch:
     def __init__(self, outputs: Path, names: Sequence[str]) -> None:
         self.outputs, self.names = outputs, names
         self._queue, self._accounting = QueueWatch(), AccountingWatch()
+        self._cluster_name = functools.cache(slurm.cluster_name)
 
     def look(self) -> StatusView:
         """The status of the runs now."""
-        table = run_status.collect(self.outputs, self.names, accounted=self._accounting, queue=self._queue)
+        table = run_status.collect(
+            self.outputs,
+            self.names,
+            accounted=self._accounting,
+            queue=self._queue,
+            cluster_name=self._cluster_name,
+        )
         return view_of(self.outputs, table)
 
 

@@ -50,6 +50,23 @@ def test_only_its_own_runs_wait(place, digits_root):
     assert "1 unanswered of 2 runs" in shown and f"python -m dc_hpc.status forget {LOST}" in shown
 
 
+def test_runs_in_a_queue_that_cannot_be_seen_are_not_computed_here(place, digits_root):
+    """An array waits on a cluster, and its folder is shared with a workstation."""
+    outputs = place / "outputs"
+    (lost,) = submissions.read_all(outputs)
+    submissions.write(outputs, submissions.replace(lost, job="5", cluster_name="alpha"))
+    held = f"submission {LOST} (1 runs): it is job 5 of cluster alpha, whose queue cannot be seen from here; 1 runs"
+    assert held in submit_grid(place, digits_root, "--dry-run", check=0).stdout
+    out = submit_grid(place, digits_root, check=0).stdout
+    assert "to submit: 1" in out and "1 of 1 runs done" in out and held in out
+    assert "to submit: 0" in submit_grid(place, digits_root, check=0).stdout
+    asked = run_command("status", "forget", LOST, cwd=place, check=2).stderr
+    assert "nobody can see from here whether its job 5 still waits or computes" in asked
+    run_command("status", "forget", LOST, "--yes", cwd=place, check=0)
+    assert "to submit: 1" in submit_grid(place, digits_root, check=0).stdout
+    assert submissions.read_all(outputs)[0].job == "5"  # status logs finds its logs
+
+
 def test_nothing_reaches_a_cluster_whose_queue_cannot_be_seen(place, digits_root):
     """squeue does not answer, but sbatch would. The line has the words of squeue, and nothing is left behind."""
     stub(place, "squeue", "squeue: error: Invalid user: 7", code=1)
@@ -89,6 +106,7 @@ def test_a_submission_that_arrived_is_not_forgotten_and_a_damaged_record_is(plac
     outputs = place / "outputs"
     run = new_run(outputs, digits_root, seed=9)
     submissions.write(outputs, Submission("sent-1", str(outputs), ((run.name,),), minutes=10, job="5"))
+    stub(place, "squeue", "")
     assert "sent-1 arrived, as job 5" in run_command("status", "forget", "sent", "--yes", cwd=place, check=2).stderr
     bad = submissions.folder_of(outputs) / "bad-1.json"
     bad.write_text("{")

@@ -104,6 +104,29 @@ def test_the_accounting_knows_tasks_that_squeue_has_forgotten(digits_root, tmp_p
     assert status.state == "resumable" and "12_1 ran out of memory; set a larger memory_gb" in status.reason
 
 
+def test_a_run_whose_task_is_gone_does_not_count_as_running(digits_root, tmp_path, no_cluster):
+    """It was renewed a moment ago, by a task of another host. SLURM answers and does not list the task."""
+    outputs = tmp_path / "outputs"
+    directory = new_run(outputs, digits_root)
+    numbers = {"slurm_array_job_id": "12", "slurm_array_task_id": "1"}
+    run_directory.start_attempt(directory, {"host": "n1", "slurm": numbers})
+
+    def state():
+        return run_status.collect(outputs, [directory.name], cluster_name=lambda: "here").runs[directory.name].state
+
+    submitted(outputs, ("other",), (directory.name,))
+    assert state() == "running"  # nobody answers
+    stub(no_cluster, "squeue", "12|1|12|RUNNING|None|N/A|N/A|n1|grid-ab\n")
+    assert state() == "running"
+    stub(no_cluster, "squeue", "")
+    assert state() == "resumable"
+    (known,) = submissions.read_all(outputs)
+    submissions.write(outputs, submissions.replace(known, cluster_name="elsewhere"))
+    assert state() == "running"
+    submissions.write(outputs, submissions.replace(known, job="13"))
+    assert state() == "running"  # of a submission that this folder does not know
+
+
 def test_without_accounting_the_log_names_the_cause(digits_root, tmp_path, no_cluster):
     outputs = tmp_path / "outputs"
     directory = new_run(outputs, digits_root)
@@ -189,6 +212,19 @@ def test_the_status_of_ten_thousand_runs_takes_five_seconds(digits_root, tmp_pat
             seconds.append(children_seconds() - begun)
         print(command[0], seconds)
         assert "5000 done" in out and min(seconds) < 5
+
+
+def test_a_submission_of_an_earlier_version_is_read(tmp_path):
+    """Its record has neither the warning before the time limit nor the name of the cluster."""
+    submitted(tmp_path, ("one",))
+    path = submissions.folder_of(tmp_path) / "grid-ab.json"
+    record = atomic_files.read_checksummed(path)
+    atomic_files.write_checksummed(
+        path, {name: record[name] for name in record if name not in ("signal_delay", "cluster_name")}
+    )
+    warnings = []
+    (read,) = submissions.read_all(tmp_path, warnings)
+    assert warnings == [] and (read.signal_delay, read.cluster_name) == (90, "")
 
 
 def test_a_submission_of_another_version_is_read(tmp_path):

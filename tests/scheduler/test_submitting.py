@@ -25,13 +25,13 @@ TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on sen
 class Slurm:
     """A scheduler that a test scripts. answers: of sbatch, in order; then it accepts. state, node: of new tasks.
 
-    shown_after: the looks that do not show a new job yet. most: the size of an array.
+    shown_after: the looks that do not show a new job yet. most: the size of an array. name: of the cluster.
     """
 
     def __init__(self):
         self.answers, self.state, self.node, self.reason = [], "PENDING", "", "None"
         self.queue, self.asked, self.scripts, self.slept = [], [], [], []
-        self.shown_after, self.most, self.number = 0, 1001, 100
+        self.shown_after, self.most, self.number, self.name = 0, 1001, 100, "alpha"
 
     def __call__(self, asked, *, seconds=30.0):
         self.asked.append(list(asked))
@@ -44,7 +44,8 @@ class Slurm:
         if asked[0] == "scancel":
             gone = set(asked[1:])
             self.queue = [one for one in self.queue if not gone & {_id(one[1]), one[1].split("|")[0]}]
-        return Answer(0, f"MaxArraySize = {self.most}" if "config" in asked else "")
+        config = f"ClusterName             = {self.name}\nMaxArraySize = {self.most}\n"
+        return Answer(0, config if "config" in asked else "")
 
     def _sbatch(self, asked):
         self.scripts.append(Path(asked[-1]).read_text())
@@ -261,6 +262,40 @@ def test_the_cluster_that_sbatch_names_is_asked(send, scripted, tmp_path):
     assert len(scripted.sent()) == 1
     with pytest.raises(InputError, match="names several clusters; name one"):
         send(site=Site(cpus=1, extra={"clusters": "a,b"}))
+
+
+def test_runs_that_wait_on_another_cluster_are_not_sent_to_this_one(send, scripted, tmp_path):
+    send(aggregate=None)
+    elsewhere, scripted.queue, scripted.name = scripted.queue, [], "beta"
+    out = send(4, aggregate=None)
+    (before, sent) = records(tmp_path)
+    assert (before.cluster_name, before.left, before.job) == ("alpha", False, "101") and len(sent.run_names()) == 1
+    assert "it is job 101 of cluster alpha, whose queue cannot be seen from here; 3 runs of these wait for it." in out
+    assert f"python -m dc_hpc.status forget {before.name}" in out and scripted.slept == []
+    scripted.queue, scripted.name = elsewhere, "alpha"
+    assert "cannot be seen" not in send(aggregate=None) and len(scripted.sent()) == 2
+    scripted.queue, scripted.name = [], "beta"
+    submissions.forget(tmp_path / "outputs", before.name)
+    send(aggregate=None)
+    assert len(records(tmp_path)[-1].run_names()) == 3
+
+
+def test_a_task_that_ended_on_another_cluster_holds_no_run_back(send, scripted, tmp_path):
+    """submitit writes the result of a task when it ends; here a run of it failed."""
+    send(aggregate=None)
+    (tmp_path / "outputs" / "slurm" / "grid" / "101_1_0_result.pkl").touch()
+    scripted.queue, scripted.name = [], "beta"
+    assert "2 runs of these wait for it" in send(aggregate=None)
+    assert records(tmp_path)[-1].run_names() == records(tmp_path)[0].run_names()[1:2]
+
+
+def test_a_lost_answer_of_another_cluster_stays_open(send, scripted, tmp_path):
+    send(aggregate=None)
+    (one,) = records(tmp_path)
+    submissions.write(tmp_path / "outputs", submissions.replace(one, job=None, accepted=False))
+    scripted.queue, scripted.name = [], "beta"
+    assert "it is a job of cluster alpha" in send(aggregate=None)
+    assert records(tmp_path)[0].job is None and len(scripted.sent()) == 1
 
 
 def test_nothing_is_sent_under_a_lock_that_was_lost(send, scripted, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.scheduler import submissions
+from dc_hpc.scheduler import slurm, submissions
 from dc_hpc.scheduler.slurm import Queue, Task
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.submitting import search
@@ -28,18 +28,25 @@ def settle(outputs: Path, names: Collection[str], cluster: str | None = None) ->
     """All submissions of the folder as they are now, and the queue. Each result is recorded.
 
     Those whose answer was lost, and those that have unfinished runs of `names` and are not in the queue, are looked
-    for several times. names: of the runs that are to be submitted. cluster: where they will be sent, None for
-    nowhere. InputError where SLURM does not answer. The caller holds the lock of the folder.
+    for several times. Those of another cluster than the one that answers stay as they are. names: of the runs that are
+    to be submitted. cluster: where they will be sent, None for nowhere. InputError where SLURM does not answer. The
+    caller holds the lock of the folder.
     """
     known = submissions.read_all(outputs)
     folder = run_directory.runs_folder(outputs)
     unfinished = {run for run in names if run_directory.state_of(folder / run).name != "done"}
-    wanted = {one.name for one in known if _is_open(one, unfinished)}
+    open_ = [one for one in known if _is_open(one, unfinished)]
+    unseen = {one.name for one in submissions.out_of_sight(open_, (), slurm.cluster_name)}
+    wanted = {one.name for one in open_} - unseen
     clusters = submissions.clusters_of(known) | ({cluster} if cluster is not None else set())
     queue = search.look_for(wanted, clusters, waits=search.BACK_OFF)
     if queue.tasks is None:
         raise InputError(no_answer(queue))
-    settled = [_settled(one, one.name in wanted, known, queue.tasks, outputs) for one in known]
+    shown = {task.name for task in queue.tasks}
+    settled = [
+        one if one.name in unseen - shown else _settled(one, one.name in wanted, known, queue.tasks, outputs)
+        for one in known
+    ]
     return settled, queue
 
 

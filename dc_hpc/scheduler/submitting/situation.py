@@ -63,4 +63,4 @@ def look(outputs: Path, names: Collection[str], cluster: str | None = None) -> S
     cluster: where the runs will be sent, "" for the one that is asked without naming one; None for nowhere.
     """
     known, queue = settle(outputs, names, cluster)
-    return Situation(run_status.collect(outputs, names, queue.tasks, known))
+    return Situation(run_status.hold_back(run_status.collect(outputs, names, queue.tasks, known)))

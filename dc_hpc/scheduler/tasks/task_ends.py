@@ -97,7 +97,7 @@ def end_of(
     task: as SLURM reports it, None where SLURM has forgotten it. other_runs: the directories of the task's other runs.
     """
     records = run_directory.attempts(directory)
-    began = any(_ran_in(one, submission, index) for one in records)
+    began = any(ran_in(one, submission, index) for one in records)
     if not began and any(one["started"] >= submission.submitted for one in records):
         return None
     state, reason = (task.state, task.reason) if task else ("", "")
@@ -113,16 +113,21 @@ def end_of(
 
 
 def _began(directory: Path, submission: Submission, index: int) -> bool:
-    return any(_ran_in(one, submission, index) for one in run_directory.attempts(directory))
+    return any(ran_in(one, submission, index) for one in run_directory.attempts(directory))
 
 
-def _ran_in(record: dict[str, Any], submission: Submission, index: int) -> bool:
+def ran_in(record: dict[str, Any], submission: Submission, index: int) -> bool:
     """Whether an attempt was made by a task."""
     numbers = record.get("slurm", {})
     if len(submission.runs) > 1:
         mine = (numbers.get("slurm_array_job_id"), numbers.get("slurm_array_task_id"))
         return mine == (submission.job, str(index))
     return bool(submission.job) and numbers.get("slurm_job_id") == submission.job
+
+
+def has_ended(submission: Submission, index: int) -> bool:
+    """Whether a task has ended by itself, as the folder of its job shows: submitit writes its result last."""
+    return (Path(submission.folder) / f"{submission.task_id(index)}_0_result.pkl").exists()
 
 
 def failed_aggregators(known: Sequence[Submission], tasks: Iterable[Task], outputs: Path) -> list[TaskEnd]:
