@@ -22,6 +22,7 @@ OutputsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the 
 DataOption = Annotated[Path, typer.Option(metavar="DIR", envvar="DC_HPC_DATA", help="Folder of the data sets.")]
 SlotsOption = Annotated[int, typer.Option(metavar="N", min=1, help="local: how many runs compute at the same time.")]
 SiteOption = Annotated[Path, typer.Option(metavar="FILE", help="slurm: the site profile.")]
+SubmitYesOption = Annotated[bool, typer.Option("--yes", "-y", help="slurm: submit without asking.")]
 AllowOwnNetsOption = Annotated[
     bool,
     typer.Option(

@@ -18,6 +18,8 @@ from dc_hpc.cli import (
     OverridesOption,
     SiteOption,
     SlotsOption,
+    SubmitYesOption,
+    ask_consent,
     new_app,
     run_cli,
 )
@@ -67,6 +69,7 @@ def select(
     ] = "local",
     slots: SlotsOption = _CORES,
     site: SiteOption = Path("slurm/default.yaml"),
+    yes: SubmitYesOption = False,
     overrides: OverridesOption = None,
     allow_own_nets: AllowOwnNetsOption = False,
 ) -> None:
@@ -89,9 +92,11 @@ def select(
         _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs, settings)
         return
     assert by is not None  # one of the two is given
+    from dc_hpc.report.selection.ia import check_rewritable
     from dc_hpc.report.selection.label_free import what_is_ranked
 
     setting, measure = what_is_ranked(read, by)
+    check_rewritable(read, [setting], settings)  # before hours of runs
     ia_runs = _ia_runs(read, setting, keep, seeds)
     if run:
         session.check_cluster(cluster)
@@ -99,7 +104,17 @@ def select(
         configs = {run_id(config): config for runs in ia_runs.values() for config in runs}
         execution = session.with_own_nets(execution, configs, allowed=allow_own_nets, site=profile)
         name = f"{read.name}_by_{measure}"[:64]
-        _run_missing(configs, name, outputs, execution, cluster=cluster, slots=slots, profile=profile)
+        _run_missing(
+            configs,
+            name,
+            outputs,
+            execution,
+            cluster=cluster,
+            slots=slots,
+            profile=profile,
+            resources=read.resources,
+            yes=yes,
+        )
     path = write or grid.with_name(f"{grid.stem}_by_{measure}.yaml")
     if measure == "ia":
         _select_values(read, setting, keep, ia_runs, path, outputs, settings)
@@ -145,13 +160,15 @@ def _run_missing(
     cluster: str,
     slots: int,
     profile: Site | None,
+    resources: Resources,
+    yes: bool,
 ) -> None:
-    """Compute the IA runs that are not done. On a cluster this only submits them and ends the command."""
+    """Compute the IA runs that are not done. On a cluster this only submits them, after a question, and ends."""
     session.check_outputs(outputs)
     table = session.current_status(outputs, configs, cluster=cluster, site=profile, grids=[name])
     print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
     status = table.runs
-    missing = [configs[name] for name in reuse.ordered(configs) if status[name].is_missing]
+    missing = [configs[run] for run in reuse.ordered(configs) if status[run].is_missing]
     done = sum(one.state == "done" for one in status.values())
     under_way = len(status) - done - len(missing)
     print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")
@@ -161,11 +178,14 @@ def _run_missing(
     if profile is None:
         session.check_faiss(configs)
     if profile:
+        from dc_hpc.scheduler.cost import describe_cluster_cost
         from dc_hpc.scheduler.limits.before_sending import check_limits
         from dc_hpc.scheduler.submitting.grids import GridRequest, send_to_slurm
 
-        check_limits(profile, [(name, Resources(), len(missing))])
-        requests = [GridRequest(name, Resources(), {run_id(one): one for one in missing})]
+        print(describe_cluster_cost(missing, table, resources=resources, site=profile, outputs=outputs))
+        check_limits(profile, [(name, resources, len(missing))])
+        ask_consent("submit", yes)
+        requests = [GridRequest(name, resources, {run_id(one): one for one in missing})]
         send_to_slurm(requests, execution, site=profile, outputs=outputs, names=list(configs), aggregate=None)
         print("run this command again when they are done")
         raise typer.Exit()

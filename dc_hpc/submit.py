@@ -16,6 +16,7 @@ from dc_hpc.cli import (
     OverridesOption,
     SiteOption,
     SlotsOption,
+    SubmitYesOption,
     ask_consent,
     new_app,
     one_of,
@@ -73,7 +74,7 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be submitted and write nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="slurm: submit without asking.")] = False,
+    yes: SubmitYesOption = False,
     new: Annotated[
         bool, typer.Option("--new", help="Let runs that an older numerics began start again; else they are refused.")
     ] = False,

@@ -5,7 +5,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support.commands import run_command
+from support.commands import GRID, run_command
+from support.stub_slurm import stub_slurm
 
 from dc_hpc.config.grid import read_grid
 from dc_hpc.report.selection.ia import spread_evenly
@@ -21,6 +22,9 @@ protocol: code
 fixed: {cycles: 3}
 sweep: {k: [10, 50, 100], seed: [7, 8]}
 """
+
+
+BY_K = GRID.replace("k: 6, ", "")
 
 
 def select(*arguments, cwd):
@@ -46,6 +50,34 @@ def record_alignments(place, medians, overrides=None):
             ami = medians[k] + (config.seed - 3) / 1000
             record(place / "outputs", config, ia=ami + k / 500, ia_ami=ami)
     return grid
+
+
+def test_on_a_cluster_it_asks_and_requests_what_the_grid_says(tmp_path, digits_root, monkeypatch):
+    for name, value in stub_slurm(tmp_path / "bin").items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "site.yaml").write_text("cpus: 1\n")
+    (tmp_path / "grid.yaml").write_text(
+        BY_K.replace("seed: [1, 2, 3]", "k: [2, 3, 4], seed: [1]") + "resources: {minutes: 7, runs_per_task: 6}\n"
+    )
+    arguments = ["--grid", "grid.yaml", "--data", digits_root, "--by", "k", "--seeds", 4]
+    arguments += ["--cluster", "slurm", "--site", "site.yaml"]
+    asked = select(*arguments, cwd=tmp_path)
+    assert asked.returncode == 2 and "to submit, give --yes" in asked.stderr, asked.stderr
+    assert "tasks: 2 of 6 runs, 1 at a time, at most 7 minutes each" in asked.stdout
+    assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").glob("runs/*"))
+    done = select(*arguments, "--yes", cwd=tmp_path)
+    assert done.returncode == 0 and "run this command again when they are done" in done.stdout, done.stderr
+    script = (tmp_path / "bin" / "script").read_text()
+    assert "#SBATCH --time=7\n" in script and "#SBATCH --array=0-1%" in script
+
+
+def test_a_grid_that_cannot_be_written_anew_is_refused_before_hours_of_runs(tmp_path, digits_root):
+    (tmp_path / "grid.yaml").write_text(
+        BY_K.replace("{seed: [1, 2, 3]}", "[{k: [2, 3], seed: [1]}, {k: 4, seed: [1]}]")
+    )
+    done = select("--grid", "grid.yaml", "--data", digits_root, "--by", "k", "--seeds", 2, cwd=tmp_path)
+    assert done.returncode == 2 and "only if it sweeps k in one plain block" in done.stderr
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_seeds_that_span_the_range(tmp_path):

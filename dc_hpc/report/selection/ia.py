@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -137,18 +137,21 @@ def regret(by: str, ranked: list[Value], keep: int) -> str:
     )
 
 
+def check_rewritable(grid: Grid, names: Iterable[str], overrides: Mapping[str, Any]) -> None:
+    """InputError where `rewritten` could not replace the lists of these settings."""
+    sweep = with_overrides(read_yaml(grid.path).data, overrides)["sweep"]
+    if not isinstance(sweep, dict) or any(name not in sweep for name in names):
+        raise InputError(f"{grid.path}: a grid is written anew only if it sweeps {', '.join(names)} in one plain block")
+
+
 def rewritten(grid: Grid, replaced: dict[str, list[Any]], comment: str, overrides: Mapping[str, Any]) -> str:
     """The YAML of a grid with other lists, without the settings of an IA grid, so that it asks for full runs.
 
     overrides: the settings of `--set` that the grid was read with; the text contains them.
     """
+    check_rewritable(grid, replaced, overrides)
     content = with_overrides(read_yaml(grid.path).data, overrides)
-    sweep = content["sweep"]
-    if not isinstance(sweep, dict) or any(key not in sweep for key in replaced):
-        raise InputError(
-            f"{grid.path}: a grid is written anew only if it sweeps {', '.join(replaced)} in one plain block"
-        )
-    content["sweep"] = sweep | {key: [_plain(value) for value in values] for key, values in replaced.items()}
+    content["sweep"] = content["sweep"] | {key: [_plain(value) for value in values] for key, values in replaced.items()}
     fixed = content.pop("fixed", None) or {}
     if fixed.get("cycles") == 0:
         fixed = {key: value for key, value in fixed.items() if key not in _ONLY_IA}
