@@ -44,6 +44,20 @@ def test_every_setting_and_every_key_is_described():
     assert all(line.split(" | ")[1].strip() for line in PAGE.read_text().splitlines() if line.startswith("| `"))
 
 
+def test_the_default_site_profile_shows_every_key():
+    keys = re.findall(r"^(?:# )?(\w+):", (REPOSITORY / "slurm" / "default.yaml").read_text(), re.M)
+    assert set(Site.model_fields) <= set(keys)
+
+
+def test_every_grid_is_named_beside_its_figure():
+    """In the table of docs/GRIDS.md, where `_2` is the end of a name that differs from the one before there only."""
+    page = (REPOSITORY / "docs" / "GRIDS.md").read_text()
+    named = re.findall("`([^`]+)`", page.partition("belongs to which figure\n")[2].partition("\n## ")[0])
+    grids = [path.stem for path in sorted((REPOSITORY / "jobs").glob("*.yaml"))]
+    patterns = [f"*{one}" if one.startswith("_") else one for one in named]
+    assert [one for one in grids if not any(fnmatch(one, pattern) for pattern in patterns)] == ["fmnist_demo"]
+
+
 def test_every_column_that_aggregate_writes_is_described(tmp_path):
     rows = grid_rows(*GRIDS)
     rows += [row_of(config_of("fmnist", k=7, seed=seed, lr=0.05), ia=0.3, accuracy=80.0 + seed) for seed in range(6)]
