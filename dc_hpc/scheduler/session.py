@@ -224,7 +224,7 @@ def _watch(job: Any, directories: Sequence[Path], outputs: Path, folder: Path, *
     try:
         progress.watch(job, directories, outputs, slots=slots)
     except KeyboardInterrupt:
-        print("\nsaving; press Ctrl-C again to leave at once (at most the running phase and the minute before are lost)")
+        print("\nsaving; press Ctrl-C again to leave at once (that costs the running phase and up to a minute before)")
         launch.stop_local(job)
         progress.wait_for_end(job)
         progress.print_outcome(directories, folder, outputs)
