@@ -5,7 +5,6 @@ import json
 import pytest
 from support.commands import REPOSITORY, run_command
 
-from dc_hpc.benchmark import measured_file
 from dc_hpc.benchmark.constants import NETWORKS, STAGES
 from dc_hpc.benchmark.timing import KEYS
 
