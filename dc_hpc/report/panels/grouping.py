@@ -45,9 +45,14 @@ class Cell:
     rows: list[Row] = field(repr=False)
 
     def runs(self, name: str) -> dict[int, Row]:
-        """seed -> its first done run that has the number, by seed: one run a seed. IA-only runs come first."""
+        """seed -> its first done run that has the number, by seed: one run a seed.
+
+        IA-only runs come first, then those of the newest numerics, so that as few as possible stand together.
+        """
         found: dict[int, Row] = {}
-        for row in sorted(self.rows, key=lambda row: (row.get("cycles") or 0, row["run_id"])):
+        for row in sorted(
+            self.rows, key=lambda row: (row.get("cycles") or 0, -(row.get("numerics") or 1), row["run_id"])
+        ):
             if row["state"] == "done" and row.get(name) is not None:
                 found.setdefault(row["seed"], row)
         return dict(sorted(found.items()))

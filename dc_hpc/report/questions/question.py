@@ -17,7 +17,7 @@ from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.claims.plans import Plan
 from dc_hpc.report.claims.rules import Judged, Measured, Window, above, judge, p_words, rule_text, why_words
 from dc_hpc.report.frames.schema import setting_cell
-from dc_hpc.report.panels.grouping import DIGESTS, Cell, label, numerics_note, setting, shown
+from dc_hpc.report.panels.grouping import ACCURACY, DIGESTS, Cell, label, numerics_note, setting, shown, split
 from dc_hpc.report.panels.panel import Comparison, Panel, PanelRows
 from dc_hpc.report.questions.plans import PLANS, name_of_plan
 from dc_hpc.report.statistics import holm
@@ -121,7 +121,7 @@ def _verdict(panel: Panel, question: Question, one: Comparison, rows: PanelRows)
         [f"python -m dc_hpc.submit --claim {name}", *(f"--set {shlex.quote(word)}" for word in words.values())]
     )
     judged = judge(measured, question.window, plan.n)
-    mixed = numerics_note(row for cell in planned.cells for row in cell.runs("accuracy").values())
+    mixed = numerics_note(row for cell in split(planned.group.rows, ACCURACY) for row in cell.runs("accuracy").values())
     return Verdict(
         question=question,
         panel=panel.name,
