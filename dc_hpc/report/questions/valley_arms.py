@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 BASE = "base"
 _STATISTIC = "mean fall of NMI with the truth, the base's less the arm's"
+# What a table by cycle has beside NMI with the truth: its head and its decimals.
+_COLLAPSE = {
+    "nmi_prev": ("NMI, before", 3),
+    "inertia_per_point": ("inertia", 3),
+    "effective_rank": ("effective rank", 1),
+    "nmi_brightness": ("NMI, brightness", 3),
+}
 Curves = Mapping[int, np.ndarray]  # seed -> NMI with the truth by cycle, float64 (cycles,)
 
 
@@ -77,12 +84,15 @@ class ValleyArmsPanel(QuestionPanel):
                 Item("nmi_true_mean", float(np.mean(values)), "NMI, truth", number(float(np.mean(values)), 4)),
                 Item("nmi_true_min", min(values), "least", number(min(values), SHARE_DIGITS)),
                 Item("nmi_true_max", max(values), "most", number(max(values), SHARE_DIGITS)),
+                *_means_at(cell, rows.cycles, cycle),
             ]
             for cell in cells
             for cycle, values in _by_cycle(curves(cell, rows.cycles)).items()
         ]
         what = "NMI with the truth at the first clustering and at the lowest, and accuracy (%), means"
-        by_cycle = self.caption("mean NMI with the truth by cycle", cells, columns, "nmi_true_last")
+        by_cycle = self.caption(
+            "NMI with the truth, and what else a clustering shows, means by cycle", cells, columns, "nmi_true_last"
+        )
         return [
             table_of(self.name, self.caption(what, cells, columns, "accuracy"), arms),
             table_of(f"{self.name}_cycles", by_cycle, lines),
@@ -166,6 +176,19 @@ def _numbers(cell: Cell, cycles: pd.DataFrame | None) -> list[Item]:
 def _by_cycle(found: Curves) -> dict[int, list[float]]:
     cycles = max((len(curve) for curve in found.values()), default=0)
     return {cycle: [float(curve[cycle]) for curve in found.values() if len(curve) > cycle] for cycle in range(cycles)}
+
+
+def _means_at(cell: Cell, cycles: pd.DataFrame | None, cycle: int) -> list[Item]:
+    """Means over the runs of what shows how the features collapse; none at the first clustering of NMI with before."""
+    assert cycles is not None, "a cycle is that of a curve"
+    names = {row["run_id"] for row in cell.runs("nmi_true_last").values()}
+    found = cycles[cycles["run_id"].isin(names) & (cycles["cycle"] == cycle)]
+    items = []
+    for name, (head, digits) in _COLLAPSE.items():
+        values = found[name].dropna().astype(float) if name in found else pd.Series(dtype=float)
+        mean = float(values.mean()) if len(values) else None
+        items.append(Item(f"{name}_mean", mean, head, number(mean, digits)))
+    return items
 
 
 def _less_deep(arm: str) -> Callable[[Comparison, PanelRows], Measured]:
