@@ -96,8 +96,8 @@ def select(
     from dc_hpc.report.selection.label_free import what_is_ranked
 
     setting, measure = what_is_ranked(read, by)
-    check_rewritable(read, [setting], settings)  # before hours of runs
     ia_runs = _ia_runs(read, setting, keep, seeds)
+    check_rewritable(read, [setting], settings)  # before hours of runs
     if run:
         session.check_cluster(cluster)
         execution, profile = Execution(str(data_root)), session.cluster_profile(cluster, site)

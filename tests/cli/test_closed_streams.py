@@ -82,7 +82,7 @@ def test_a_full_disk_below_the_output_is_one_line(folder: Path, digits_root: Pat
 
 QUESTION = """
 from dc_hpc.cli import new_app, run_cli
-from dc_hpc.status.chosen import ask
+from dc_hpc.cli import ask_consent as ask
 app = new_app()
 @app.command()
 def remove() -> None:
