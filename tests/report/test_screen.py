@@ -45,7 +45,7 @@ def test_the_committed_runs_fit_one_screen(committed, width):
     assert verdicts >= (12 if width == 120 else 8) and re.search("claims? more: --verbose", text)
     text = re.sub(r"\s+", " ", text)
     assert text.startswith(f"runs: {len(committed.runs)} done (done: ") and "32 random floor" in text
-    assert "at the paper's settings 5 contradicted, 9 undecided; at other settings" in text
+    assert re.search(r"at the paper's settings \d+ contradicted, \d+ undecided; at other settings", text)
     assert re.search(r"missing of the grids in jobs/: \d+ runs of \d+ begun grids, \d+ grids not begun", text)
     assert len(re.findall("python -m dc_hpc.submit", text)) == 1
 
