@@ -187,6 +187,21 @@ def test_a_regression_line_needs_five_runs(n, lines):
     assert f"n = {n}" in title and ("too few" in title) == (n < 5) == ("rho" not in title)
 
 
+def test_a_relation_draws_three_settings_those_of_a_protocol_first():
+    """Five settings, of which two are of no protocol: the one protocol with fewer runs than they is drawn all the same."""
+    views = {"none": 6, "box_per_image": 6}
+    protocols = {"code": 7, "code_2021": 6, "text": 5}
+    rows = [
+        row_of(config_of("fmnist", seed=seed, **settings), ia=0.3 + seed / 100, accuracy=80.0 + seed)
+        for settings, n in [({"training_view": view}, n) for view, n in views.items()]
+        + [({"protocol": protocol}, n) for protocol, n in protocols.items()]
+        for seed in range(n)
+    ]
+    titles = [ax.get_title(loc="left") for ax in figure_of("fig_3a", rows_of(*rows)).axes]
+    drawn = [name for name in (*protocols, "mixed") if any(f"protocol {name}," in title for title in titles)]
+    assert drawn == ["code", "code_2021", "text"] and len(titles) == 3
+
+
 def test_single_runs_make_no_trend():
     one = figure_of("fig_5c", rows_of(*halted("cifar10", (1,), 1, 10, None)))
     assert joined_lines(one) == [] and "hollow: one run, no trend" in key_of(one)

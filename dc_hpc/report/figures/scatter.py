@@ -30,16 +30,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_MOST = 3  # settings below each other
+
 
 def relation(panel: Panel, settings: Sequence[tuple[Cell, Cell]]) -> Figure | None:
     """IA against accuracy with the regression line; beside it, where IA was sampled, the distribution of IA.
 
     settings: of each setting the runs with an accuracy, and all runs with the same IA. Figure A.1 has both. Settings
-    without a run that has an accuracy show their distribution alone.
+    without a run that has an accuracy show their distribution alone. More than _MOST settings would be taller than a
+    page; the table has them all.
     """
     known = [(group, every) for group, every in settings if every.values("ia")]
     paired = [(group, every) for group, every in known if group.pairs()]
-    found = (paired or known)[:MOST_GROUPS]
+    first = sorted(paired or known, key=_mixed_and_small_last)[:_MOST]
+    found = [one for one in paired or known if one in first]
     if not found:
         return None
     sampled = not paired or any(len(every.values("ia")) >= 2 * len(group.pairs()) for group, every in found)
@@ -63,6 +67,11 @@ def relation(panel: Panel, settings: Sequence[tuple[Cell, Cell]]) -> Figure | No
         ax.set_xlabel("IA (NMI)")
     key(figure, every_ax, ncols=3 if sampled and paired else 1)
     return figure
+
+
+def _mixed_and_small_last(setting: tuple[Cell, Cell]) -> tuple[bool, int]:
+    group, every = setting
+    return (group if group.rows else every).settings.get("protocol") == "mixed", -len(group.pairs())
 
 
 def _scatter(axes: Axes, found: list[tuple[int, float, float]], title: str) -> None:
