@@ -188,7 +188,7 @@ def test_a_regression_line_needs_five_runs(n, lines):
 
 
 def test_a_relation_draws_three_settings_those_of_a_protocol_first():
-    """Five settings, of which two are of no protocol: the one protocol with fewer runs than they is drawn all the same."""
+    """Five settings, two of them of no protocol: a protocol with fewer runs than they have is drawn all the same."""
     views = {"none": 6, "box_per_image": 6}
     protocols = {"code": 7, "code_2021": 6, "text": 5}
     rows = [
