@@ -142,7 +142,7 @@ def mean_rho_interval(rhos: Sequence[float], of: int, level: float = LEVEL) -> I
     exchange of two neighbours; the interval still holds the mean.
     """
     own, mean = list(rhos), float(np.mean(rhos)) if rhos else 0.0
-    if len(set(own)) == 1:
+    if own and max(own) - min(own) < 1e-9:  # two orders of one rho may differ in their last bits
         own[0] -= math.copysign(12 / (of * (of**2 - 1)), mean)
     found = mean_interval(own, level)
     return found and Interval(max(min(found.low, mean), -1.0), min(max(found.high, mean), 1.0))

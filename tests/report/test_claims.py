@@ -15,7 +15,7 @@ from dc_hpc.report.claims import catalog as claims_module
 from dc_hpc.report.claims.catalog import CLAIMS, COLUMNS, claims, count_verdicts
 from dc_hpc.report.claims.rules import VERDICTS, Measured, Window, above, below, judge
 from dc_hpc.report.claims.table import claims_table
-from dc_hpc.report.statistics import FEWEST, Interval
+from dc_hpc.report.statistics import FEWEST, Interval, mean_rho_interval
 from dc_hpc.report.tables.text_tables import csv_of, markdown_of
 
 
@@ -168,6 +168,11 @@ def test_a_seed_counts_where_it_has_every_k():
     mixed = [row for row in whole if row["seed"] in (12, 45)] + [row for row in half if row["seed"] not in (12, 45)]
     (one,) = verdicts(mixed, "k_accuracy", "fig_4b")
     assert (one["verdict"], one["reason"], one["value"]) == ("undecided", "2 of 5 seeds", 1.0)
+
+
+def test_correlations_that_differ_in_their_last_bits_are_equal():
+    low, high = mean_rho_interval([0.8, 0.8 + 2e-16, 0.8], 4)
+    assert low < 0.5 and high > 0.9
 
 
 def test_equal_correlations_are_no_certainty():

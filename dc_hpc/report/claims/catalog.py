@@ -95,7 +95,7 @@ class Claim(NamedTuple):
         """The seeds and the setting that the claim planned."""
         return PLANS[self.full_name]
 
-    def plans(self, row: Row) -> bool:
+    def has_planned(self, row: Row) -> bool:
         """Whether the seed of a run is one of the planned ones."""
         return row["seed"] in self.plan.seeds
 
@@ -251,7 +251,7 @@ def _planned(claim: Claim, group: Cell) -> Cell:
 
     Rows without the number stay: a claim about accuracies may need the Initial Alignments of more seeds.
     """
-    return Cell(group.settings, [row for row in group.rows if claim.plans(row) or row.get(claim.value) is None])
+    return Cell(group.settings, [row for row in group.rows if claim.has_planned(row) or row.get(claim.value) is None])
 
 
 def _rows_beside(group: Cell, others: Sequence[PanelRows]) -> Iterator[dict[str, Any]]:
