@@ -49,6 +49,7 @@ from dc_hpc.experiment.progress_writer import ProgressWriter
 from dc_hpc.experiment.resume import dumped_cycles, resume
 from dc_hpc.experiment.reuse import labelling
 from dc_hpc.storage import atomic_files, feature_dumps, metrics_csv, numerics, predictions, run_directory
+from dc_hpc.storage.atomic_files import DamagedFile
 from dc_hpc.storage.processes import open_standard_streams
 
 
@@ -138,9 +139,14 @@ class _Attempt:
     def _is_done_elsewhere(self) -> bool:
         """Whether another living attempt has ended the run: its files stay, and checkpoints of this one are removed.
 
-        This attempt would replace the metrics that the result names by those of fewer cycles.
+        This attempt would replace the metrics that the result names by those of fewer cycles. Where the other one ended
+        between a look and the write after it, that has happened: this attempt goes on, and its end writes them again.
         """
         if not run_directory.is_done(self.directory):
+            return False
+        try:
+            metrics_csv.read_metrics(self.directory)
+        except DamagedFile:
             return False
         run_directory.tidy(self.directory)
         return True

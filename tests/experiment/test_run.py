@@ -142,6 +142,24 @@ def test_a_slower_attempt_leaves_the_files_of_the_done_run_alone(digits_root, tm
     assert run_directory.attempts(slower)[-1]["ended"] == "done"
 
 
+def test_an_attempt_that_replaced_the_metrics_of_a_done_run_writes_them_again(digits_root, tmp_path, monkeypatch):
+    """The other attempt ends the run after this one has looked for a result and before it writes metrics.csv."""
+    faster, slower = (new_run(tmp_path / name, digits_root) for name in ("faster", "slower"))
+    finish(faster, digits_root)
+    written, looks, is_done = results(faster), iter(range(99)), run_directory.is_done
+
+    def ended_after_this_look(directory):
+        found = is_done(directory)
+        if next(looks) == 2:
+            shutil.copytree(faster, slower, dirs_exist_ok=True, ignore=shutil.ignore_patterns("attempts"))
+        return found
+
+    monkeypatch.setattr(run_directory, "is_done", ended_after_this_look)
+    assert run(slower, Execution(str(digits_root), save_seconds=0)) == "done"
+    metrics_csv.read_metrics(slower)
+    assert results(slower) == written and next(looks) > 4
+
+
 def test_an_ia_only_run_has_the_ia_of_the_full_run(digits_root, tmp_path):
     full, only = new_run(tmp_path, digits_root), new_run(tmp_path, digits_root, cycles=0, probe=())
     finish(full, digits_root), finish(only, digits_root)
