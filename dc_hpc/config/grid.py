@@ -85,6 +85,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
         if key not in document.data:
             raise InputError(f"{document.name}: {key} is missing; a grid has {', '.join(TOP_KEYS)}")
     base = _choice(document, "base", document.data["base"], BASELINES)
+    _choice(document, "protocol", document.data["protocol"], PROTOCOLS[base])  # also where all blocks sweep over it
     blocks = _blocks(document, dict(overrides or {}))
     fixed = _fixed(document, overrides or {}, blocks)
     default = {"protocol": document.data["protocol"]}
@@ -143,6 +144,8 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
             if key != "zip"
         }
         zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else {}
+        if both := [key for key in zipped if key in axes]:
+            raise _problem(document, (*where, both[0]), f"{both[0]} is both swept and zipped; keep one of them")
         blocks.append(_Block(axes, zipped))
         _check_size(document, blocks)
     if not blocks:
@@ -218,7 +221,7 @@ def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     blocks = [{**block, **axes} for block in blocks]
     fixed = {key: value for key, value in (content.get("fixed") or {}).items() if key not in overrides}
     fixed |= {key: value for key, value in overrides.items() if key not in {*axes, "protocol"}}
-    protocol = overrides.get("protocol", content["protocol"])
+    protocol = content["protocol"] if "protocol" in axes else overrides.get("protocol", content["protocol"])
     sweep = blocks if isinstance(content["sweep"], list) else blocks[0]
     return {**content, "protocol": protocol, "fixed": fixed, "sweep": sweep}
 
@@ -232,6 +235,10 @@ def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[_Block
     twice = [key for key in fixed if all(key in block.settings() for block in blocks) and key not in overrides]
     if twice:
         raise _problem(document, ("fixed", twice[0]), f"{twice[0]} is both fixed and swept; keep one of them")
+    protocol = document.data["protocol"]
+    if fixed.get("protocol", protocol) != protocol:
+        line = document.line(("protocol",))
+        raise _problem(document, ("fixed", "protocol"), f"protocol is {protocol} on line {line}; keep one of them")
     return fixed
 
 

@@ -132,7 +132,10 @@ def test_set_overrides(tmp_path):
     assert {p.protocol for p in expand(tmp_path, text, protocol="text").points} == {"text"}
 
 
-@pytest.mark.parametrize("overrides", [{"cycles": 2}, {"k": [5, 20]}, {"seed": 7, "lr": 0.2}, {"probe": ["conv1"]}])
+@pytest.mark.parametrize(
+    "overrides",
+    [{"cycles": 2}, {"k": [5, 20]}, {"seed": 7, "lr": 0.2}, {"probe": ["conv1"]}, {"protocol": ["text", "code"]}],
+)
 def test_set_reaches_every_block_of_a_grid(tmp_path, overrides):
     """Whether the block sweeps over the setting or not. `with_overrides` writes a grid with the same points."""
     text = HEAD + "fixed: {cycles: 9}\nsweep:\n- {cycles: [0, 4], seed: 1..2}\n- {labels: [on], k: [10], seed: 1..2}\n"
@@ -214,6 +217,9 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
             "4: net lenet5 reads 1 channels and dataset svhn has 3",
         ),
         (HEAD + "fixed: {seed: 1}\nsweep: {seed: [1]}\n", "3: seed is both fixed and swept"),
+        (HEAD + "sweep: {k: [7], zip: {k: [5], seed: [1]}}\n", "3: k is both swept and zipped; keep one of them"),
+        (HEAD + "fixed: {protocol: text}\nsweep: {seed: [1]}\n", "3: protocol is code on line 2; keep one of them"),
+        ("base: fmnist\nprotocol: x\nsweep: {seed: [1], protocol: [text, code]}\n", "2: protocol 'x' is not allowed"),
         (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
         (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),
         (HEAD + "sweep: {seed: [1], zip: {k: [5, 6], lr: [0.1]}}\n", "3: zip needs lists of one length"),
