@@ -16,24 +16,27 @@ from dc_hpc.storage.atomic_files import DamagedFile
 
 
 def damaged_files(directory: Path) -> Iterator[DamagedFile]:
-    """The damage of each damaged or lost file of a run. Reads everything, changes nothing.
+    """The damage of each damaged or lost file of a run, each file once. Reads everything, changes nothing.
 
     A run may compute meanwhile: a checkpoint that it removes between the list of its files and the look is not lost.
     """
-    for read in _readers_of_needed(directory):
-        try:
-            read()
-        except DamagedFile as error:
-            yield error
-        except FileNotFoundError as error:
-            yield DamagedFile(error.filename, "it is gone")
-    for read in _readers_of_listed(directory):
-        try:
-            read()
-        except DamagedFile as error:
-            yield error
-        except FileNotFoundError:
-            continue
+    named = set()
+    for needed, readers in ((True, _readers_of_needed), (False, _readers_of_listed)):
+        for read in readers(directory):
+            damage = _damage(read, needed=needed)
+            if damage and damage.path not in named:  # the reader of the predictions reads the settings, too
+                named.add(damage.path)
+                yield damage
+
+
+def _damage(read: Callable[[], object], *, needed: bool) -> DamagedFile | None:
+    try:
+        read()
+    except DamagedFile as error:
+        return error
+    except FileNotFoundError as error:
+        return DamagedFile(error.filename, "it is gone") if needed else None
+    return None
 
 
 def quarantine_damaged(directory: Path, damaged: list[DamagedFile]) -> bool:
