@@ -5,6 +5,7 @@ With labels it is the Initial Alignment (sections 4.1.2 and 4.3), without them a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,7 +90,10 @@ def select(
     if span is not None or not run:
         run_directory.check_outputs_exist(outputs)
     if span is not None:
-        _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs, settings)
+        path = write or grid.with_name(f"{grid.stem}_span_{span}.yaml")
+        missing = _submit_command(grid, outputs, data, overrides or [])
+        _select_seeds(read, span, path, outputs, settings, missing)
+        print(f"wrote {path}; run it: {_submit_command(path, outputs, data)}")
         return
     assert by is not None  # one of the two is given
     from dc_hpc.report.selection.ia import check_rewritable
@@ -120,16 +124,28 @@ def select(
         _select_values(read, setting, keep, ia_runs, path, outputs, settings)
     else:
         _select_without_labels(read, setting, measure, keep, ia_runs, path, outputs, settings)
+    print(f"wrote {path}; run it: {_submit_command(path, outputs, data)}")
 
 
-def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any]) -> None:
+def _submit_command(grid: Path, outputs: Path, data: Path, overrides: Sequence[str] = ()) -> str:
+    """The command that computes a grid where this command looks for its runs and its data."""
+    options = [("--outputs", outputs)] * (outputs != Path("outputs")) + [("--data", data)] * (data != Path("data"))
+    words = [
+        word for flag, value in [*options, *(("--set", text) for text in overrides)] for word in (flag, str(value))
+    ]
+    return shlex.join(["python", "-m", "dc_hpc.submit", "--grid", str(grid), *words])
+
+
+def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any], missing: str) -> None:
+    """Write the grid of `span` seeds. missing: the command that computes the runs of `read` that are not done."""
     from dc_hpc.report.selection.ia import alignments_by_seed, rewritten, spread_evenly
 
     found = alignments_by_seed(read, outputs)
+    if len(read.runs) < span:
+        raise InputError(f"--span {span}: {read.path} has {len(read.runs)} seeds; give a smaller span or a larger grid")
     if len(found) < span:
         raise InputError(
-            f"{len(found)} of {len(read.points)} runs of {read.path} have an IA, {span} are needed; run: "
-            f"python -m dc_hpc.submit --grid {read.path}"
+            f"{len(found)} of {len(read.runs)} runs of {read.path} have an IA, {span} are needed; run: {missing}"
         )
     chosen = spread_evenly(found, span)
     reach = f"{min(found.values()):.4f} to {max(found.values()):.4f}, n = {len(found)}"
@@ -286,7 +302,6 @@ def _write(path: Path, text: str) -> None:
             atomic_files.write_text(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); give another file with --write") from None
-    print(f"wrote {path}; run it: python -m dc_hpc.submit --grid {path}")
 
 
 if __name__ == "__main__":

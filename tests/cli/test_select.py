@@ -140,6 +140,25 @@ def test_too_few_alignments_name_the_next_step(tmp_path):
     done = select("--grid", "grid.yaml", "--span", 4, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "0 of 20 runs of grid.yaml have an IA, 4 are needed; run: python -m dc_hpc.submit" in done.stderr
+    (tmp_path / "my runs").mkdir()
+    places = ("--outputs", "my runs", "--data", "images", "--set", "seed=1..3")
+    done = select("--grid", "grid.yaml", "--span", 3, *places, cwd=tmp_path)
+    asked = "python -m dc_hpc.submit --grid grid.yaml --outputs 'my runs' --data images --set seed=1..3"
+    assert done.stderr.endswith(f"0 of 3 runs of grid.yaml have an IA, 3 are needed; run: {asked}\n")
+    done = select("--grid", "grid.yaml", "--span", 4, *places, cwd=tmp_path)
+    assert done.stderr == ("dc_hpc: --span 4: grid.yaml has 3 seeds; give a smaller span or a larger grid\n"), (
+        "no submit would give what is missing"
+    )
+
+
+def test_the_grid_is_to_be_run_where_its_runs_are(tmp_path):
+    (tmp_path / "grid.yaml").write_text(IA_GRID)
+    for point in read_grid(tmp_path / "grid.yaml", data_root=tmp_path).points:
+        record(tmp_path / "elsewhere", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    done = select("--grid", "grid.yaml", "--span", 4, "--outputs", "elsewhere", cwd=tmp_path)
+    assert done.stdout.endswith(
+        "wrote grid_span_4.yaml; run it: python -m dc_hpc.submit --grid grid_span_4.yaml --outputs elsewhere\n"
+    ), done.stderr
 
 
 def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
