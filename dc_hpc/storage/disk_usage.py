@@ -29,8 +29,8 @@ def size_of_run(directory: Path) -> Counter[str]:
     """Kind -> bytes of the files of a run; links are not followed."""
     sizes: Counter[str] = Counter()
     for path, size in _files(directory):
-        kind = "quarantine" if "quarantine" in path.parts else _KINDS.get(path.relative_to(directory).parts[0], "other")
-        sizes[kind] += size
+        parts = path.relative_to(directory).parts
+        sizes["quarantine" if "quarantine" in parts else _KINDS.get(parts[0], "other")] += size
     return sizes
 
 

@@ -323,10 +323,11 @@ def check_outputs_exist(outputs: Path) -> None:
 
 
 def run_directories(outputs: Path) -> Iterator[Path]:
-    """Every run directory of an outputs folder, sorted by name."""
+    """Every run directory of an outputs folder, sorted by name; none that is hidden, such as .ipynb_checkpoints."""
     folder = runs_folder(outputs)
     if folder.is_dir():
-        yield from sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+        found = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))
+        yield from sorted(Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False))
 
 
 def read_checkpoint(path: Path, name: str) -> Checkpoint:

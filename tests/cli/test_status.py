@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 from support.commands import GRID, run_command, submit_grid
@@ -237,6 +238,25 @@ def test_show_tells_all_of_one_run(place, digits_root):
     assert "4 runs begin with it" in several.stderr
 
 
+def test_show_leaves_out_a_file_that_the_run_removes_meanwhile(place, monkeypatch):
+    from dc_hpc.status.one_run import _files
+
+    directory = next(run_directory.run_directories(place / "outputs"))
+    (directory / "attempts" / "0001.progress").write_text("{}")
+    looked, is_file = [], Path.is_file
+
+    def remove_after_the_look(path):
+        found = is_file(path)
+        if path.suffix == ".progress":
+            path.unlink()
+            looked.append(path)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", remove_after_the_look)
+    lines = _files(directory, place / "outputs")
+    assert looked and any("config.json" in line for line in lines) and not any(".progress" in line for line in lines)
+
+
 def test_the_logs_of_local_runs_are_printed(tmp_path, digits_root):
     (tmp_path / "grid.yaml").write_text(GRID)
     submit_grid(tmp_path, digits_root, "--limit", 1, "--set", "cycles=1", check=0)
@@ -283,7 +303,8 @@ def test_du_adds_up(computed):
     assert size_of_run(done)["features"] == sum(path.stat().st_size for path in dumps(done))
     by_run = run_command("status", "du", "--by-run", cwd=place, check=0).stdout
     assert by_run.index(done.name) and "features" in by_run and "3 runs in outputs/runs" in by_run
-    (place / "grid.yaml").write_text(GRID)
+    done.rename(place / "quarantine")  # a folder above of that name is no kind of file
+    assert size_of_run(place / "quarantine")["quarantine"] == 0
 
 
 def test_prune_removes_what_nothing_needs_and_the_runs_stay_valid(computed, digits_root):

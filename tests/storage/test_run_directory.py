@@ -212,5 +212,6 @@ def test_the_attempt_says_where(directory):
 def test_run_directories_are_found_in_order(tmp_path, digits_root):
     made = {run_directory.create(tmp_path, small_config(digits_root, seed=seed)) for seed in (3, 1, 2)}
     (tmp_path / "runs" / "stray.txt").write_text("")
+    (tmp_path / "runs" / ".ipynb_checkpoints").mkdir()  # a person has opened a file in JupyterLab
     assert list(run_directory.run_directories(tmp_path)) == sorted(made)
     assert list(run_directory.run_directories(tmp_path / "nothing")) == []
