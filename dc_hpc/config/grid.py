@@ -92,7 +92,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     settings = [default | fixed | point for block in blocks for point in _product(block)]
     _refuse_duplicates(document, settings)
     digests = _OwnDigests(data_root, Path.cwd())
-    points = tuple(_point(document, base, one, digests) for one in settings)
+    points = tuple(_point(document, base, one, overrides or {}, digests) for one in settings)
     return Grid(path.stem, path, points, _resources(document))
 
 
@@ -259,9 +259,11 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
         seen.add(point)
 
 
-def _point(document: Document, base: str, given: dict[str, Any], digests: _OwnDigests) -> RunConfig:
+def _point(
+    document: Document, base: str, given: dict[str, Any], overrides: Mapping[str, Any], digests: _OwnDigests
+) -> RunConfig:
     """One point: the baseline, the protocol's fields, then what the grid gives."""
-    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base])
+    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base], overrides)
     own = {key: _meant(key, value) for key, value in given.items() if key != "protocol"}
     settings = BASELINES[base] | PROTOCOLS[base][protocol] | own
     try:
@@ -270,8 +272,8 @@ def _point(document: Document, base: str, given: dict[str, Any], digests: _OwnDi
     except InputError as error:
         # Two settings that do not fit together: the file may give only one of them.
         named = (error.key, *(word for word in str(error).split() if word in SETTINGS))
-        line = next(filter(None, (_line_of_key(document, key) for key in named)), "")
-        raise InputError(f"{document.name}{line}: {error}") from None
+        place = next(filter(None, (_place_of_key(document, key, overrides) for key in named)), "")
+        raise InputError(f"{document.name}{place}: {error}") from None
 
 
 def _meant(key: str, value: Any) -> Any:
@@ -353,11 +355,13 @@ def _check_keys(document: Document, where: Place, allowed: tuple[str, ...], plac
             raise _problem(document, (*where, key), unknown_key(key, place, allowed))
 
 
-def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
+def _choice(
+    document: Document, key: str, value: Any, allowed: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> str:
     if not isinstance(value, str) or value not in allowed:
-        line = _line_of_key(document, key)
+        place = _place_of_key(document, key, overrides or {})
         given, near = short(repr(value), 100), value_meant(str(value), allowed)
-        raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
+        raise InputError(f"{document.name}{place}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
 
 
@@ -365,10 +369,12 @@ def _problem(document: Document, where: Place, message: str) -> InputError:
     return InputError(f"{document.name}:{document.line(where)}: {message}")
 
 
-def _line_of_key(document: Document, key: str | None) -> str:
-    """`:line` of a setting, wherever it is in the file; nothing when it comes from a flag or the baseline."""
+def _place_of_key(document: Document, key: str | None, overrides: Mapping[str, Any]) -> str:
+    """` with --set KEY` of an override; else `:line` of a setting in the file, nothing where the baseline gives it."""
     if key is None:
         return ""
+    if key in overrides:
+        return f" with --set {key}"
     places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
     sweep = document.data.get("sweep")
     if isinstance(sweep, list):

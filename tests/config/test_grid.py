@@ -241,6 +241,12 @@ def test_a_wrong_grid_is_refused_in_one_line_with_its_place(tmp_path, text, mess
     assert message in str(caught.value) and "grid.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("overrides", [{"seed": -1}, {"protocol": "x"}, {"cycles": "two"}, {"pca": 400}])
+def test_a_wrong_value_of_set_is_not_blamed_on_a_line_of_the_file(tmp_path, overrides):
+    with pytest.raises(InputError, match="grid.yaml with --set {0}: {0} ".format(*overrides)):
+        expand(tmp_path, HEAD + "fixed: {cycles: 2}\nsweep: {seed: 1..2}\n", **overrides)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
