@@ -108,10 +108,13 @@ def compare(
 def present_dataset(network: str, data: Path) -> str:
     """The data set that is computed with a network. Raises InputError where the data root has none of them."""
     official, *others = DATASETS[network]
-    for name in others:
-        if (data / f"{name}.npz").is_file():
-            return name
-    verify(official, data)
+    try:
+        verify(official, data)
+    except InputError:
+        for name in others:
+            if (data / f"{name}.npz").is_file():
+                return name
+        raise
     return official
 
 

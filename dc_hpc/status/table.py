@@ -227,9 +227,11 @@ def _done_lines(view: StatusView, most: int) -> list[str]:
 
 
 def _cycles(view: StatusView, run: RunStatus) -> str:
-    """`3/5`; `IA only` for a run that trains nothing."""
+    """`3/5`; `IA only` for a run that trains nothing; `?` for what is unknown where the settings cannot be read."""
     done, cycles = view.cycles_of(run)
-    return "IA only" if cycles == 0 else f"{done}/{'?' if cycles is None else cycles}"
+    if cycles is None:
+        return "?/?" if run.state == "done" else f"{done}/?"
+    return "IA only" if cycles == 0 else f"{done}/{cycles}"
 
 
 def _accuracy(run: RunStatus) -> str:

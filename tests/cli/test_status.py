@@ -77,6 +77,14 @@ def test_done_runs_are_listed_with_their_results(place):
     assert max(map(len, shown.splitlines())) < 80
 
 
+def test_the_cycles_of_a_done_run_without_its_settings_are_unknown(place):
+    (directory,) = (place / "outputs" / "runs").glob("*seed1-*")
+    (directory / "config.json").unlink()
+    shown = run_command("status", cwd=place, check=0).stdout
+    assert f"{directory.name}/config.json: its settings cannot be read" in shown
+    assert next(line for line in shown.splitlines() if line.startswith(f"  {directory.name}")).split()[1] == "?/?"
+
+
 def test_hundreds_of_done_runs_are_folded(tmp_path, digits_root):
     for seed in range(1, 14):
         recorded_run(tmp_path / "outputs", digits_root, seed=seed, seconds=10.0 + seed)
