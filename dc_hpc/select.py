@@ -179,7 +179,10 @@ def _run_missing(
     resources: Resources,
     yes: bool,
 ) -> None:
-    """Compute the IA runs that are not done. On a cluster this only submits them, after a question, and ends."""
+    """Compute the IA runs that are not done. On a cluster this only submits them, after a question, and ends.
+
+    It also ends where others are under way: a choice among some of their seeds would be another one.
+    """
     session.check_outputs(outputs)
     table = session.current_status(outputs, configs, cluster=cluster, site=profile, grids=[name])
     print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
@@ -189,6 +192,7 @@ def _run_missing(
     under_way = len(status) - done - len(missing)
     print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")
     if not missing:
+        _end_if_under_way(under_way)
         return
     session.check_data(configs, Path(execution.data))
     if profile is None:
@@ -208,6 +212,13 @@ def _run_missing(
     directories = session.create_runs(outputs, missing)
     if session.run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
         raise typer.Exit(1)
+    _end_if_under_way(under_way)
+
+
+def _end_if_under_way(count: int) -> None:
+    if count:
+        print("run this command again when those under way are done; --read chooses by what is done now")
+        raise typer.Exit()
 
 
 def _select_without_labels(

@@ -161,6 +161,23 @@ def test_the_grid_is_to_be_run_where_its_runs_are(tmp_path):
     ), done.stderr
 
 
+def test_nothing_is_chosen_while_some_runs_are_under_way(tmp_path):
+    (tmp_path / "grid.yaml").write_text(K_GRID)
+    record_alignments(tmp_path, {10: 0.02, 50: 0.09, 100: 0.05})
+    (directory,) = (tmp_path / "outputs" / "runs").glob("svhn-k50-ia-seed5-*")
+    (directory / "result.json").unlink()
+    run_directory.start_attempt(directory, {})  # of this process, which lives
+    arguments = ("--grid", "grid.yaml", "--by", "k", "--keep", 2, "--seeds", 5)
+    done = select(*arguments, cwd=tmp_path)
+    assert done.returncode == 0 and "IA runs: 14 done, 1 under way, 0 to run\n" in done.stdout, done.stderr
+    assert done.stdout.endswith(
+        "run this command again when those under way are done; --read chooses by what is done now\n"
+    )
+    assert not (tmp_path / "grid_by_ia.yaml").exists()
+    assert select(*arguments, "--read", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "grid_by_ia.yaml").exists()
+
+
 def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):
     """NMI alone would rank k 100 first; corrected for chance k 50 is."""
     (tmp_path / "grid.yaml").write_text(K_GRID)
