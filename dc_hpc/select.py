@@ -26,6 +26,7 @@ from dc_hpc.cli import (
 )
 from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
+from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import CLUSTERS, Execution, cores
@@ -152,7 +153,7 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: di
     print(f"IA: {reach}")
     for seed in chosen:
         print(f"  seed {seed:>4}: IA {found[seed]:.4f}")
-    comment = f"{span} seeds that span the IA of {read.path.name} ({reach}). {span} runs."
+    comment = f"{span} seeds that span the IA of {short(read.path.name, 200)} ({reach}). {span} runs."
     _write(path, rewritten(read, {"seed": chosen}, comment, settings))
 
 
@@ -286,7 +287,7 @@ def _write_kept(
     """Write the grid with these values of a setting, in the order that the grid has them."""
     from dc_hpc.report.selection.ia import rewritten
 
-    comment = f"{read.path.name} with the {len(kept)} values of {by} {why}"
+    comment = f"{short(read.path.name, 200)} with the {len(kept)} values of {by} {why}"
     _write(path, rewritten(read, {by: [value for value in runs if value in kept]}, comment, settings))
 
 

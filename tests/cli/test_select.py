@@ -1,5 +1,7 @@
 """`select` on recorded runs and, in one test, on real runs."""
 
+import os
+
 import numpy as np
 import pytest
 import yaml
@@ -149,6 +151,17 @@ def test_too_few_alignments_name_the_next_step(tmp_path):
     assert done.stderr == ("dc_hpc: --span 4: grid.yaml has 3 seeds; give a smaller span or a larger grid\n"), (
         "no submit would give what is missing"
     )
+
+
+def test_the_name_of_the_grid_need_not_be_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.yaml")
+    path.write_text(IA_GRID)
+    for point in read_grid(path, data_root=tmp_path).points:
+        record(tmp_path / "outputs", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    done = select("--grid", path.name, "--span", 4, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.glob("*_span_4.yaml")
+    assert written.read_text().startswith("# 4 seeds that span the IA of caf?.yaml (0.0460")
 
 
 def test_the_grid_is_to_be_run_where_its_runs_are(tmp_path):
