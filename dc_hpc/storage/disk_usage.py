@@ -10,19 +10,17 @@ from pathlib import Path
 from dc_hpc.storage import feature_dumps, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
-# The kinds of a run's files; a file or folder of another name is `other`.
+# The kinds of a run's files; a file or folder of another name is `other`, and what is below a quarantine/ that kind.
 _KINDS = {
     "features": "features",
     "checkpoints": "checkpoints",
     "attempts": "attempts",
-    "quarantine": "quarantine",
     "trunk.safetensors": "trunk",
     "predictions.h5": "predictions",
     "config.json": "records",
     "result.json": "records",
     "metrics.csv": "records",
 }
-KINDS = ("features", "trunk", "predictions", "checkpoints", "attempts", "records", "quarantine", "other")
 
 
 def size_of_run(directory: Path) -> Counter[str]:
