@@ -14,7 +14,7 @@ import typer
 from dc_hpc.cli import DataOption, OutputsOption
 from dc_hpc.errors import InputError
 from dc_hpc.scheduler.tasks.words import duration, number_of_runs
-from dc_hpc.status.chosen import GridOption, run_names
+from dc_hpc.status.chosen import GridOption, chosen_runs
 from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def status(
         return
     from dc_hpc.status import view
 
-    names, states = run_names(grid, outputs, data), _known_states(state or [])
-    watched = view.Watch(outputs, names)
+    runs, states = chosen_runs(grid, outputs, data), _known_states(state or [])
+    watched = view.Watch(outputs, runs)
 
     def look() -> tuple[str, bool]:
         found = watched.look()

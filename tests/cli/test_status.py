@@ -125,6 +125,18 @@ def test_what_was_not_measured_is_unknown_and_not_zero(tmp_path, digits_root):
     assert "estimate: time unknown; no run like these" in submit_grid(tmp_path, digits_root, *dry, check=0).stdout
 
 
+def test_runs_of_a_grid_that_nobody_has_submitted_yet_are_still_to_compute(tmp_path, digits_root):
+    """`submit --limit 1` makes the directory of one run. The others need as much."""
+    (tmp_path / "grid.yaml").write_text(GRID)
+    submit_grid(tmp_path, digits_root, "--limit", 1, check=0)
+    flags = ("--grid", "grid.yaml", "--data", digits_root)
+    shown = run_command("status", *flags, cwd=tmp_path, check=0).stdout
+    cycles = int(re.search(r"of (\d+) cycles", shown)[1])
+    assert "1 done, " in shown and " 2 new of 3 runs" in shown and f"{cycles // 3} of {cycles} cycles" in shown
+    found = json.loads(run_command("status", *flags, "--json", cwd=tmp_path, check=0).stdout)
+    assert found["hours_left"] > 0 and all(one["cycles"] == cycles // 3 for one in found["runs"])
+
+
 def test_runs_without_a_cycle_are_shown_as_what_they_are(tmp_path, digits_root):
     recorded_run(tmp_path / "outputs", digits_root, cycles=0, probe=(), features="none")
     new_run(tmp_path / "outputs", digits_root, cycles=0, probe=(), features="none", seed=2)
