@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -201,6 +202,31 @@ def test_a_config_that_is_not_this_runs_is_damaged(directory, change):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(DamagedFile, match="config.json"):
         run_directory.read_config(directory)
+
+
+@pytest.mark.parametrize("closed", ["directory", "attempts", "record"])
+def test_what_this_user_may_not_read_is_said_and_stops_nothing(directory, monkeypatch, closed):
+    """`status` of a folder that several people share. The tests may run as root, who may read everything."""
+    number = run_directory.start_attempt(directory, {})
+    place = {"directory": directory, "attempts": directory / "attempts"}.get(
+        closed, directory / "attempts" / "0001.json"
+    )
+
+    def refused(call):
+        def inside(path, *rest, **more):
+            if str(path).startswith(str(place)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *rest, **more)
+
+        return inside
+
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(os, name, refused(getattr(os, name)))
+    found = run_directory.state_of(directory)
+    assert number == 1 and found.name == "resumable" and "Permission denied" in found.reason
+    records, warnings = run_directory.look_at_attempts(directory)
+    named = "attempts/0001.json" if closed == "record" else "attempts"
+    assert records == [] and warnings == [f"{named}: cannot be read (Permission denied)"]
 
 
 def test_the_attempt_says_where(directory):
