@@ -51,7 +51,5 @@ def test_a_point_is_measured_in_its_own_process(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="pca with n 4,000 failed: exit code 1"):
         scaling._in_own_process("pca", "n", 4_000, quick=True, threads=1, device="cpu")
-    with pytest.raises(
-        InputError, match="kmeans_torch with n 2,000 failed: exit code 1; correct this and run"
-    ):
+    with pytest.raises(InputError, match="kmeans_torch with n 2,000 failed: exit code 1; correct this and run"):
         bench._scaling(threads=1, device="cpu", quick=True, json=None, figure=None)
