@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from dc_hpc.config.grid import parse_override, read_grid, with_overrides
 from dc_hpc.config.run_config import run_id
 from dc_hpc.errors import InputError
+from dc_hpc.experiment.reuse import copied_cycles, ordered
+from dc_hpc.scheduler.cost import split_into_tasks
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
 HEAD = "base: fmnist\nprotocol: code\n"
@@ -29,6 +31,16 @@ def test_every_grid_has_the_number_of_runs_that_its_comment_says(path, tmp_path)
     points = re.search(r"(\d+) points, (\d+) runs", comment)
     expected = points.groups() if points else re.search(r"(\d+) runs?[.,]", comment).groups() * 2
     assert (len(grid.points), len(grid.runs)) == tuple(map(int, expected))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_a_task_holds_what_the_comment_on_its_resources_says(path, tmp_path):
+    """Where the runs that halt and their donor are said to be in one task, no cycle of the grid is computed twice."""
+    if "in one task, where" not in path.read_text():
+        return
+    grid = read_grid(path, data_root=tmp_path)
+    runs = [grid.runs[name] for name in ordered(grid.runs)]
+    assert copied_cycles(split_into_tasks(runs, grid.resources)) == copied_cycles([runs])
 
 
 def test_the_grids_hold_the_runs_of_the_paper(tmp_path):
