@@ -260,6 +260,31 @@ def test_a_wrong_set_is_refused(text, message):
         parse_override(text)
 
 
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (dict(k="abc"), "--set k: k 'abc' is not allowed; allowed: a whole number"),
+        (dict(seed="5..1"), "--set seed: range 5..1 must go upwards"),
+        (dict(lr=[]), "--set lr: lr is an empty list"),
+        (dict(protocol="txt"), "--set protocol: protocol 'txt' is not allowed; did you mean \"text\"?"),
+        (dict(probe="conv9"), "--set probe: "),
+        (dict(lr="high", k=7), "--set lr: lr 'high' is not allowed"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_set_is_not_said_of_the_file(tmp_path, overrides, message):
+    with pytest.raises(InputError) as caught:
+        expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: 1..2}\n", **overrides)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_unknown_set_names_each_allowed_setting_once():
+    with pytest.raises(InputError) as caught:
+        parse_override("zzz=1")
+    allowed = str(caught.value).partition("allowed: ")[2].split(", ")
+    assert "protocol" in allowed and len(set(allowed)) == len(allowed)
+
+
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.sampled_from(["off", "1..3", "code", "x"])),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["k", "seed", "zip"]), inner)),
