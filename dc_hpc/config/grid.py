@@ -362,16 +362,16 @@ def _choice(
 
 def _problem(document: Document, where: Place, message: str) -> InputError:
     if where[:1] == ("--set",):
-        return InputError(f"--set {where[-1]}: {message}")
+        return InputError(f"{document.name}, --set {where[-1]}: {message}")
     return InputError(f"{document.name}:{document.line(where)}: {message}")
 
 
 def _source_of_key(document: Document, key: str | None, overrides: Collection[str]) -> str:
-    """Where a setting comes from: `--set KEY`, or `FILE:LINE` wherever it is in it; nothing for the baseline's."""
+    """Where a setting comes from: `FILE, --set KEY`, or `FILE:LINE` wherever it is in it; "" for the baseline's."""
     if key is None:
         return ""
     if key in overrides:
-        return f"--set {key}"
+        return f"{document.name}, --set {key}"
     places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
     sweep = document.data.get("sweep")
     if isinstance(sweep, list):

@@ -275,7 +275,7 @@ def test_a_wrong_set_is_refused(text, message):
 def test_what_is_wrong_with_a_set_is_not_said_of_the_file(tmp_path, overrides, message):
     with pytest.raises(InputError) as caught:
         expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: 1..2}\n", **overrides)
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).startswith(f"{tmp_path / 'grid.yaml'}, {message}")
 
 
 def test_an_unknown_set_names_each_allowed_setting_once():
