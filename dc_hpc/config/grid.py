@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from dc_hpc.errors import InputError
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
 SETTINGS = tuple(name for name, one in RunConfig.declared.items() if one.in_grids)
 LARGEST_GRID = 100_000
-Place = tuple[str | int, ...]  # keys and indices that lead to a value of the file
+Place = tuple[str | int, ...]  # keys and indices that lead to a value of the file; or ("--set", key)
 
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
@@ -92,7 +92,7 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     settings = [default | fixed | point for block in blocks for point in _product(block)]
     _refuse_duplicates(document, settings)
     digests = _OwnDigests(data_root, Path.cwd())
-    points = tuple(_point(document, base, one, overrides or {}, digests) for one in settings)
+    points = tuple(_point(document, base, one, digests, overrides or {}) for one in settings)
     return Grid(path.stem, path, points, _resources(document))
 
 
@@ -102,8 +102,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     named = short(text, 100)
     if not equals:
         raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
-    if key not in (*SETTINGS, "protocol"):
-        raise InputError(f"--set {named}: {unknown_key(key, 'settings', (*SETTINGS, 'protocol'))}")
+    if key not in SETTINGS:
+        raise InputError(f"--set {named}: {unknown_key(key, 'settings', SETTINGS)}")
     try:
         return key, parse_scalar(value)
     except InputError as error:
@@ -139,7 +139,9 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
             raise _problem(document, where, f"sweep must map settings to lists, for example {{seed: 1..5}}{space}")
         _check_keys(document, where, (*SETTINGS, "zip"))
         axes = {
-            key: _axis(document, (*where, key), overrides.get(key, values))
+            key: _axis(document, ("--set", key), overrides[key])
+            if key in overrides
+            else _axis(document, (*where, key), values)
             for key, values in block.items()
             if key != "zip"
         }
@@ -153,7 +155,7 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
     for key, value in overrides.items():
         for block in blocks:
             if key not in block.settings():
-                block.axes[key] = _axis(document, ("sweep", key), value)
+                block.axes[key] = _axis(document, ("--set", key), value)
     _check_size(document, blocks)
     return blocks
 
@@ -260,9 +262,9 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
 
 
 def _point(
-    document: Document, base: str, given: dict[str, Any], overrides: Mapping[str, Any], digests: _OwnDigests
+    document: Document, base: str, given: dict[str, Any], digests: _OwnDigests, overrides: Collection[str]
 ) -> RunConfig:
-    """One point: the baseline, the protocol's fields, then what the grid gives."""
+    """One point: the baseline, the protocol's fields, then what the grid gives. overrides: the settings of --set."""
     protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base], overrides)
     own = {key: _meant(key, value) for key, value in given.items() if key != "protocol"}
     settings = BASELINES[base] | PROTOCOLS[base][protocol] | own
@@ -272,8 +274,8 @@ def _point(
     except InputError as error:
         # Two settings that do not fit together: the file may give only one of them.
         named = (error.key, *(word for word in str(error).split() if word in SETTINGS))
-        place = next(filter(None, (_place_of_key(document, key, overrides) for key in named)), "")
-        raise InputError(f"{document.name}{place}: {error}") from None
+        source = next(filter(None, (_source_of_key(document, key, overrides) for key in named)), document.name)
+        raise InputError(f"{source}: {error}") from None
 
 
 def _meant(key: str, value: Any) -> Any:
@@ -356,25 +358,27 @@ def _check_keys(document: Document, where: Place, allowed: tuple[str, ...], plac
 
 
 def _choice(
-    document: Document, key: str, value: Any, allowed: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+    document: Document, key: str, value: Any, allowed: Mapping[str, Any], overrides: Collection[str] = ()
 ) -> str:
     if not isinstance(value, str) or value not in allowed:
-        place = _place_of_key(document, key, overrides or {})
+        source = _source_of_key(document, key, overrides) or document.name
         given, near = short(repr(value), 100), value_meant(str(value), allowed)
-        raise InputError(f"{document.name}{place}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
+        raise InputError(f"{source}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
 
 
 def _problem(document: Document, where: Place, message: str) -> InputError:
+    if where[:1] == ("--set",):
+        return InputError(f"{document.name}, --set {where[-1]}: {message}")
     return InputError(f"{document.name}:{document.line(where)}: {message}")
 
 
-def _place_of_key(document: Document, key: str | None, overrides: Mapping[str, Any]) -> str:
-    """` with --set KEY` of an override; else `:line` of a setting in the file, nothing where the baseline gives it."""
+def _source_of_key(document: Document, key: str | None, overrides: Collection[str]) -> str:
+    """Where a setting comes from: `FILE, --set KEY`, or `FILE:LINE` wherever it is in it; "" for the baseline's."""
     if key is None:
         return ""
     if key in overrides:
-        return f" with --set {key}"
+        return f"{document.name}, --set {key}"
     places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
     sweep = document.data.get("sweep")
     if isinstance(sweep, list):
@@ -384,5 +388,5 @@ def _place_of_key(document: Document, key: str | None, overrides: Mapping[str, A
         for step in place[:-1]:
             block = block.get(step) if isinstance(block, dict) else block[step] if isinstance(step, int) else None
         if isinstance(block, dict) and key in block:
-            return f":{document.line(place)}"
+            return f"{document.name}:{document.line(place)}"
     return ""

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from dc_hpc.config.grid import parse_override, read_grid, with_overrides
 from dc_hpc.config.run_config import run_id
 from dc_hpc.errors import InputError
+from dc_hpc.experiment.reuse import copied_cycles, ordered
+from dc_hpc.scheduler.cost import split_into_tasks
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
 HEAD = "base: fmnist\nprotocol: code\n"
@@ -29,6 +31,16 @@ def test_every_grid_has_the_number_of_runs_that_its_comment_says(path, tmp_path)
     points = re.search(r"(\d+) points, (\d+) runs", comment)
     expected = points.groups() if points else re.search(r"(\d+) runs?[.,]", comment).groups() * 2
     assert (len(grid.points), len(grid.runs)) == tuple(map(int, expected))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_a_task_holds_what_the_comment_on_its_resources_says(path, tmp_path):
+    """Where the runs that halt and their donor are said to be in one task, no cycle of the grid is computed twice."""
+    if "in one task, where" not in path.read_text():
+        return
+    grid = read_grid(path, data_root=tmp_path)
+    runs = [grid.runs[name] for name in ordered(grid.runs)]
+    assert copied_cycles(split_into_tasks(runs, grid.resources)) == copied_cycles([runs])
 
 
 def test_the_grids_hold_the_runs_of_the_paper(tmp_path):
@@ -243,7 +255,7 @@ def test_a_wrong_grid_is_refused_in_one_line_with_its_place(tmp_path, text, mess
 
 @pytest.mark.parametrize("overrides", [{"seed": -1}, {"protocol": "x"}, {"cycles": "two"}, {"pca": 400}])
 def test_a_wrong_value_of_set_is_not_blamed_on_a_line_of_the_file(tmp_path, overrides):
-    with pytest.raises(InputError, match="grid.yaml with --set {0}: {0} ".format(*overrides)):
+    with pytest.raises(InputError, match="grid.yaml, --set {0}: {0} ".format(*overrides)):
         expand(tmp_path, HEAD + "fixed: {cycles: 2}\nsweep: {seed: 1..2}\n", **overrides)
 
 
@@ -258,6 +270,31 @@ def test_a_wrong_value_of_set_is_not_blamed_on_a_line_of_the_file(tmp_path, over
 def test_a_wrong_set_is_refused(text, message):
     with pytest.raises(InputError, match=re.escape(message)):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (dict(k="abc"), "--set k: k 'abc' is not allowed; allowed: a whole number"),
+        (dict(seed="5..1"), "--set seed: range 5..1 must go upwards"),
+        (dict(lr=[]), "--set lr: lr is an empty list"),
+        (dict(protocol="txt"), "--set protocol: protocol 'txt' is not allowed; did you mean \"text\"?"),
+        (dict(probe="conv9"), "--set probe: "),
+        (dict(lr="high", k=7), "--set lr: lr 'high' is not allowed"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_set_is_not_said_of_the_file(tmp_path, overrides, message):
+    with pytest.raises(InputError) as caught:
+        expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: 1..2}\n", **overrides)
+    assert str(caught.value).startswith(f"{tmp_path / 'grid.yaml'}, {message}")
+
+
+def test_an_unknown_set_names_each_allowed_setting_once():
+    with pytest.raises(InputError) as caught:
+        parse_override("zzz=1")
+    allowed = str(caught.value).partition("allowed: ")[2].split(", ")
+    assert "protocol" in allowed and len(set(allowed)) == len(allowed)
 
 
 VALUES = st.recursive(
