@@ -164,7 +164,8 @@ def test_the_name_of_the_grid_need_not_be_text(tmp_path):
     assert written.read_text().startswith("# 4 seeds that span the IA of caf?.yaml (0.0460")
 
 
-def test_the_grid_is_to_be_run_where_its_runs_are(tmp_path):
+def test_the_grid_is_to_be_run_where_its_runs_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("DC_HPC_DATA", raising=False)
     (tmp_path / "grid.yaml").write_text(IA_GRID)
     for point in read_grid(tmp_path / "grid.yaml", data_root=tmp_path).points:
         record(tmp_path / "elsewhere", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
