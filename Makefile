@@ -1,3 +1,5 @@
+# make env    install everything into .venv
+# make data   make env, and Fashion-MNIST in data/
 # make demo   a small grid on this machine, from the data to the table
 # make test   the everyday tests
 # make slow   the long tests
@@ -14,6 +16,7 @@
 # make crate  the results of docs/RESULTS.md as an RO-Crate in outputs/crate, about 20 MB
 # make crate-check  that crate by the validator of its profile, in a venv of its own; about six minutes
 # make bench  time each stage on this machine and compare it with other libraries; about five minutes
+# make clean  remove what builds and tools leave; data, outputs and .venv stay
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= data

@@ -168,7 +168,7 @@ def _scaling(*, threads: int, device: str, quick: bool, json: Path | None, figur
     from dc_hpc.benchmark.tables import print_scaling
 
     device, load = chosen_device(device), load_average()
-    with _progress() as report:
+    with _measuring() as report:
         rows = run_scaling(quick=quick, threads=threads, device=device, report=report)
     environment = _environment(device, threads, load)
     print_scaling(rows, caption(environment))
@@ -208,7 +208,7 @@ def _compare_with(
     from dc_hpc.benchmark.timing import as_json
 
     load = load_average()
-    with _progress() as report:
+    with _measuring() as report:
         root = data.expanduser()
         found, measured = compare(checkout, root, chosen, size=size, slots=slots, rounds=rounds, report=report)
     rows, environment = as_json(found), _environment("cpu", 1, load, **measured, size=size)
@@ -234,7 +234,7 @@ def _startup(data: Path, *, size: str, json: Path | None, figure: Path | None) -
     from dc_hpc.benchmark.timing import as_json
 
     load = load_average()
-    with _progress() as report:
+    with _measuring() as report:
         rows = as_json(time_startup(data.expanduser(), size=size, report=report))
     environment = _environment("cpu", 1, load, size=size)
     print_stages(rows, caption(environment))
@@ -308,6 +308,18 @@ def _draw(kind: str, rows: Rows, environment: Mapping[str, Any], path: Path | No
         content = figure_bytes(draw(rows, caption(environment)), (form,))[form]
     atomic_files.replace_bytes(path, content)
     print(f"wrote {path}")
+
+
+@contextmanager
+def _measuring() -> Iterator[Callable[[str], None]]:
+    """`_progress`; a process that fails ends the command with one line."""
+    from dc_hpc.benchmark.timing import FailedProcess
+
+    try:
+        with _progress() as report:
+            yield report
+    except FailedProcess as error:
+        raise InputError(f"{error}; correct this and run the same command again") from None
 
 
 @contextmanager

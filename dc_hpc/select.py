@@ -5,6 +5,7 @@ With labels it is the Initial Alignment (sections 4.1.2 and 4.3), without them a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from dc_hpc.cli import (
 )
 from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
+from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.execution import CLUSTERS, Execution, cores
@@ -89,7 +91,10 @@ def select(
     if span is not None or not run:
         run_directory.check_outputs_exist(outputs)
     if span is not None:
-        _select_seeds(read, span, write or grid.with_name(f"{grid.stem}_span_{span}.yaml"), outputs, settings)
+        path = write or grid.with_name(f"{grid.stem}_span_{span}.yaml")
+        missing = _submit_command(grid, outputs, data, overrides or [])
+        _select_seeds(read, span, path, outputs, settings, missing)
+        print(f"wrote {path}; run it: {_submit_command(path, outputs, data)}")
         return
     assert by is not None  # one of the two is given
     from dc_hpc.report.selection.ia import check_rewritable
@@ -120,23 +125,35 @@ def select(
         _select_values(read, setting, keep, ia_runs, path, outputs, settings)
     else:
         _select_without_labels(read, setting, measure, keep, ia_runs, path, outputs, settings)
+    print(f"wrote {path}; run it: {_submit_command(path, outputs, data)}")
 
 
-def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any]) -> None:
+def _submit_command(grid: Path, outputs: Path, data: Path, overrides: Sequence[str] = ()) -> str:
+    """The command that computes a grid where this command looks for its runs and its data."""
+    options = [("--outputs", outputs)] * (outputs != Path("outputs")) + [("--data", data)] * (data != Path("data"))
+    words = [
+        word for flag, value in [*options, *(("--set", text) for text in overrides)] for word in (flag, str(value))
+    ]
+    return shlex.join(["python", "-m", "dc_hpc.submit", "--grid", str(grid), *words])
+
+
+def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: dict[str, Any], missing: str) -> None:
+    """Write the grid of `span` seeds. missing: the command that computes the runs of `read` that are not done."""
     from dc_hpc.report.selection.ia import alignments_by_seed, rewritten, spread_evenly
 
     found = alignments_by_seed(read, outputs)
+    if len(read.runs) < span:
+        raise InputError(f"--span {span}: {read.path} has {len(read.runs)} seeds; give a smaller span or a larger grid")
     if len(found) < span:
         raise InputError(
-            f"{len(found)} of {len(read.points)} runs of {read.path} have an IA, {span} are needed; run: "
-            f"python -m dc_hpc.submit --grid {read.path}"
+            f"{len(found)} of {len(read.runs)} runs of {read.path} have an IA, {span} are needed; run: {missing}"
         )
     chosen = spread_evenly(found, span)
     reach = f"{min(found.values()):.4f} to {max(found.values()):.4f}, n = {len(found)}"
     print(f"IA: {reach}")
     for seed in chosen:
         print(f"  seed {seed:>4}: IA {found[seed]:.4f}")
-    comment = f"{span} seeds that span the IA of {read.path.name} ({reach}). {span} runs."
+    comment = f"{span} seeds that span the IA of {short(read.path.name, 200)} ({reach}). {span} runs."
     _write(path, rewritten(read, {"seed": chosen}, comment, settings))
 
 
@@ -163,7 +180,10 @@ def _run_missing(
     resources: Resources,
     yes: bool,
 ) -> None:
-    """Compute the IA runs that are not done. On a cluster this only submits them, after a question, and ends."""
+    """Compute the IA runs that are not done. On a cluster this only submits them, after a question, and ends.
+
+    It also ends where others are under way: a choice among some of their seeds would be another one.
+    """
     session.check_outputs(outputs)
     table = session.current_status(outputs, configs, cluster=cluster, site=profile, grids=[name])
     print("".join(f"! {line}\n" for line in table.describe_unanswered()), end="")
@@ -173,6 +193,7 @@ def _run_missing(
     under_way = len(status) - done - len(missing)
     print(f"IA runs: {done} done, {f'{under_way} under way, ' if under_way else ''}{len(missing)} to run")
     if not missing:
+        _end_if_under_way(under_way)
         return
     session.check_data(configs, Path(execution.data))
     if profile is None:
@@ -192,6 +213,13 @@ def _run_missing(
     directories = session.create_runs(outputs, missing)
     if session.run_here(directories, execution, name=name, cluster=cluster, outputs=outputs, slots=slots, wait=True):
         raise typer.Exit(1)
+    _end_if_under_way(under_way)
+
+
+def _end_if_under_way(count: int) -> None:
+    if count:
+        print("run this command again when those under way are done; --read chooses by what is done now")
+        raise typer.Exit()
 
 
 def _select_without_labels(
@@ -259,7 +287,7 @@ def _write_kept(
     """Write the grid with these values of a setting, in the order that the grid has them."""
     from dc_hpc.report.selection.ia import rewritten
 
-    comment = f"{read.path.name} with the {len(kept)} values of {by} {why}"
+    comment = f"{short(read.path.name, 200)} with the {len(kept)} values of {by} {why}"
     _write(path, rewritten(read, {by: [value for value in runs if value in kept]}, comment, settings))
 
 
@@ -286,7 +314,6 @@ def _write(path: Path, text: str) -> None:
             atomic_files.write_text(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); give another file with --write") from None
-    print(f"wrote {path}; run it: python -m dc_hpc.submit --grid {path}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,11 @@ def submit(
     ] = None,
     cluster: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"Where to run: {', '.join(CLUSTERS)}.", autocompletion=one_of(CLUSTERS)),
+        typer.Option(
+            metavar="NAME",
+            help="Where to run: local (processes here), slurm, debug (this process alone).",
+            autocompletion=one_of(CLUSTERS),
+        ),
     ] = "local",
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),

@@ -66,15 +66,16 @@ def put(block: Block, tree: Path) -> str:
 
 
 @pytest.fixture
-def tree(tmp_path, digits_root) -> Path:
-    """A copy of what the recipes touch, with the digits as its data."""
+def tree(tmp_path) -> Path:
+    """A copy of what the recipes touch, with the digits that the page puts into its data root."""
     copy = tmp_path / "copy"
     shutil.copytree(REPOSITORY / "dc_hpc", copy / "dc_hpc", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "jobs", copy / "jobs")
     (copy / "docs" / "results").mkdir(parents=True)
     shutil.copytree(REPOSITORY / "docs" / "results" / "tables", copy / "docs" / "results" / "tables")
     (copy / "data").mkdir()
-    shutil.copy(digits_root / "digits.npz", copy / "data")
+    (digits,) = re.findall(r"```python\n(.*?)```", PAGE.partition("## Recipes")[2].partition("\n### ")[0], re.S)
+    subprocess.run([sys.executable, "-c", digits], cwd=copy, check=True)
     return copy
 
 

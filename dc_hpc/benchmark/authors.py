@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dc_hpc.benchmark.timing import Row
+from dc_hpc.benchmark.timing import FailedProcess, Row
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
 from dc_hpc.data.digests import part_digests
@@ -108,10 +108,13 @@ def compare(
 def present_dataset(network: str, data: Path) -> str:
     """The data set that is computed with a network. Raises InputError where the data root has none of them."""
     official, *others = DATASETS[network]
-    for name in others:
-        if (data / f"{name}.npz").is_file():
-            return name
-    verify(official, data)
+    try:
+        verify(official, data)
+    except InputError:
+        for name in others:
+            if (data / f"{name}.npz").is_file():
+                return name
+        raise
     return official
 
 
@@ -200,7 +203,7 @@ def time_ours(data: Path, workload: Workload, dataset: str, *, slots: int, seed:
         wall = time.perf_counter() - started
         failed = [error for process, error in zip(processes, errors) if process.returncode]
         if failed:
-            raise RuntimeError(f"a run of ours failed: {(failed[0].strip().splitlines() or ['no reason'])[-1]}")
+            raise FailedProcess(f"a run of ours failed: {(failed[0].strip().splitlines() or ['no reason'])[-1]}")
         return _by_name([run_directory.attempts(directory)[-1]["seconds"] for directory in directories], wall)
 
 

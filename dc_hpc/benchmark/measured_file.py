@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dc_hpc.benchmark.scaling import Point
 from dc_hpc.benchmark.timing import KEYS
 from dc_hpc.errors import InputError
 
+_SCALING_KEYS = {"name", "variable", "value", *Point.__annotations__, "exponent", "work_exponent", "memory_exponent"}
+# What `environment.caption` reads.
+_IN_CAPTION = {"cpu", "cores", "threads", "device", "load_start", "load_end", "blas", "python", "versions"}
 _NOT_WRITTEN = "give a file that `python -m dc_hpc.bench --json FILE` wrote"
 
 
@@ -20,7 +24,7 @@ def read_measured(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise InputError(f"--from {path} holds no benchmark; {_NOT_WRITTEN}")
     beside = path.with_name(f"{path.stem}.environment.json")
     environment = _json(beside)
-    if not isinstance(environment, dict) or "cpu" not in environment or "versions" not in environment:
+    if not isinstance(environment, dict) or not _IN_CAPTION <= set(environment):
         raise InputError(f"--from {path}: {beside.name} beside it describes no machine; {_NOT_WRITTEN}")
     return rows, environment
 
@@ -31,7 +35,7 @@ def is_scaling(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and (set(row) >= set(KEYS) or "variable" in row and "seconds" in row)
+    return isinstance(row, dict) and (set(row) >= set(KEYS) or set(row) >= _SCALING_KEYS)
 
 
 def _json(path: Path) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from dc_hpc.benchmark.constants import SCALING_STAGES, SCALING_VALUES
+from dc_hpc.benchmark.timing import FailedProcess
 
 # Data that no longer fit into a cache and other load on the machine change an exponent by about this much.
 TOLERANCE = 0.15
@@ -97,6 +98,6 @@ def _in_own_process(name: str, variable: str, value: int, *, quick: bool, thread
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise RuntimeError(f"{name} with {variable} {value:,} failed: {last}")
+        raise FailedProcess(f"{name} with {variable} {value:,} failed: {last}")
     point: Point = json.loads(done.stdout.splitlines()[-1])
     return point

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dc_hpc.benchmark.timing import Row
+from dc_hpc.benchmark.timing import FailedProcess, Row
 from dc_hpc.config.baselines import BASELINES, PROTOCOLS
 from dc_hpc.config.run_config import make_config
 from dc_hpc.experiment.execution import Execution
@@ -65,7 +65,7 @@ def _seconds(words: list[str], environment: dict[str, str]) -> float:
     done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode or not done.stdout:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise RuntimeError(f"a run did not reach its first step: {last}")
+        raise FailedProcess(f"a run did not reach its first step: {last}")
     return float(done.stdout.splitlines()[-1]) - started
 
 

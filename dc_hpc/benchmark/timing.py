@@ -79,6 +79,10 @@ class InvalidTiming(RuntimeError):
     """A time that would mean nothing: a peer computes another result, or a stage does less than is counted."""
 
 
+class FailedProcess(RuntimeError):
+    """A process whose time was to be measured failed; the message is one line and ends with its last words."""
+
+
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows as plain objects with exactly the keys of `Row`."""
     return [asdict(row) for row in rows]

@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from dc_hpc.errors import InputError
 TOP_KEYS = ("base", "protocol", "fixed", "sweep", "resources")
 SETTINGS = tuple(name for name, one in RunConfig.declared.items() if one.in_grids)
 LARGEST_GRID = 100_000
-Place = tuple[str | int, ...]  # keys and indices that lead to a value of the file
+Place = tuple[str | int, ...]  # keys and indices that lead to a value of the file; or ("--set", key)
 
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
@@ -85,13 +85,14 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
         if key not in document.data:
             raise InputError(f"{document.name}: {key} is missing; a grid has {', '.join(TOP_KEYS)}")
     base = _choice(document, "base", document.data["base"], BASELINES)
+    _choice(document, "protocol", document.data["protocol"], PROTOCOLS[base])  # also where all blocks sweep over it
     blocks = _blocks(document, dict(overrides or {}))
     fixed = _fixed(document, overrides or {}, blocks)
     default = {"protocol": document.data["protocol"]}
     settings = [default | fixed | point for block in blocks for point in _product(block)]
     _refuse_duplicates(document, settings)
     digests = _OwnDigests(data_root, Path.cwd())
-    points = tuple(_point(document, base, one, digests) for one in settings)
+    points = tuple(_point(document, base, one, digests, overrides or {}) for one in settings)
     return Grid(path.stem, path, points, _resources(document))
 
 
@@ -101,8 +102,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     named = short(text, 100)
     if not equals:
         raise InputError(f"--set {named}: write key=value, for example --set cycles=2")
-    if key not in (*SETTINGS, "protocol"):
-        raise InputError(f"--set {named}: {unknown_key(key, 'settings', (*SETTINGS, 'protocol'))}")
+    if key not in SETTINGS:
+        raise InputError(f"--set {named}: {unknown_key(key, 'settings', SETTINGS)}")
     try:
         return key, parse_scalar(value)
     except InputError as error:
@@ -138,11 +139,15 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
             raise _problem(document, where, f"sweep must map settings to lists, for example {{seed: 1..5}}{space}")
         _check_keys(document, where, (*SETTINGS, "zip"))
         axes = {
-            key: _axis(document, (*where, key), overrides.get(key, values))
+            key: _axis(document, ("--set", key), overrides[key])
+            if key in overrides
+            else _axis(document, (*where, key), values)
             for key, values in block.items()
             if key != "zip"
         }
         zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else {}
+        if both := [key for key in zipped if key in axes]:
+            raise _problem(document, (*where, both[0]), f"{both[0]} is both swept and zipped; keep one of them")
         blocks.append(_Block(axes, zipped))
         _check_size(document, blocks)
     if not blocks:
@@ -150,7 +155,7 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
     for key, value in overrides.items():
         for block in blocks:
             if key not in block.settings():
-                block.axes[key] = _axis(document, ("sweep", key), value)
+                block.axes[key] = _axis(document, ("--set", key), value)
     _check_size(document, blocks)
     return blocks
 
@@ -218,7 +223,7 @@ def with_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     blocks = [{**block, **axes} for block in blocks]
     fixed = {key: value for key, value in (content.get("fixed") or {}).items() if key not in overrides}
     fixed |= {key: value for key, value in overrides.items() if key not in {*axes, "protocol"}}
-    protocol = overrides.get("protocol", content["protocol"])
+    protocol = content["protocol"] if "protocol" in axes else overrides.get("protocol", content["protocol"])
     sweep = blocks if isinstance(content["sweep"], list) else blocks[0]
     return {**content, "protocol": protocol, "fixed": fixed, "sweep": sweep}
 
@@ -232,6 +237,10 @@ def _fixed(document: Document, overrides: Mapping[str, Any], blocks: list[_Block
     twice = [key for key in fixed if all(key in block.settings() for block in blocks) and key not in overrides]
     if twice:
         raise _problem(document, ("fixed", twice[0]), f"{twice[0]} is both fixed and swept; keep one of them")
+    protocol = document.data["protocol"]
+    if fixed.get("protocol", protocol) != protocol:
+        line = document.line(("protocol",))
+        raise _problem(document, ("fixed", "protocol"), f"protocol is {protocol} on line {line}; keep one of them")
     return fixed
 
 
@@ -252,9 +261,11 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
         seen.add(point)
 
 
-def _point(document: Document, base: str, given: dict[str, Any], digests: _OwnDigests) -> RunConfig:
-    """One point: the baseline, the protocol's fields, then what the grid gives."""
-    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base])
+def _point(
+    document: Document, base: str, given: dict[str, Any], digests: _OwnDigests, overrides: Collection[str]
+) -> RunConfig:
+    """One point: the baseline, the protocol's fields, then what the grid gives. overrides: the settings of --set."""
+    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base], overrides)
     own = {key: _meant(key, value) for key, value in given.items() if key != "protocol"}
     settings = BASELINES[base] | PROTOCOLS[base][protocol] | own
     try:
@@ -263,8 +274,8 @@ def _point(document: Document, base: str, given: dict[str, Any], digests: _OwnDi
     except InputError as error:
         # Two settings that do not fit together: the file may give only one of them.
         named = (error.key, *(word for word in str(error).split() if word in SETTINGS))
-        line = next(filter(None, (_line_of_key(document, key) for key in named)), "")
-        raise InputError(f"{document.name}{line}: {error}") from None
+        source = next(filter(None, (_source_of_key(document, key, overrides) for key in named)), document.name)
+        raise InputError(f"{source}: {error}") from None
 
 
 def _meant(key: str, value: Any) -> Any:
@@ -346,22 +357,28 @@ def _check_keys(document: Document, where: Place, allowed: tuple[str, ...], plac
             raise _problem(document, (*where, key), unknown_key(key, place, allowed))
 
 
-def _choice(document: Document, key: str, value: Any, allowed: Mapping[str, Any]) -> str:
+def _choice(
+    document: Document, key: str, value: Any, allowed: Mapping[str, Any], overrides: Collection[str] = ()
+) -> str:
     if not isinstance(value, str) or value not in allowed:
-        line = _line_of_key(document, key)
+        source = _source_of_key(document, key, overrides) or document.name
         given, near = short(repr(value), 100), value_meant(str(value), allowed)
-        raise InputError(f"{document.name}{line}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
+        raise InputError(f"{source}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
 
 
 def _problem(document: Document, where: Place, message: str) -> InputError:
+    if where[:1] == ("--set",):
+        return InputError(f"{document.name}, --set {where[-1]}: {message}")
     return InputError(f"{document.name}:{document.line(where)}: {message}")
 
 
-def _line_of_key(document: Document, key: str | None) -> str:
-    """`:line` of a setting, wherever it is in the file; nothing when it comes from a flag or the baseline."""
+def _source_of_key(document: Document, key: str | None, overrides: Collection[str]) -> str:
+    """Where a setting comes from: `FILE, --set KEY`, or `FILE:LINE` wherever it is in it; "" for the baseline's."""
     if key is None:
         return ""
+    if key in overrides:
+        return f"{document.name}, --set {key}"
     places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
     sweep = document.data.get("sweep")
     if isinstance(sweep, list):
@@ -371,5 +388,5 @@ def _line_of_key(document: Document, key: str | None) -> str:
         for step in place[:-1]:
             block = block.get(step) if isinstance(block, dict) else block[step] if isinstance(step, int) else None
         if isinstance(block, dict) and key in block:
-            return f":{document.line(place)}"
+            return f"{document.name}:{document.line(place)}"
     return ""

@@ -120,9 +120,12 @@ def short(text: str, limit: int) -> str:
 
 def _nearest_file(path: Path) -> str:
     try:
-        return did_you_mean(path.name, (each.name for each in path.parent.iterdir() if each.suffix == ".yaml"))
+        names = {each.stem.lower(): each.name for each in path.parent.iterdir() if each.suffix == ".yaml"}
     except (OSError, ValueError):
         return ""
+    # without the ending, which makes all names alike
+    close = difflib.get_close_matches(path.stem[:64].lower(), names, n=1)
+    return f'; did you mean "{names[close[0]]}"?' if close else ""
 
 
 def _check_size(size: int, name: str) -> None:

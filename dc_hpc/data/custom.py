@@ -119,7 +119,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError):
         return []
 
 
@@ -178,7 +178,11 @@ def npz_arrays(path: Path) -> dict[str, np.ndarray]:
             missing = [name for name in ARRAYS if name not in archive.files]
             if missing:
                 raise InputError(f"{path}: lacks {', '.join(missing)}; needed are {', '.join(ARRAYS)}")
-            return {name: archive[name] for name in ARRAYS}
+            found: dict[str, Any] = {name: archive[name] for name in ARRAYS}
+        for name, array in found.items():
+            if not isinstance(array, np.ndarray):  # numpy returns the bytes of a member that has no array's header
+                raise ValueError(f"{name} is no array")
+        return found
     except DAMAGE as error:
         raise InputError(
             f"{path}: is damaged or no npz of plain arrays ({error}); write it again with "
@@ -258,12 +262,14 @@ def _checked_names(path: Path, names: list[str], there: Iterable[str]) -> list[s
     there: the folders that are there, to name them where train/ or test/ is not.
     """
     for name in sorted(names):
+        if not _is_utf8(name):
+            raise InputError(f"{path}: the name {name} is not UTF-8, the only encoding allowed; rename it")
         if len(name.split("/")) != 3 or not name.lower().endswith(SUFFIXES):
             raise InputError(f"{path}: {name} is not expected; allowed are {LAYOUT}; move it away or convert it")
     classes = {part: {name.split("/")[1] for name in names if name.startswith(part)} for part in ("train", "test")}
     for part in classes:
         if not classes[part]:
-            others = sorted({name for name in there if not name.startswith(PARTS)})[:3]
+            others = sorted({name for name in there if name.split("/")[0] not in PARTS})[:3]
             found = f" (but {', '.join(others)})" if others else ""
             raise InputError(f"{path}: holds no image in {part}/{found}; it must hold {LAYOUT}")
     for part, other in (("train", "test"), ("test", "train")):
@@ -273,6 +279,15 @@ def _checked_names(path: Path, names: list[str], there: Iterable[str]) -> list[s
                 f"{path}: class {odd[0]} has images in {part}/ and none in {other}/; both need every class; add some"
             )
     return sorted(names)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name can be digested: Python keeps bytes of a file name that are not UTF-8 as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_images(path: Path, names: list[str], read: Callable[[str], bytes]) -> Arrays:

@@ -18,6 +18,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dc_hpc.errors import InputError
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without liblzma; zipfile refuses such members itself then
+    LZMAError = ValueError  # type: ignore[assignment, misc]
+
 GREY_MODES = ("L", "1")
 COLOUR_MODES = ("RGB", "P")
 # What zipfile, numpy and PIL raise on damaged bytes; PIL reports a broken PNG as a SyntaxError.
@@ -31,6 +36,7 @@ DAMAGE = (
     MemoryError,
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
     struct.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,

@@ -56,7 +56,10 @@ class Site(BaseModel):
     array_throttle: Annotated[
         int, Field(ge=1, le=100_000, description="tasks of an array that may run at the same time")
     ] = 100
-    signal_delay: Annotated[int, Field(ge=1, le=65_535, description="warning before the time limit, in seconds")] = 90
+    signal_delay: Annotated[
+        int,
+        Field(ge=1, le=65_535, description="warning before the time limit, in seconds; at most a third of it counts"),
+    ] = 90
     requeue: Annotated[bool, Field(description="whether SLURM queues preempted and lost tasks again")] = True
     wckey: Annotated[Word | None, Field(description="workload key, which some sites require")] = None
     setup: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dc_hpc.config.grid import read_grid
+from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.storage import run_directory
 
@@ -19,12 +20,18 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The name of a r
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 
 
-def run_names(grids: list[Path] | None, outputs: Path, data: Path) -> list[str]:
-    """The runs of these grids, or all runs of the outputs folder."""
+def chosen_runs(grids: list[Path] | None, outputs: Path, data: Path) -> dict[str, RunConfig | None]:
+    """The runs of these grids with their settings, or all runs of the outputs folder with None; each once."""
     run_directory.check_outputs_exist(outputs)
     if not grids:
-        return [directory.name for directory in run_directory.run_directories(outputs)]
-    return [name for path in grids for name in read_grid(path, data_root=data.expanduser().resolve()).runs]
+        return dict.fromkeys(directory.name for directory in run_directory.run_directories(outputs))
+    root = data.expanduser().resolve()
+    return {name: config for path in grids for name, config in read_grid(path, data_root=root).runs.items()}
+
+
+def run_names(grids: list[Path] | None, outputs: Path, data: Path) -> list[str]:
+    """The runs of these grids, or all runs of the outputs folder; each once."""
+    return list(chosen_runs(grids, outputs, data))
 
 
 def one_run(text: str, outputs: Path) -> str:

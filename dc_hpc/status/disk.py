@@ -50,7 +50,7 @@ def check(
 
 def du(
     grid: GridOption = None,
-    by_run: Annotated[bool, typer.Option("--by-run", help="A line for each run too, the largest first.")] = False,
+    by_run: Annotated[bool, typer.Option("--by-run", help="A line for each run instead, the largest first.")] = False,
     outputs: OutputsOption = Path("outputs"),
     data: DataOption = Path("data"),
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dc_hpc.scheduler.estimates import RunTotals
 
 _CYCLES_SHOWN = 5
-_LARGEST_FILES = 12
+_FILES_SHOWN = 12
 _NUMBERS = ("nmi_true", "nmi_prev", "ami_true", "loss")
 
 
@@ -158,9 +159,15 @@ def _results(result: dict[str, Any]) -> list[str]:
 
 
 def _files(directory: Path, outputs: Path) -> list[str]:
-    found = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.endswith(".tmp"))
+    """The first files of a run by name, each with its size, and how to read its logs."""
+    sizes: dict[Path, int] = {}
+    for path in sorted(path for path in directory.rglob("*") if not path.name.endswith(".tmp")):
+        with suppress(FileNotFoundError):  # a run that computes has removed it
+            if path.is_file():
+                sizes[path] = path.stat().st_size
     lines = [f"files in {directory}:"]
-    lines += [f"  {path.stat().st_size:>12,} bytes  {path.relative_to(directory)}" for path in found[:_LARGEST_FILES]]
-    if len(found) > _LARGEST_FILES:
-        lines.append(f"  and {len(found) - _LARGEST_FILES} more")
+    shown = list(sizes.items())[:_FILES_SHOWN]
+    lines += [f"  {size:>12,} bytes  {path.relative_to(directory)}" for path, size in shown]
+    if len(sizes) > _FILES_SHOWN:
+        lines.append(f"  and {len(sizes) - _FILES_SHOWN} more")
     return [*lines, f"logs: python -m dc_hpc.status logs {directory.name} --outputs {shlex.quote(str(outputs))}"]

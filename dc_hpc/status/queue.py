@@ -15,6 +15,8 @@ from dc_hpc.storage import run_directory
 if TYPE_CHECKING:
     from dc_hpc.scheduler.run_status import RunStatusTable
 
+_LOCAL = "local runs end with Ctrl-C, or with kill and the pids that `status` shows"
+
 
 def cancel(
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Names of runs; several are allowed.")] = None,
@@ -34,14 +36,11 @@ def cancel(
     names = [one_run(run, outputs) for run in runs] if runs else run_names(grid, outputs, data)
     known = submissions.read_all(outputs)
     if not any(set(names) & set(one.run_names()) for one in known):
-        print(f"0 tasks cancelled; none of {len(names)} runs was submitted to a cluster, local runs end with Ctrl-C")
+        print(f"0 tasks cancelled; none of {len(names)} runs was submitted to a cluster, {_LOCAL}")
         return
     queue = slurm.queue(submissions.clusters_of(known))
     if queue.tasks is None:
-        raise InputError(
-            f"no SLURM answers here ({queue.problem[-300:]}), so nothing can be cancelled; local runs end with Ctrl-C "
-            "or kill"
-        )
+        raise InputError(f"no SLURM answers here ({queue.problem[-300:]}), so nothing can be cancelled; {_LOCAL}")
     table = run_status.collect(outputs, names, queue.tasks, known)
     tasks = living_tasks(names, known, queue.tasks)
     aggregators = idle_aggregators(names, known, queue.tasks, tasks)

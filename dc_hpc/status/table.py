@@ -14,7 +14,7 @@ import typer
 from dc_hpc.cli import DataOption, OutputsOption
 from dc_hpc.errors import InputError
 from dc_hpc.scheduler.tasks.words import duration, number_of_runs
-from dc_hpc.status.chosen import GridOption, run_names
+from dc_hpc.status.chosen import GridOption, chosen_runs
 from dc_hpc.storage import run_directory
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def status(
         return
     from dc_hpc.status import view
 
-    names, states = run_names(grid, outputs, data), _known_states(state or [])
-    watched = view.Watch(outputs, names)
+    runs, states = chosen_runs(grid, outputs, data), _known_states(state or [])
+    watched = view.Watch(outputs, runs)
 
     def look() -> tuple[str, bool]:
         found = watched.look()
@@ -227,9 +227,11 @@ def _done_lines(view: StatusView, most: int) -> list[str]:
 
 
 def _cycles(view: StatusView, run: RunStatus) -> str:
-    """`3/5`; `IA only` for a run that trains nothing."""
+    """`3/5`; `IA only` for a run that trains nothing; `?` for what is unknown where the settings cannot be read."""
     done, cycles = view.cycles_of(run)
-    return "IA only" if cycles == 0 else f"{done}/{'?' if cycles is None else cycles}"
+    if cycles is None:
+        return "?/?" if run.state == "done" else f"{done}/?"
+    return "IA only" if cycles == 0 else f"{done}/{cycles}"
 
 
 def _accuracy(run: RunStatus) -> str:

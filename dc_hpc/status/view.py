@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dc_hpc.config.run_config import RunConfig
 from dc_hpc.scheduler import estimates, run_status, slurm
 from dc_hpc.scheduler.estimates import Estimate, Length, MeasuredTimes, RunTotals
 from dc_hpc.scheduler.run_status import RunStatus, RunStatusTable
@@ -54,10 +55,13 @@ class StatusView:
 
 
 class Watch:
-    """Looks at the same runs again and again, and asks SLURM as seldom as tasks/polling.py says."""
+    """Looks at the same runs again and again, and asks SLURM as seldom as tasks/polling.py says.
 
-    def __init__(self, outputs: Path, names: Sequence[str]) -> None:
-        self.outputs, self.names = outputs, names
+    runs: run name -> the settings that its grid gives it, None where no grid was named.
+    """
+
+    def __init__(self, outputs: Path, runs: Mapping[str, RunConfig | None]) -> None:
+        self.outputs, self.runs = outputs, runs
         self._queue, self._accounting = QueueWatch(), AccountingWatch()
         self._cluster_name = functools.cache(slurm.cluster_name)
 
@@ -65,18 +69,18 @@ class Watch:
         """The status of the runs now."""
         table = run_status.collect(
             self.outputs,
-            self.names,
+            self.runs,
             accounted=self._accounting,
             queue=self._queue,
             cluster_name=self._cluster_name,
         )
-        return view_of(self.outputs, table)
+        return view_of(self.outputs, table, self.runs)
 
 
-def view_of(outputs: Path, table: RunStatusTable) -> StatusView:
-    """The runs of a table with their lengths, what they took and what they still need."""
+def view_of(outputs: Path, table: RunStatusTable, configs: Mapping[str, RunConfig | None]) -> StatusView:
+    """The runs of a table with their lengths, what they took and what they still need. configs: see `Watch`."""
     folder = run_directory.runs_folder(outputs)
-    lengths = {name: estimates.read_length(folder / name) for name in table.runs}
+    lengths = {name: _length(folder / name, configs.get(name)) for name in table.runs}
     measured = estimates.measure(outputs, table, lengths)
     found = {name: run_progress.read(folder / name) for name, run in table.runs.items() if run.state == "running"}
     progress = {name: one for name, one in found.items() if one is not None}
@@ -87,6 +91,13 @@ def view_of(outputs: Path, table: RunStatusTable) -> StatusView:
     }
     left = estimates.estimate(measured, unfinished.values(), map(progress.get, unfinished))
     return StatusView(table, lengths, measured, left, progress)
+
+
+def _length(directory: Path, config: RunConfig | None) -> Length | None:
+    """The length of a run by its directory, or by its grid where nobody has submitted it yet."""
+    if config is not None and not directory.exists():
+        return estimates.length_of(config.model_dump())
+    return estimates.read_length(directory)
 
 
 def as_json(view: StatusView, states: Sequence[str]) -> str:

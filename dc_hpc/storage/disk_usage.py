@@ -10,27 +10,25 @@ from pathlib import Path
 from dc_hpc.storage import feature_dumps, run_directory
 from dc_hpc.storage.atomic_files import DamagedFile
 
-# The kinds of a run's files; a file or folder of another name is `other`.
+# The kinds of a run's files; a file or folder of another name is `other`, and what is below a quarantine/ that kind.
 _KINDS = {
     "features": "features",
     "checkpoints": "checkpoints",
     "attempts": "attempts",
-    "quarantine": "quarantine",
     "trunk.safetensors": "trunk",
     "predictions.h5": "predictions",
     "config.json": "records",
     "result.json": "records",
     "metrics.csv": "records",
 }
-KINDS = ("features", "trunk", "predictions", "checkpoints", "attempts", "records", "quarantine", "other")
 
 
 def size_of_run(directory: Path) -> Counter[str]:
     """Kind -> bytes of the files of a run; links are not followed."""
     sizes: Counter[str] = Counter()
     for path, size in _files(directory):
-        kind = "quarantine" if "quarantine" in path.parts else _KINDS.get(path.relative_to(directory).parts[0], "other")
-        sizes[kind] += size
+        parts = path.relative_to(directory).parts
+        sizes["quarantine" if "quarantine" in parts else _KINDS.get(parts[0], "other")] += size
     return sizes
 
 

@@ -145,13 +145,20 @@ def read_first_clustering(directory: Path) -> FirstClustering | None:
     """That of a finished IA run; None where it has no whole one, or one of other numerics or of fewer measures."""
     for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
         try:
-            tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
-            own = (metadata["format"], metadata["run_id"], metadata["numerics"])
-            if own == (str(run_directory.FORMAT), directory.name, str(NUMERICS)):
+            tensors, metadata = parse_first_clustering(path)
+            if metadata["numerics"] == str(NUMERICS):
                 return FirstClustering(tensors["pseudo_labels"], *(json.loads(metadata[name]) for name in MEASURED))
         except (DamagedFile, OSError, KeyError, ValueError):
             continue  # it can be computed again
     return None
+
+
+def parse_first_clustering(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and metadata of a first-*.safetensors; DamagedFile when it is not whole or another run's."""
+    tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
+    if metadata.get("format") != str(run_directory.FORMAT) or metadata.get("run_id") != path.parent.name:
+        raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
+    return tensors, metadata
 
 
 def write_trunk(directory: Path, tensors: dict[str, np.ndarray]) -> str:

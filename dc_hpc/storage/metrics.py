@@ -78,7 +78,7 @@ RESULT_RECORD = (
     Metric("format", "int", "", "version of the file's form"),
     Metric("run_id", "text", "", "name of the run"),
     Metric("metrics_sha256", "text", "", "SHA-256 of metrics.csv"),
-    Metric("trunk_sha256", "text", "", "SHA-256 of the trained weights; null where the run trains nothing"),
+    Metric("trunk_sha256", "text", "", "SHA-256 of the trained weights; missing where the run trains nothing"),
     Metric("probe_diverged", "text", "", "layers whose probe diverged and has no accuracy, where there is one"),
     Metric("predictions_sha256", "text", "", "SHA-256 of predictions.h5; missing where the run probes nothing"),
     Metric("sha256", "text", "", "SHA-256 of the other keys"),

@@ -112,8 +112,12 @@ def state_of(directory: Path) -> RunState:
         result = read_result(directory)
         return RunState("done", reason=_diverged_probes(result), result=result)
     except FileNotFoundError:
-        number = _last_attempt(directory)
+        pass
     except (DamagedFile, OSError) as error:
+        return RunState("resumable", reason=str(error))
+    try:
+        number = _last_attempt(directory)
+    except PermissionError as error:  # it is another person's
         return RunState("resumable", reason=str(error))
     if number == 0:
         return RunState("new")
@@ -174,9 +178,13 @@ def attempts(directory: Path) -> list[dict[str, Any]]:
 
 
 def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """`attempts`, and a line for each record that is damaged."""
+    """`attempts`, and a line for each record that is damaged, or that this user may not read."""
     records, warnings = [], []
-    for number in range(1, _last_attempt(directory) + 1):
+    try:
+        last = _last_attempt(directory)
+    except PermissionError as error:
+        return [], [f"attempts: cannot be read ({error.strerror})"]
+    for number in range(1, last + 1):
         path = _attempt_path(directory, number)
         try:
             records.append(read_attempt(path) | {"renewed": path.stat().st_mtime})
@@ -184,6 +192,8 @@ def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
             warnings.append(f"{path.relative_to(directory)}: {error.why}")
         except FileNotFoundError:
             continue
+        except PermissionError as error:
+            warnings.append(f"{path.relative_to(directory)}: cannot be read ({error.strerror})")
     return records, warnings
 
 
@@ -323,10 +333,11 @@ def check_outputs_exist(outputs: Path) -> None:
 
 
 def run_directories(outputs: Path) -> Iterator[Path]:
-    """Every run directory of an outputs folder, sorted by name."""
+    """Every run directory of an outputs folder, sorted by name; none that is hidden, such as .ipynb_checkpoints."""
     folder = runs_folder(outputs)
     if folder.is_dir():
-        yield from sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+        found = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))
+        yield from sorted(Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False))
 
 
 def read_checkpoint(path: Path, name: str) -> Checkpoint:

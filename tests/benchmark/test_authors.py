@@ -95,12 +95,15 @@ def test_a_checkout_that_does_not_run_is_one_line(checkout, fmnist_root, change,
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_their_job_of_svhn_runs_several_at_a_time_on_one_thread_each(checkout, tmp_path):
+def test_their_job_of_svhn_runs_several_at_a_time_on_one_thread_each(checkout, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     arrays = {f"{part}_images": rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8) for part in ("train", "test")}
     arrays |= {f"{part}_labels": np.arange(20) % 10 for part in ("train", "test")}
     np.savez(tmp_path / "svhn-derived.npz", **arrays)
     assert authors.present_dataset("alexnet_small", tmp_path) == "svhn-derived"
+    with monkeypatch.context() as official:
+        official.setattr(authors, "verify", lambda name, root: (3, 73_257))
+        assert authors.present_dataset("alexnet_small", tmp_path) == "svhn", "the first that is there"
     workload = authors.Workload(cycles=2, epochs=1, rounds=1)
     found = authors.time_theirs(checkout, tmp_path, workload, "svhn-derived", slots=2, threads=1, seed=0)
     assert {name: len(found[name]) for name in ("cycle", "clustering", "probe_epoch", "start")} == {

@@ -168,7 +168,13 @@ def test_what_was_measured_now_is_read_back(quick, tmp_path):
         (lambda path: path.unlink(), [], "speed.json cannot be read (No such file"),
         (lambda path: path.write_text("{"), [], "not valid JSON"),
         (lambda path: path.write_text('[{"name": 1}]'), [], "holds no benchmark; give a file that"),
+        (lambda path: path.write_text('[{"variable": "n", "seconds": 1}]'), [], "holds no benchmark; give a file that"),
         (lambda path: path.with_name("speed.environment.json").unlink(), [], "speed.environment.json cannot be read"),
+        (
+            lambda path: path.with_name("speed.environment.json").write_text('{"cpu": "x", "versions": {}}'),
+            [],
+            "speed.environment.json beside it describes no machine",
+        ),
         (lambda path: None, ["--startup"], "--from measures nothing"),
         (lambda path: None, ["--json", "x.json"], "--from measures nothing"),
     ],

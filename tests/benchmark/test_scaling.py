@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dc_hpc import bench
 from dc_hpc.benchmark import scaling
 from dc_hpc.benchmark.stages import flop_counts
+from dc_hpc.errors import InputError
 
 
 @given(st.floats(0.2, 2.5), st.floats(1e-6, 10))
@@ -49,3 +51,5 @@ def test_a_point_is_measured_in_its_own_process(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="pca with n 4,000 failed: exit code 1"):
         scaling._in_own_process("pca", "n", 4_000, quick=True, threads=1, device="cpu")
+    with pytest.raises(InputError, match="kmeans_torch with n 2,000 failed: exit code 1; correct this and run"):
+        bench._scaling(threads=1, device="cpu", quick=True, json=None, figure=None)

@@ -49,6 +49,17 @@ def test_the_first_grid_is_the_demo():
     assert shown == {key: value for key, value in demo.items() if key != "resources"}
 
 
+def test_make_help_names_every_target_that_the_pages_tell_a_reader_to_make():
+    said = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    told = {
+        target
+        for page in pages
+        for target in re.findall(r"(?:`|^\$? ?)make ([a-z-]+)(?=`| *#| *$| &&)", page.read_text(), re.M)
+    }
+    assert {"env", "demo", "slurm-up"} <= told and told <= set(re.findall(r"make ([a-z-]+)", said))
+
+
 def test_the_readme_is_short_and_its_links_lead_somewhere():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
     for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:

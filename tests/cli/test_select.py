@@ -1,5 +1,7 @@
 """`select` on recorded runs and, in one test, on real runs."""
 
+import os
+
 import numpy as np
 import pytest
 import yaml
@@ -140,6 +142,54 @@ def test_too_few_alignments_name_the_next_step(tmp_path):
     done = select("--grid", "grid.yaml", "--span", 4, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "0 of 20 runs of grid.yaml have an IA, 4 are needed; run: python -m dc_hpc.submit" in done.stderr
+    (tmp_path / "my runs").mkdir()
+    places = ("--outputs", "my runs", "--data", "images", "--set", "seed=1..3")
+    done = select("--grid", "grid.yaml", "--span", 3, *places, cwd=tmp_path)
+    asked = "python -m dc_hpc.submit --grid grid.yaml --outputs 'my runs' --data images --set seed=1..3"
+    assert done.stderr.endswith(f"0 of 3 runs of grid.yaml have an IA, 3 are needed; run: {asked}\n")
+    done = select("--grid", "grid.yaml", "--span", 4, *places, cwd=tmp_path)
+    assert done.stderr == ("dc_hpc: --span 4: grid.yaml has 3 seeds; give a smaller span or a larger grid\n"), (
+        "no submit would give what is missing"
+    )
+
+
+def test_the_name_of_the_grid_need_not_be_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.yaml")
+    path.write_text(IA_GRID)
+    for point in read_grid(path, data_root=tmp_path).points:
+        record(tmp_path / "outputs", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    done = select("--grid", path.name, "--span", 4, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.glob("*_span_4.yaml")
+    assert written.read_text().startswith("# 4 seeds that span the IA of caf?.yaml (0.0460")
+
+
+def test_the_grid_is_to_be_run_where_its_runs_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("DC_HPC_DATA", raising=False)
+    (tmp_path / "grid.yaml").write_text(IA_GRID)
+    for point in read_grid(tmp_path / "grid.yaml", data_root=tmp_path).points:
+        record(tmp_path / "elsewhere", point, ia=0.04 + 0.006 * point.seed, ia_ami=0.0)
+    done = select("--grid", "grid.yaml", "--span", 4, "--outputs", "elsewhere", cwd=tmp_path)
+    assert done.stdout.endswith(
+        "wrote grid_span_4.yaml; run it: python -m dc_hpc.submit --grid grid_span_4.yaml --outputs elsewhere\n"
+    ), done.stderr
+
+
+def test_nothing_is_chosen_while_some_runs_are_under_way(tmp_path):
+    (tmp_path / "grid.yaml").write_text(K_GRID)
+    record_alignments(tmp_path, {10: 0.02, 50: 0.09, 100: 0.05})
+    (directory,) = (tmp_path / "outputs" / "runs").glob("svhn-k50-ia-seed5-*")
+    (directory / "result.json").unlink()
+    run_directory.start_attempt(directory, {})  # of this process, which lives
+    arguments = ("--grid", "grid.yaml", "--by", "k", "--keep", 2, "--seeds", 5)
+    done = select(*arguments, cwd=tmp_path)
+    assert done.returncode == 0 and "IA runs: 14 done, 1 under way, 0 to run\n" in done.stdout, done.stderr
+    assert done.stdout.endswith(
+        "run this command again when those under way are done; --read chooses by what is done now\n"
+    )
+    assert not (tmp_path / "grid_by_ia.yaml").exists()
+    assert select(*arguments, "--read", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "grid_by_ia.yaml").exists()
 
 
 def test_values_are_ranked_above_chance_and_the_rest_is_dropped(tmp_path):

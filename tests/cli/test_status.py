@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 from support.commands import GRID, run_command, submit_grid
@@ -76,6 +77,14 @@ def test_done_runs_are_listed_with_their_results(place):
     assert max(map(len, shown.splitlines())) < 80
 
 
+def test_the_cycles_of_a_done_run_without_its_settings_are_unknown(place):
+    (directory,) = (place / "outputs" / "runs").glob("*seed1-*")
+    (directory / "config.json").unlink()
+    shown = run_command("status", cwd=place, check=0).stdout
+    assert f"{directory.name}/config.json: its settings cannot be read" in shown
+    assert next(line for line in shown.splitlines() if line.startswith(f"  {directory.name}")).split()[1] == "?/?"
+
+
 def test_hundreds_of_done_runs_are_folded(tmp_path, digits_root):
     for seed in range(1, 14):
         recorded_run(tmp_path / "outputs", digits_root, seed=seed, seconds=10.0 + seed)
@@ -114,6 +123,18 @@ def test_what_was_not_measured_is_unknown_and_not_zero(tmp_path, digits_root):
     dry = ("--dry-run", "--outputs", "outputs")
     (tmp_path / "grid.yaml").write_text(GRID)
     assert "estimate: time unknown; no run like these" in submit_grid(tmp_path, digits_root, *dry, check=0).stdout
+
+
+def test_runs_of_a_grid_that_nobody_has_submitted_yet_are_still_to_compute(tmp_path, digits_root):
+    """`submit --limit 1` makes the directory of one run. The others need as much."""
+    (tmp_path / "grid.yaml").write_text(GRID)
+    submit_grid(tmp_path, digits_root, "--limit", 1, check=0)
+    flags = ("--grid", "grid.yaml", "--data", digits_root)
+    shown = run_command("status", *flags, cwd=tmp_path, check=0).stdout
+    cycles = int(re.search(r"of (\d+) cycles", shown)[1])
+    assert "1 done, " in shown and " 2 new of 3 runs" in shown and f"{cycles // 3} of {cycles} cycles" in shown
+    found = json.loads(run_command("status", *flags, "--json", cwd=tmp_path, check=0).stdout)
+    assert found["hours_left"] > 0 and all(one["cycles"] == cycles // 3 for one in found["runs"])
 
 
 def test_runs_without_a_cycle_are_shown_as_what_they_are(tmp_path, digits_root):
@@ -237,6 +258,25 @@ def test_show_tells_all_of_one_run(place, digits_root):
     assert "4 runs begin with it" in several.stderr
 
 
+def test_show_leaves_out_a_file_that_the_run_removes_meanwhile(place, monkeypatch):
+    from dc_hpc.status.one_run import _files
+
+    directory = next(run_directory.run_directories(place / "outputs"))
+    (directory / "attempts" / "0001.progress").write_text("{}")
+    looked, is_file = [], Path.is_file
+
+    def remove_after_the_look(path):
+        found = is_file(path)
+        if path.suffix == ".progress":
+            path.unlink()
+            looked.append(path)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", remove_after_the_look)
+    lines = _files(directory, place / "outputs")
+    assert looked and any("config.json" in line for line in lines) and not any(".progress" in line for line in lines)
+
+
 def test_the_logs_of_local_runs_are_printed(tmp_path, digits_root):
     (tmp_path / "grid.yaml").write_text(GRID)
     submit_grid(tmp_path, digits_root, "--limit", 1, "--set", "cycles=1", check=0)
@@ -283,7 +323,8 @@ def test_du_adds_up(computed):
     assert size_of_run(done)["features"] == sum(path.stat().st_size for path in dumps(done))
     by_run = run_command("status", "du", "--by-run", cwd=place, check=0).stdout
     assert by_run.index(done.name) and "features" in by_run and "3 runs in outputs/runs" in by_run
-    (place / "grid.yaml").write_text(GRID)
+    done.rename(place / "quarantine")  # a folder above of that name is no kind of file
+    assert size_of_run(place / "quarantine")["quarantine"] == 0
 
 
 def test_prune_removes_what_nothing_needs_and_the_runs_stay_valid(computed, digits_root):

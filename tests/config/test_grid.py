@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from dc_hpc.config.grid import parse_override, read_grid, with_overrides
 from dc_hpc.config.run_config import run_id
 from dc_hpc.errors import InputError
+from dc_hpc.experiment.reuse import copied_cycles, ordered
+from dc_hpc.scheduler.cost import split_into_tasks
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
 HEAD = "base: fmnist\nprotocol: code\n"
@@ -29,6 +31,16 @@ def test_every_grid_has_the_number_of_runs_that_its_comment_says(path, tmp_path)
     points = re.search(r"(\d+) points, (\d+) runs", comment)
     expected = points.groups() if points else re.search(r"(\d+) runs?[.,]", comment).groups() * 2
     assert (len(grid.points), len(grid.runs)) == tuple(map(int, expected))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_a_task_holds_what_the_comment_on_its_resources_says(path, tmp_path):
+    """Where the runs that halt and their donor are said to be in one task, no cycle of the grid is computed twice."""
+    if "in one task, where" not in path.read_text():
+        return
+    grid = read_grid(path, data_root=tmp_path)
+    runs = [grid.runs[name] for name in ordered(grid.runs)]
+    assert copied_cycles(split_into_tasks(runs, grid.resources)) == copied_cycles([runs])
 
 
 def test_the_grids_hold_the_runs_of_the_paper(tmp_path):
@@ -132,7 +144,10 @@ def test_set_overrides(tmp_path):
     assert {p.protocol for p in expand(tmp_path, text, protocol="text").points} == {"text"}
 
 
-@pytest.mark.parametrize("overrides", [{"cycles": 2}, {"k": [5, 20]}, {"seed": 7, "lr": 0.2}, {"probe": ["conv1"]}])
+@pytest.mark.parametrize(
+    "overrides",
+    [{"cycles": 2}, {"k": [5, 20]}, {"seed": 7, "lr": 0.2}, {"probe": ["conv1"]}, {"protocol": ["text", "code"]}],
+)
 def test_set_reaches_every_block_of_a_grid(tmp_path, overrides):
     """Whether the block sweeps over the setting or not. `with_overrides` writes a grid with the same points."""
     text = HEAD + "fixed: {cycles: 9}\nsweep:\n- {cycles: [0, 4], seed: 1..2}\n- {labels: [on], k: [10], seed: 1..2}\n"
@@ -214,6 +229,9 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
             "4: net lenet5 reads 1 channels and dataset svhn has 3",
         ),
         (HEAD + "fixed: {seed: 1}\nsweep: {seed: [1]}\n", "3: seed is both fixed and swept"),
+        (HEAD + "sweep: {k: [7], zip: {k: [5], seed: [1]}}\n", "3: k is both swept and zipped; keep one of them"),
+        (HEAD + "fixed: {protocol: text}\nsweep: {seed: [1]}\n", "3: protocol is code on line 2; keep one of them"),
+        ("base: fmnist\nprotocol: x\nsweep: {seed: [1], protocol: [text, code]}\n", "2: protocol 'x' is not allowed"),
         (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
         (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),
         (HEAD + "sweep: {seed: [1], zip: {k: [5, 6], lr: [0.1]}}\n", "3: zip needs lists of one length"),
@@ -235,6 +253,12 @@ def test_a_wrong_grid_is_refused_in_one_line_with_its_place(tmp_path, text, mess
     assert message in str(caught.value) and "grid.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("overrides", [{"seed": -1}, {"protocol": "x"}, {"cycles": "two"}, {"pca": 400}])
+def test_a_wrong_value_of_set_is_not_blamed_on_a_line_of_the_file(tmp_path, overrides):
+    with pytest.raises(InputError, match="grid.yaml, --set {0}: {0} ".format(*overrides)):
+        expand(tmp_path, HEAD + "fixed: {cycles: 2}\nsweep: {seed: 1..2}\n", **overrides)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -246,6 +270,31 @@ def test_a_wrong_grid_is_refused_in_one_line_with_its_place(tmp_path, text, mess
 def test_a_wrong_set_is_refused(text, message):
     with pytest.raises(InputError, match=re.escape(message)):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (dict(k="abc"), "--set k: k 'abc' is not allowed; allowed: a whole number"),
+        (dict(seed="5..1"), "--set seed: range 5..1 must go upwards"),
+        (dict(lr=[]), "--set lr: lr is an empty list"),
+        (dict(protocol="txt"), "--set protocol: protocol 'txt' is not allowed; did you mean \"text\"?"),
+        (dict(probe="conv9"), "--set probe: "),
+        (dict(lr="high", k=7), "--set lr: lr 'high' is not allowed"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_set_is_not_said_of_the_file(tmp_path, overrides, message):
+    with pytest.raises(InputError) as caught:
+        expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: 1..2}\n", **overrides)
+    assert str(caught.value).startswith(f"{tmp_path / 'grid.yaml'}, {message}")
+
+
+def test_an_unknown_set_names_each_allowed_setting_once():
+    with pytest.raises(InputError) as caught:
+        parse_override("zzz=1")
+    allowed = str(caught.value).partition("allowed: ")[2].split(", ")
+    assert "protocol" in allowed and len(set(allowed)) == len(allowed)
 
 
 VALUES = st.recursive(

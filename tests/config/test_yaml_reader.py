@@ -249,6 +249,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         stream.truncate(1 << 40)
     cases = {
         "shvn_k.yaml": 'no such file.*did you mean "svhn_k.yaml"',
+        "svhn_q.yml": 'no such file.*did you mean "svhn_k.yaml"',
         "none/a.yaml": "no such file",
         "svhn_k.yaml/b": "cannot be read",
         "": "a folder",
@@ -263,6 +264,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words) as caught:
             read_yaml(tmp_path / name)
         assert one_line(caught.value).startswith(str(tmp_path)), name
+
+
+def test_a_name_that_has_only_its_ending_in_common_is_not_suggested(tmp_path: Path) -> None:
+    (tmp_path / "gpu_gres.yaml").write_text("gpus: 1")
+    with pytest.raises(InputError, match="no such file; give the path of a YAML file$"):
+        read_yaml(tmp_path / "probed.yaml")
 
 
 def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from PIL import Image
 from support import official_formats as true
 
 from dc_hpc.data.custom import data_digest, find_custom_data, is_digest_of, read_custom_data
+from dc_hpc.data.digests import part_digests
 from dc_hpc.data.official import verify
 from dc_hpc.errors import InputError
 
@@ -177,6 +179,18 @@ def test_a_folder_says_what_it_holds_instead_of_train(tmp_path: Path) -> None:
     true.write_folder(tmp_path / "own", {f"mydata/{name}": content for name, content in GOOD.items()})
     with pytest.raises(InputError, match=r"own: holds no image in train/ \(but mydata/test/, mydata/train/\)"):
         read_custom_data(tmp_path / "own")
+    names = {f"{part}ing/{name[-7:]}": content for name, content in GOOD.items() for part in ("train", "test")}
+    true.write_folder(tmp_path / "ing", names)  # training/ and testing/ begin with the words that are meant
+    with pytest.raises(InputError, match=r"ing: holds no image in train/ \(but testing/a/, testing/b/, training/a/\)"):
+        read_custom_data(tmp_path / "ing")
+
+
+@pytest.mark.parametrize("read", [read_custom_data, data_digest, part_digests])
+def test_a_file_name_that_is_no_utf8_is_named(tmp_path: Path, read) -> None:
+    true.write_folder(tmp_path / "own", GOOD)
+    (tmp_path / "own/train/a" / os.fsdecode(b"caf\xe9.png")).write_bytes(GOOD["train/a/0.png"])
+    with pytest.raises(InputError, match=r"own: the name train/a/caf\?.png is not UTF-8, the only .*; rename it"):
+        read(tmp_path / "own")
 
 
 def test_what_systems_leave_in_a_folder_is_no_image(tmp_path: Path) -> None:
@@ -208,6 +222,36 @@ def test_members_that_cannot_be_read_are_named(tmp_path: Path, at: int, change: 
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read(path)
+
+
+@pytest.mark.parametrize("read", [read_custom_data, data_digest, part_digests])
+def test_a_damaged_member_of_any_compression_is_named(tmp_path: Path, read) -> None:
+    path = rezipped(tmp_path / "own.zip", GOOD, method=zipfile.ZIP_LZMA)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"a/0.png") + len("a/0.png") + 9  # behind the header of LZMA
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="own.zip.* cannot be "):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_custom_data, data_digest, part_digests])
+def test_an_npz_whose_members_are_no_arrays_is_named(tmp_path: Path, read) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    path = rezipped(tmp_path / "own.npz", {f"{name}.npy": pointer for name in names})
+    with pytest.raises(InputError, match="own.npz: is damaged or no npz of plain arrays .train_images is no array"):
+        read(path)
+
+
+def test_an_npz_of_a_zip_that_python_cannot_read_has_a_digest_as_any_other_file_has(tmp_path: Path) -> None:
+    path = rezipped(tmp_path / "own.npz", {"train_images.npy": b""})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that is needed to read it
+    path.write_bytes(content)
+    assert data_digest(path) == hashlib.sha256(content).hexdigest()
+    with pytest.raises(InputError, match="own.npz: is damaged or no npz of plain arrays"):
+        read_custom_data(path)
 
 
 # ---- digests

@@ -72,7 +72,7 @@ def array(tmp_path, digits_root, commands):
 def watch_for_an_hour(array, clock, monkeypatch, interval):
     """`status --watch` until the fake clock has gone on for an hour; returns the number of screens."""
     outputs, runs = array
-    watched, screens = view.Watch(outputs, runs), []
+    watched, screens = view.Watch(outputs, dict.fromkeys(runs)), []
 
     def look():
         screens.append(watched.look().table.counts())

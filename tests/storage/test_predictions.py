@@ -1,6 +1,7 @@
 """predictions.h5: what the probe says of each test image, from which the accuracies follow."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -57,6 +58,14 @@ def test_another_file_in_its_place_is_damage(done, tmp_path, digits_root):
         assert [(error.path, error.why) for error in damaged_files(done)] == [(path, "it is gone")]
     finally:
         path.write_bytes(before)
+
+
+def test_damaged_settings_are_named_once(done, tmp_path):
+    """The predictions are read with them."""
+    directory = shutil.copytree(done, tmp_path / done.name)
+    for damage in (lambda path: path.write_text("{"), lambda path: path.unlink()):
+        damage(directory / "config.json")
+        assert [error.path for error in damaged_files(directory)] == [directory / "config.json"]
 
 
 def test_a_run_of_an_earlier_version_stays_readable(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -203,6 +204,31 @@ def test_a_config_that_is_not_this_runs_is_damaged(directory, change):
         run_directory.read_config(directory)
 
 
+@pytest.mark.parametrize("closed", ["directory", "attempts", "record"])
+def test_what_this_user_may_not_read_is_said_and_stops_nothing(directory, monkeypatch, closed):
+    """`status` of a folder that several people share. The tests may run as root, who may read everything."""
+    number = run_directory.start_attempt(directory, {})
+    place = {"directory": directory, "attempts": directory / "attempts"}.get(
+        closed, directory / "attempts" / "0001.json"
+    )
+
+    def refused(call):
+        def inside(path, *rest, **more):
+            if str(path).startswith(str(place)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *rest, **more)
+
+        return inside
+
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(os, name, refused(getattr(os, name)))
+    found = run_directory.state_of(directory)
+    assert number == 1 and found.name == "resumable" and "Permission denied" in found.reason
+    records, warnings = run_directory.look_at_attempts(directory)
+    named = "attempts/0001.json" if closed == "record" else "attempts"
+    assert records == [] and warnings == [f"{named}: cannot be read (Permission denied)"]
+
+
 def test_the_attempt_says_where(directory):
     run_directory.start_attempt(directory, {"device": "cpu"})
     attempt = run_directory.attempts(directory)[0]
@@ -212,5 +238,6 @@ def test_the_attempt_says_where(directory):
 def test_run_directories_are_found_in_order(tmp_path, digits_root):
     made = {run_directory.create(tmp_path, small_config(digits_root, seed=seed)) for seed in (3, 1, 2)}
     (tmp_path / "runs" / "stray.txt").write_text("")
+    (tmp_path / "runs" / ".ipynb_checkpoints").mkdir()  # a person has opened a file in JupyterLab
     assert list(run_directory.run_directories(tmp_path)) == sorted(made)
     assert list(run_directory.run_directories(tmp_path / "nothing")) == []
