@@ -161,6 +161,8 @@ class WorkerPool:
         directory = worker.directory
         assert directory is not None  # _assign_runs closes a worker that has no run
         outcome = worker.outcome()
+        if outcome == "stopped" and not self.stop():
+            worker.close()  # a signal reached this process alone, which would stop each further run at once
         if outcome == "crashed":
             if self.stop():
                 outcome = "stopped"  # SLURM's SIGKILL reached the worker process first

@@ -79,3 +79,25 @@ def test_no_gpu_is_chosen_where_there_is_no_choice(digits_root, tmp_path, gpus, 
 def test_a_new_worker_process_takes_the_gpu_of_the_one_that_died(digits_root, tmp_path, gpus):
     gpus(2)
     assert gpus_of_workers(tmp_path, digits_root, workers=2, first_dies=True) == ["0", "0", "1"]
+
+
+class Told(TaskPayload):
+    """Runs of which some get a signal to stop in their own process only."""
+
+    def run_function(self):
+        return _told
+
+
+def _told(directory, execution, stop):
+    if (directory / "to stop").exists():
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not stop():
+            time.sleep(0.01)
+    return "stopped" if stop() else "done"
+
+
+def test_a_signal_to_one_worker_process_stops_the_run_that_it_computes_and_no_other(digits_root, tmp_path):
+    directories = [new_run(tmp_path, digits_root, seed=seed) for seed in range(6)]
+    (directories[0] / "to stop").touch()
+    outcomes = Told(tuple(map(str, directories)), Execution(str(digits_root)), parallel_runs=2)()
+    assert [outcomes[str(one)] for one in directories] == ["stopped", *["done"] * 5]
