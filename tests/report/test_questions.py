@@ -234,6 +234,15 @@ def test_halts_of_four_seeds_decide_nothing():
     assert {line["reason"] for line in verdicts(tables_of(PANELS["valley_halts"], rows)).values()} == {"4 of 5 seeds"}
 
 
+def test_the_arm_that_is_run_first_is_shown_without_a_verdict():
+    tables = tables_of(PANELS["valley_halts"], halts("svhn_valley_20", 30.0, sobel=["random"], seed=[1, 2]))
+    assert [line["halt_cycle"] for line in lines_of(tables[0])] == [1, 4, "never"]
+    found = verdicts(tables)
+    assert found["halt_cycle_1_never_sobel_random"]["reason"] == "2 of 5 seeds"
+    assert found["halt_cycle_1_never_sobel_random"]["value"] == pytest.approx(30, abs=1)
+    assert found["sobel_fixed_random_never_halted"]["verdict"] == "not run"
+
+
 def views(effect, seeds=range(1, 6)):
     """Fashion-MNIST by view and halt: box_per_image has `effect` points more than both others, at either halt."""
     configs = [

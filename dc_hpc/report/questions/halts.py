@@ -76,15 +76,17 @@ class HaltsPanel(QuestionPanel, AccuracyPanel):
     def _whole(self, rows: Sequence[Row]) -> list[Cell]:
         """The rows by everything but the halt and the further settings, without the seeds at one place only.
 
-        Groups with one halt or with one value of a further setting are other panels'.
+        Groups with one halt are other panels'. So are those with one value of a further setting, unless the panel fixes
+        the number of cycles: no other panel has runs of that length, and the first of ours may lack an arm.
         """
         axis = (*self.axis, *self.settings)
+        varied = self.axis if "cycles" in self.fixed else axis
         found = []
         for group in groups_apart_from(axis, rows):
             places = [(tuple(setting(row, name) for name in axis), row) for row in group.rows]
             kept = seeds_in_several(places)
             done = [row for row in group.rows if row["state"] != "absent"]
-            if all(len({setting(row, name) for row in done}) > 1 for name in axis):
+            if all(len({setting(row, name) for row in done}) > 1 for name in varied):
                 found.append(Cell(group.settings, kept))
         return found
 
