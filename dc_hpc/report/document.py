@@ -13,7 +13,8 @@ from dc_hpc.report.tables import places
 from dc_hpc.storage import atomic_files
 
 NOT_RUN = "Not run yet.\n"
-_PLACE = re.compile(r"(<!-- (?!end )([a-z0-9_]+) -->(\r?\n))(.*?)(<!-- end -->)", re.DOTALL)
+_MARK = r"<!-- (?!end )([a-z0-9_]+) -->(\r?\n)"
+_PLACE = re.compile(rf"({_MARK})(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def check(document: Path) -> None:
@@ -62,7 +63,11 @@ def _places(document: Path) -> tuple[str, list[str]]:
         raise InputError(f"--document {document} is not writable by you; give a file of your own")
     if document.stat().st_nlink > 1:
         raise InputError(f"--document {document} has a second hard link, which would keep the old text; give a copy")
-    names = [name for _, name, *_ in _PLACE.findall(text)]
+    found = _PLACE.findall(text)
+    names = [name for _, name, *_ in found]
+    for _, name, _, between, _ in found:
+        if re.search(_MARK, between):  # all up to the end of the next table would be lost
+            raise InputError(f"--document {document}: <!-- {name} --> needs an <!-- end --> before the next table")
     numbers = len(places.PLACE.findall(text))
     whole = numbers == text.count(places.START) and len(names) + numbers == text.count("<!-- end -->")
     if not whole or not names and not numbers:

@@ -43,6 +43,15 @@ def test_each_table_has_the_line_ends_of_its_place(tmp_path: Path, tables: Path)
     )
 
 
+def test_a_table_without_its_end_does_not_swallow_what_follows(tmp_path: Path, tables: Path) -> None:
+    document = tmp_path / "notes.md"
+    text = "<!-- claims -->\nMine.\n\n<!-- fig_3a -->\nold\n<!-- end -->\n"
+    document.write_text(text)
+    with pytest.raises(InputError, match="<!-- claims --> needs an <!-- end --> before the next table"):
+        renew(document, tables, panels=["fig_3a"])
+    assert document.read_text() == text
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o664, 0o600, 0o755])
 def test_the_mode_stays(tmp_path: Path, tables: Path, mode: int) -> None:
     document = tmp_path / "notes.md"
