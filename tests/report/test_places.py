@@ -67,6 +67,7 @@ def test_a_place_is_filled(tables, reference, expected):
         ("claims.fig_3a.ia_range.verdict:1", "is 'contradicted' and no number"),
         ("claims.fig_3a.ia_range.value:x", "the format 'x' is none"),
         ("nonsense", "a reference is TABLE.COLUMN"),
+        ("claims.fig_3a.ia_range[text].value", "[text] names no row; give [name=value,...]"),
     ],
 )
 def test_a_wrong_place_is_one_line_and_changes_nothing(tables, reference, why):

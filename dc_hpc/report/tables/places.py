@@ -80,7 +80,10 @@ def _cell(part: str, rows_of: Callable[[str], Rows]) -> str:
     words = path.split(".")[1:]
     if len(words) != len(keys):
         raise InputError(f"{table} takes {' and '.join(keys) or 'no words'} before its column")
-    wanted = dict(zip(keys, words)) | dict(pair.split("=", 1) for pair in (brackets or "").split(",") if "=" in pair)
+    pairs = [pair.partition("=") for pair in (brackets or "").split(",") if pair]
+    if wrong := [name for name, sign, _ in pairs if not sign]:
+        raise InputError(f"[{wrong[0]}] names no row; give [name=value,...]")
+    wanted = dict(zip(keys, words)) | {name: value for name, _, value in pairs}
     rows = rows_of(table)
     if rows and (unknown := [name for name in (*wanted, column) if name not in rows[0]]):
         raise InputError(f"{table} has no column {unknown[0]}; it has {', '.join(rows[0])}")
