@@ -81,6 +81,39 @@ def test_it_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def _without(name: str, *, at: int | None) -> str:
+    """The table with an empty cell in one of its lines, or without a column."""
+    table = pd.read_csv(io.StringIO(TEXT), dtype=str, keep_default_na=False)
+    if at is None:
+        return str(table.drop(columns=[name]).to_csv(index=False))
+    table.loc[at, name] = ""
+    return str(table.to_csv(index=False))
+
+
+@pytest.mark.parametrize("name", ["seed", "k", "cycles", "net", "protocol", "dataset"])
+def test_a_run_without_a_setting_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(_without(name, at=1))
+    with pytest.raises(InputError, match=f"^--runs {path}: run .* has no {name}; write the file again"):
+        read_tables([path])
+
+
+def test_a_table_without_the_column_of_a_setting_is_refused(tmp_path: Path) -> None:
+    """Without their number of cycles, trained runs would be random floors."""
+    path = tmp_path / "runs.csv"
+    path.write_text(_without("cycles", at=None))
+    with pytest.raises(InputError, match="has no cycles"):
+        read_tables([path])
+
+
+@pytest.mark.parametrize(("state", "words"), [("", "has no state"), ("finished", "is in the state 'finished'")])
+def test_a_state_that_is_none_is_refused(tmp_path: Path, state: str, words: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(TEXT.replace(",done,", f",{state},", 1))
+    with pytest.raises(InputError, match=f"{words}; allowed: done, running, resumable, failed, new, damaged"):
+        read_tables([path])
+
+
 def test_a_table_without_a_run_beside_one_that_has_some_is_no_problem(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text(TEXT.splitlines()[0] + "\n")
     (tmp_path / "runs.csv").write_text(TEXT)

@@ -15,7 +15,9 @@ from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.runs import frame_of, no_cycles, records
 from dc_hpc.report.frames.schema import column, kind_in_cycles, kind_of, none_word, setting_cell, test_images_of
-from dc_hpc.storage import numerics
+from dc_hpc.storage import numerics, run_directory
+
+_STATES = (*run_directory.STATES, "damaged")
 
 
 def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -24,12 +26,12 @@ def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     A run that several tables hold counts once, with its cycles: as done where one has it done, then as the table
     that comes first has it. Kinds of machine differ in the last bits of sums, so no two need agree. What was running
     when its table was written is resumable: a table cannot tell what runs now. InputError where a file is no such
-    table, or a run in it has no name.
+    table, or a run in it lacks its name, its state or a setting.
     """
     tables = [(records(read_runs_csv(path)), read_cycles_csv(path.with_name("cycles.csv"))) for path in paths]
     for path, (found, _) in zip(paths, tables):
-        if any(row["run_id"] is None for row in found):
-            raise InputError(f"--runs {path}: a run has no run_id; write the file again")
+        for row in found:
+            _refuse_what_is_lost(path, row)
     if not any(found for found, _ in tables):
         raise InputError(
             f"--runs {paths[0]} holds no run; give the table of a folder with runs, or submit runs first: "
@@ -43,6 +45,19 @@ def read_tables(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     cycles = pd.concat(frame[frame["run_id"].map(source) == place] for place, (_, frame) in enumerate(tables))
     runs = frame_of([_at_rest(chosen[name][1]) for name in sorted(chosen)])
     return runs, cycles.sort_values("run_id", kind="stable").reset_index(drop=True)
+
+
+def _refuse_what_is_lost(path: Path, row: dict[str, Any]) -> None:
+    """Raise InputError for a run whose name, state or settings somebody has emptied. A damaged one may be."""
+    if row["run_id"] is None:
+        raise InputError(f"--runs {path}: a run has no run_id; write the file again")
+    state, run = row["state"], short(row["run_id"], 100)
+    if state not in _STATES:
+        said = "has no state" if state is None else f"is in the state {short(state, 60)!r}"
+        raise InputError(f"--runs {path}: run {run} {said}; allowed: {', '.join(_STATES)}; write the file again")
+    lost = [name for name, one in RunConfig.declared.items() if not one.none_word and row[name] is None]
+    if lost and state != "damaged":
+        raise InputError(f"--runs {path}: run {run} has no {lost[0]}; write the file again")
 
 
 def _at_rest(row: dict[str, Any]) -> dict[str, Any]:
