@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from support.recorded_runs import config_of, frame, grid_rows, record, row_of, rows_of
 
-from dc_hpc.report.figures.style import figure_bytes, style
+from dc_hpc.report.figures.style import canvas, figure_bytes, key, note, style
 from dc_hpc.report.frames.runs import load, no_cycles, records
 from dc_hpc.report.panels.curves import CurvesPanel
 from dc_hpc.report.panels.features import FeaturesPanel
@@ -258,6 +258,23 @@ def test_the_key_has_the_colour_of_every_line_and_dot(figure_runs, name):
         dots = {to_rgba(colour, 1) for dots in ax.collections for colour in dots.get_facecolor()}
         boxes = {to_rgba("#555555")}  # of a box, which the key shows as a square of that edge
         assert lines | dots <= known | boxes, name
+
+
+@pytest.mark.parametrize(("width", "ncols"), [(6.2, 1), (5.0, 4), (4.8, 2), (3.1, 2)])
+def test_no_key_is_wider_than_its_figure(width, ncols):
+    names = [f"clustered, 50 cycles, protocol code_2021, k 5, draws ours, training_view {view}, n = 11 to 24"
+             for view in ("box_per_batch", "box_per_image")]  # fmt: skip
+    names += ["per_image_standardization on", "per_image_standardization off", "a run", "median"]
+    with style():
+        figure, axes = canvas(1, width=width, height=7)
+        for name in names if ncols == 1 else names[2:]:
+            note(axes[0][0], name)
+        key(figure, axes[0], ncols=ncols)
+        figure_bytes(figure, ["png"])
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    assert " ".join(text.get_text().replace("\n", " ") for text in legend.get_texts()).count("n = 11 to 24") in (0, 2)
 
 
 def test_markers_of_two_series_stand_beside_each_other():

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from dc_hpc.report.panels.grouping import Cell, dataset_title, group_columns, label, varying_settings
 from dc_hpc.report.panels.panel import Comparison
 
@@ -30,6 +32,8 @@ MOST_GROUPS = 6
 # setting spread over up to 9 points on Fashion-MNIST and over .04 to .15 of IA.
 LEAST_SPAN = {"accuracy": 10.0, "ia": 0.05, "nmi": 0.1}
 _BOUNDS = {"accuracy": (0.0, 100.0), "ia": (0.0, 1.0), "nmi": (0.0, 1.0)}
+# Inches of a column of a key beside its text, and letters of the text in an inch.
+_HANDLE, _LETTERS = 0.55, 15
 AXIS_NAMES = {
     "k": "number of clusters k",
     "pca": "PCA components",
@@ -138,10 +142,22 @@ def keep_span(ax: Axes, quantity: str, which: Literal["x", "y"] = "y") -> None:
 
 
 def key(figure: Figure, axes: Iterable[Axes], *, ncols: int = 1) -> None:
-    """One key below the figure, with every label of the axes once."""
+    """One key below the figure, with every label of the axes once, in `ncols` columns or as many as fit its width."""
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels())}
-    if entries:
-        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=ncols)
+    if not entries:
+        return
+    texts, width = list(entries), figure.get_figwidth()
+    while ncols > 1 and _key_width(texts, ncols) > width:
+        ncols -= 1
+    if ncols == 1:
+        texts = [wrapped(text, int((width - _HANDLE) * _LETTERS)) for text in texts]
+    figure.legend(list(entries.values()), texts, loc="outside lower center", ncols=ncols)
+
+
+def _key_width(texts: Sequence[str], ncols: int) -> float:
+    """The width of a key in inches. Its entries fill one column after the other, as matplotlib splits them."""
+    columns = np.array_split([len(text) for text in texts], ncols)
+    return sum(_HANDLE + max(column) / _LETTERS for column in columns if len(column))
 
 
 def note(ax: Axes, text: str, **look: Any) -> None:

@@ -16,6 +16,7 @@ from dc_hpc.report.figures.style import (
     PALETTE,
     canvas,
     keep_span,
+    key,
     wrapped,
 )
 from dc_hpc.report.panels.grouping import RANDOM_FLOOR, order, shown
@@ -54,10 +55,8 @@ def draw(axis: Sequence[str], points: Sequence[Point], quantities: Sequence[Quan
             ax.set_ylabel(one.axis)
             parts = [f"{axis[2]} {shown(axis[2], value)}"] if len(axis) > 2 else []
             ax.set_title(", ".join([*parts, _n(inside, one)]))
-    found = {text: handle for row in axes for ax in row for handle, text in zip(*ax.get_legend_handles_labels())}
     figure.suptitle(wrapped(f"{title}: means, bars 95 % intervals, dots seeds", 46 * len(quantities)), fontsize=10)
-    if found:
-        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(4, len(found)))
+    key(figure, [ax for row in axes for ax in row], ncols=4)
     return figure
 
 
