@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_a_third_setting_is_a_row_of_axes_and_a_fourth_is_a_table_only():
             for k in (5, 6) for lr in (1.0, 2.0) for m in (0.1, 0.9) for w in (0.1, 0.2) for seed in (1,)]  # fmt: skip
     (found,) = findings_of(frame(more)).sweeps
     assert figure_of(found) is None and "More than three settings: no figure." in found.tables[0].caption
+
+
+_FIVE = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"pca": (None, 2, 4, 8, 16, 32, 64), "k": (5, 6)}, "The figure has the first 6 values of pca only."),
+        ({"lr": _FIVE, "k": range(2, 7), "momentum": _FIVE}, "More than 4 values of momentum: no figure."),
+    ],
+)
+def test_the_caption_says_what_the_figure_leaves_out(settings, words):
+    swept = (dict(zip(settings, values)) for values in product(*settings.values()))
+    (found,) = findings_of(frame([own(1, **one) for one in swept])).sweeps
+    assert words in found.tables[0].caption
 
 
 def test_sweeps_that_cross_are_two():

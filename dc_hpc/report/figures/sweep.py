@@ -38,7 +38,7 @@ def draw(axis: Sequence[str], points: Sequence[Point], quantities: Sequence[Quan
 
     None where nothing, or too much, was swept, or nothing is done.
     """
-    swept = [point for point in points if point.cell.settings.keys() >= set(axis)]
+    swept = _swept(axis, points)
     bounds = [point for point in points if point not in swept]
     rows = _values(swept, axis[2]) if len(axis) > 2 else [None]
     if not axis or len(axis) > MOST_SETTINGS or len(rows) > _MOST_ROWS or not quantities:
@@ -58,6 +58,23 @@ def draw(axis: Sequence[str], points: Sequence[Point], quantities: Sequence[Quan
     figure.suptitle(wrapped(f"{title}: means, bars 95 % intervals, dots seeds", 46 * len(quantities)), fontsize=10)
     key(figure, [ax for row in axes for ax in row], ncols=4)
     return figure
+
+
+def left_out(axis: Sequence[str], points: Sequence[Point]) -> str:
+    """What the figure does not show of a sweep, in a sentence; empty where it shows all."""
+    swept = _swept(axis, points)
+    if len(axis) > MOST_SETTINGS:
+        return "More than three settings: no figure."
+    if len(axis) > 2 and len(_values(swept, axis[2])) > _MOST_ROWS:
+        return f"More than {_MOST_ROWS} values of {axis[2]}: no figure."
+    if len(axis) > 1 and len(_values(swept, axis[1])) > MOST_GROUPS:
+        return f"The figure has the first {MOST_GROUPS} values of {axis[1]} only."
+    return ""
+
+
+def _swept(axis: Sequence[str], points: Sequence[Point]) -> list[Point]:
+    """The points without the bounds, which lack the settings of the axis."""
+    return [point for point in points if point.cell.settings.keys() >= set(axis)]
 
 
 def _values(points: Sequence[Point], name: str) -> list[Any]:

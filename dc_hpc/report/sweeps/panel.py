@@ -141,11 +141,11 @@ class SweepPanel(Panel):
         shared = [name for name in columns if name not in (*visible, "dataset") and name in first]
         counts = [len(point.values(main)) for point in points]
         n = f"n = {min(counts)}" + (f" to {max(counts)}" if max(counts) > min(counts) else "")
-        figure = "" if len(self.axis) <= sweep.MOST_SETTINGS else " More than three settings: no figure."
-        return (
+        caption = (
             f"{self.title}. {label(first, shared)}; {n} seeds a line: means and, from three seeds on, their 95 % "
-            f"intervals in brackets.{figure}"
+            "intervals in brackets."
         )
+        return " ".join(filter(None, (caption, sweep.left_out(self.axis, points))))
 
 
 def _mean_items(point: Point, one: Quantity, points: Sequence[Point], main: str) -> list[Item]:
