@@ -149,7 +149,12 @@ def _counts(findings: Findings) -> list[dict[str, Any]]:
             "link": "runs",
             "bad": troubled > 0,
         },
-        {"count": len(missing), "words": "missing of begun grids", "link": "not-run", "bad": False},
+        {
+            "count": len(missing),
+            "words": "missing of begun grids",
+            "link": "not-run" if findings.of_the_paper else "runs",
+            "bad": False,
+        },
     ]
 
 

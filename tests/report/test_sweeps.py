@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from itertools import product
 from pathlib import Path
 
@@ -206,6 +207,7 @@ def test_the_page_of_ones_own_data_has_nothing_of_the_paper():
     made = page(findings, outputs=Path("outputs"))
     assert "Your own sweeps" in made and "The claims of the paper" not in made and "Not run yet" not in made
     assert "<b>The paper</b>" not in made and not findings.of_the_paper and findings.panels == []
+    assert set(re.findall('href="#([^"]+)"', made)) <= set(re.findall('id="([^"]+)"', made))
 
 
 def test_one_setting_alone_is_a_line_without_a_figure():
