@@ -80,7 +80,7 @@ def aggregate(
     # Runs of a table are somewhere else: what is missing goes to submit's own folder.
     submitted = Path("outputs") if runs else outputs
     try:
-        write_tables(findings, outputs, submitted)
+        tables = write_tables(findings, outputs, submitted)
         shown = findings.of_panels(panels) if only else findings
         if verbose:
             print(everything(shown, submitted, width=screen_width()))
@@ -91,7 +91,7 @@ def aggregate(
             write_page(findings, outputs)
         for path in document or ():
             renew(path, outputs / "tables", panels=PANELS)
-        size = write_crate(findings, outputs, crate, date=f"{date.today()}") if crate else 0
+        size = write_crate(findings, outputs, crate, tables=tables, date=f"{date.today()}") if crate else 0
     except OSError as error:
         raise InputError(
             f"--outputs {outputs} cannot be written ({error.strerror}); give a folder of your own with "

@@ -8,7 +8,7 @@ cites the paper, in the words of the vocabulary CiTO, which replication studies 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,35 +45,44 @@ def check(directory: Path) -> None:
         raise InputError(f"--crate {directory} exists and is not empty; give the name of a new folder")
 
 
-def write_crate(findings: Findings, outputs: Path, directory: Path, *, date: str) -> int:
-    """Write the crate; returns its size in bytes. outputs: where the tables and figures are. date: ISO 8601."""
+def write_crate(findings: Findings, outputs: Path, directory: Path, *, tables: Iterable[str], date: str) -> int:
+    """Write the crate; returns its size in bytes.
+
+    outputs: where the tables and figures are, perhaps with those of other runs. tables: the names of those that belong
+    to the findings, as of `write_tables`. date: ISO 8601. InputError where nothing can be written into the directory.
+    """
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate(version="1.1")
     crate.metadata.extra_contexts.append({"cito": CITO})
-    files = dict(_files(outputs))
+    files = dict(_files(findings, outputs, sorted(tables)))
     _describe(crate, files, date)
     for row in findings.rows:
         if row["state"] in _STATUS:
             _add_run(crate, row)
     if findings.of_the_paper:
         _add_claims(crate, findings)
-    for name, content in files.items():
-        atomic_files.make_directory((directory / name).parent)
-        atomic_files.replace_bytes(directory / name, content)
     text = json.dumps(crate.metadata.generate(), indent=1, ensure_ascii=False) + "\n"
-    atomic_files.write_text(directory / "ro-crate-metadata.json", text)
+    try:
+        for name, content in files.items():
+            atomic_files.make_directory((directory / name).parent)
+            atomic_files.replace_bytes(directory / name, content)
+        atomic_files.write_text(directory / "ro-crate-metadata.json", text)
+    except OSError as error:
+        raise InputError(f"--crate {directory} cannot be written ({error.strerror}); give a new folder") from None
     return len(text.encode()) + sum(map(len, files.values()))
 
 
-def _files(outputs: Path) -> Iterable[tuple[str, bytes]]:
+def _files(findings: Findings, outputs: Path, tables: Sequence[str]) -> Iterable[tuple[str, bytes]]:
     """Name in the crate -> content: citation, licence, the tables as CSV and Markdown, the figures as PNG."""
     for name in ("CITATION.cff", "LICENSE"):
         if (_ROOT / name).is_file():
             yield name, (_ROOT / name).read_bytes()
-    for pattern in ("tables/*.csv", "tables/*.md", "figures/*.png"):
-        for path in sorted(outputs.glob(pattern)):
-            yield path.relative_to(outputs).as_posix(), path.read_bytes()
+    figures = sorted(found.panel.name for found in findings.shown if not found.error)
+    for folder, names, ending in (("tables", tables, "csv"), ("tables", tables, "md"), ("figures", figures, "png")):
+        for name in (f"{folder}/{one}.{ending}" for one in names):
+            if (outputs / name).is_file():
+                yield name, (outputs / name).read_bytes()
 
 
 def _describe(crate: ROCrate, files: dict[str, bytes], date: str) -> None:

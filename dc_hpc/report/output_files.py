@@ -23,8 +23,8 @@ from dc_hpc.report.tables.text_tables import Table, csv_of, markdown_of
 from dc_hpc.storage import atomic_files
 
 
-def write_tables(findings: Findings, outputs: Path, submitted: Path | None = None) -> None:
-    """Write runs.csv, cycles.csv, missing.csv, and every table as CSV, Markdown and LaTeX.
+def write_tables(findings: Findings, outputs: Path, submitted: Path | None = None) -> list[str]:
+    """Write runs.csv, cycles.csv, missing.csv, and every table as CSV, Markdown and LaTeX; returns their names.
 
     Where no run is of the paper there are no claims. submitted: where the runs are that `submit` is to go on with.
     """
@@ -41,6 +41,7 @@ def write_tables(findings: Findings, outputs: Path, submitted: Path | None = Non
     for table in tables:
         for ending, text in (("csv", csv_of(table)), ("md", markdown_of(table)), ("tex", latex_of(table))):
             atomic_files.write_text(folder / f"{table.name}.{ending}", text)
+    return ["runs", "cycles", "missing", *(table.name for table in tables)]
 
 
 def all_questions(panels: Iterable[PanelFindings]) -> list[Table]:

@@ -38,8 +38,12 @@ def findings():
 @pytest.fixture(scope="module")
 def crate(findings, tmp_path_factory) -> Path:
     outputs = tmp_path_factory.mktemp("crate")
-    write_tables(findings, outputs)
-    size = write_crate(findings, outputs, outputs / "crate", date="2026-11-29")
+    tables = write_tables(findings, outputs)
+    for old in ("tables/sweep_of_other_runs.csv", "figures/fig_4b.png"):
+        (outputs / old).parent.mkdir(exist_ok=True)
+        (outputs / old).write_text("of an earlier call")
+    (outputs / "figures/fig_4a.png").write_text("of this call")
+    size = write_crate(findings, outputs, outputs / "crate", tables=tables, date="2026-11-29")
     assert size == sum(path.stat().st_size for path in (outputs / "crate").rglob("*") if path.is_file())
     return outputs / "crate"
 
@@ -62,7 +66,8 @@ def test_the_validator_finds_nothing_in_the_crate_of_the_committed_runs(tmp_path
     results = ROOT / "docs" / "results"
     runs, cycles = read(results, [results / "tables" / "runs.csv"])
     found = collect(runs, cycles, panels_of(()), jobs=ROOT / "jobs", data=ROOT / "data")
-    write_crate(found, results, tmp_path / "crate", date="2026-11-29")
+    tables = [path.stem for path in (results / "tables").glob("*.csv")]
+    write_crate(found, results, tmp_path / "crate", tables=tables, date="2026-11-29")
     assert issues(tmp_path / "crate") == []
 
 
@@ -118,6 +123,17 @@ def test_the_crate_holds_the_tables_the_licence_and_the_citation(crate):
     for name in ("LICENSE", "CITATION.cff", "tables/claims.csv", "tables/runs.csv", "tables/fig_4a.md"):
         assert (crate / name).is_file() and graph[name]["@type"] == "File"
     assert graph["./"]["conformsTo"] == {"@id": PROFILE} and graph["./"]["license"] == {"@id": "LICENSE"}
+
+
+def test_the_crate_holds_nothing_of_an_earlier_call(crate):
+    assert not (crate / "tables/sweep_of_other_runs.csv").exists()
+    assert [path.name for path in (crate / "figures").iterdir()] == ["fig_4a.png"]
+
+
+def test_a_crate_that_cannot_be_written_is_named(findings, crate, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="--crate .*/file/crate cannot be written .Not a directory."):
+        write_crate(findings, crate.parent, tmp_path / "file/crate", tables=["runs"], date="2026-11-29")
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path):
