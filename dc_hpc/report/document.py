@@ -33,7 +33,8 @@ def renew(document: Path, tables: Path, *, panels: Collection[str] = ()) -> None
     A table has the line ends of the line before it. A link to a document is followed, and its mode stays. panels: the
     names of tables that are there as soon as a run of theirs is done; until then their place says so.
 
-    InputError: no such document, no place in it, a name that is no table, a mark without its end.
+    InputError: no such document, no place in it, a name that is no table, a mark without its end, a file that one
+    cannot write.
     """
     text, names = _places(document)
     made = {name for name in names if (tables / f"{name}.md").is_file()}
@@ -46,8 +47,12 @@ def renew(document: Path, tables: Path, *, panels: Collection[str] = ()) -> None
         return found[1] + table.replace("\n", found[3]) + found[5]
 
     renewed = places.fill(_PLACE.sub(place, text), tables, document=document)
-    if renewed != text:
+    if renewed == text:
+        return
+    try:
         atomic_files.replace_content(document, renewed.encode("utf-8"))
+    except OSError as error:
+        raise InputError(f"--document {document} cannot be written ({error.strerror}); give a copy") from None
 
 
 def _places(document: Path) -> tuple[str, list[str]]:

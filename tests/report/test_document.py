@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ from support.hostile_text import promptly
 
 from dc_hpc.errors import InputError
 from dc_hpc.report.document import check, renew
+from dc_hpc.storage import atomic_files
 
 TABLE = "| k |\n|---|\n| ü |\n"
 THEIRS = "# Notes ü\n\n<!-- claims -->\n{}<!-- end -->\n\nMine.  \n\ttail without an end"
@@ -109,3 +111,15 @@ def test_a_document_that_is_read_only_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everything
     with pytest.raises(InputError, match="notes.md is not writable by you; give a file of your own"):
         check(tmp_path / "notes.md")
+
+
+def test_a_document_that_cannot_be_written_is_named(
+    tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "notes.md").write_text(THEIRS.format("old\n"))
+    monkeypatch.setattr(atomic_files, "replace_content", full)
+    with pytest.raises(InputError, match="--document .*notes.md cannot be written .No space left on device."):
+        renew(tmp_path / "notes.md", tables)
