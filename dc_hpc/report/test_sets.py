@@ -20,13 +20,13 @@ from scipy.stats import norm, t
 from dc_hpc.errors import InputError
 from dc_hpc.report.frames.schema import test_images_of
 from dc_hpc.report.frames.single_run import load_run
-from dc_hpc.report.statistics import FEWEST, RESAMPLES, Interval, IntervalAt, describe
+from dc_hpc.report.statistics import FEWEST, RESAMPLES, Interval, IntervalAt, describe, resampled
 from dc_hpc.storage.atomic_files import DamagedFile
 from dc_hpc.storage.run_directory import runs_folder
 
 Row = dict[str, Any]
 
-_SEED = 1  # the seeds of a cell are drawn with 0, its images with this
+_SEED = 1  # of the draws of images; those of seeds have another one
 
 
 def with_predictions(rows: Iterable[Row], outputs: Path) -> list[Row]:
@@ -81,8 +81,7 @@ def mean_at(values: Sequence[float], noise: np.ndarray) -> IntervalAt:
     if n < FEWEST:
         return lambda level: None
     mean = float(numbers.mean())
-    drawn = np.random.default_rng(_SEED - 1).integers(0, n, (RESAMPLES, n))
-    seeds = numbers[drawn].mean(axis=1) - mean
+    seeds = resampled(n, lambda drawn: numbers[drawn].mean(axis=1)) - mean
 
     def interval(level: float) -> Interval:
         # Student's over the normal quantile; the variance of a sample over that of its resamples.
