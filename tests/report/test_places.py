@@ -8,9 +8,9 @@ from dc_hpc.errors import InputError
 from dc_hpc.report.document import check, renew
 
 CLAIMS = (
-    "figure,claim,protocol,value,n,verdict\n"
-    "fig_3a,ia_range,code,0.64,100,contradicted\n"
-    "fig_3a,ia_range,text,-0.6,10,undecided\n"
+    "figure,claim,protocol,value,n,verdict,p\n"
+    "fig_3a,ia_range,code,0.64,100,contradicted,\n"
+    "fig_3a,ia_range,text,-0.6,10,undecided,\n"
 )
 OTHER = "k,accuracy_median,n,images\n5,79.805,10,1952\n20,75.25,10,1952\n"
 
@@ -67,6 +67,7 @@ def test_a_place_is_filled(tables, reference, expected):
         ("claims.fig_3a.ia_range.verdict:1", "is 'contradicted' and no number"),
         ("claims.fig_3a.ia_range.value:x", "the format 'x' is none"),
         ("nonsense", "a reference is TABLE.COLUMN"),
+        ("claims.fig_3a.ia_range.p", "claims.fig_3a.ia_range.p is empty; give a number that the runs have"),
         ("claims.fig_3a.ia_range[text].value", "[text] names no row; give [name=value,...]"),
     ],
 )

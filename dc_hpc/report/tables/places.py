@@ -62,6 +62,8 @@ def number_of(reference: str, rows_of: Callable[[str], Rows]) -> str:
         raise InputError(f"the format {form!r} is none; give a number of decimals, such as :1 or :0%")
     parts = body.split(" - ")
     cells = [_cell(part, rows_of) for part in parts]
+    if "" in cells:  # a sentence would lose its number
+        raise InputError(f"{parts[cells.index('')]} is empty; give a number that the runs have")
     if len(cells) == 1 and not form and (not _is_number(cells[0]) or cells[0].lstrip("-").isdigit()):
         return f"{int(cells[0]):,}" if _is_number(cells[0]) else cells[0]
     for part, cell in zip(parts, cells):
