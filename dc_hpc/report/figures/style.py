@@ -157,7 +157,7 @@ def key(figure: Figure, axes: Iterable[Axes], *, ncols: int = 1) -> None:
 def _key_width(texts: Sequence[str], ncols: int) -> float:
     """The width of a key in inches. Its entries fill one column after the other, as matplotlib splits them."""
     columns = np.array_split([len(text) for text in texts], ncols)
-    return sum(_HANDLE + max(column) / _LETTERS for column in columns if len(column))
+    return float(sum(_HANDLE + max(column) / _LETTERS for column in columns if len(column)))
 
 
 def note(ax: Axes, text: str, **look: Any) -> None:
