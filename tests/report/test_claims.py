@@ -300,6 +300,13 @@ def test_the_range_of_ia(low, high, expected):
     assert verdict(rows, "ia_range", "fig_3a") == expected
 
 
+def test_a_range_names_the_values_that_count_as_inside():
+    named = {claim.full_name: claim.statistic for claim in CLAIMS if claim.statistic.startswith("share of seeds")}
+    assert named["fig_3a.ia_range"] == "share of seeds from .365 to .415"  # printed as .37 to .41
+    assert named["fig_3c.ia_range"] == "share of seeds from .0645 to .0855"
+    assert named["fig_6.accuracy_k10"] == "share of seeds from 19.5 to 40.5"
+
+
 def test_the_accuracies_of_figure_6():
     few = k_rows("svhn", (10, 50, 100, 500), 0.0, seeds=4)
     assert verdict(few, "accuracy_k10", "fig_6") == "undecided"

@@ -20,9 +20,9 @@ Each data set, protocol, Sobel filter and other difference in settings is judged
 word and no number, the window is ours, and the column `rule` has it: "no relation" is a rho within .3 of 0, which takes
 44 runs at least; "approximately one degree" lies between 0 and 2 points; "approximately 40 degrees" between 30 and 50;
 "the same" is within 2 points of accuracy or .01 of IA; a range of IA holds when at least three quarters of the seeds
-lie in it, a range of accuracies of five runs when more than half of them do. "Enormously" less time is more than half
-of it. A row whose settings are not the paper's (`unlike_paper`) says something about those settings and nothing about
-the paper.
+lie in it, a range of accuracies of five runs when more than half of them do, each read to half of its last digit.
+"Enormously" less time is more than half of it. A row whose settings are not the paper's (`unlike_paper`) says
+something about those settings and nothing about the paper.
 
 Halting positions are compared by differences that are fixed beforehand: clustering once with the next position, 10,
 and that with never halting. The lowest of all positions would be low by noise alone.
@@ -114,8 +114,8 @@ def _ia_range(panel: str, half: float) -> Claim:
     assert band is not None
     low, high = band
     words = f"IA lies between {low:g} and {high:g}".replace("0.", ".")
-    inside = share_inside("ia", low - half, high + half)
-    return Claim("ia_range", panel, words, "share of seeds in the range", inside, above(0.75), "ia")
+    statistic = f"share of seeds from {low - half:g} to {high + half:g}".replace("0.", ".")
+    return Claim("ia_range", panel, words, statistic, share_inside("ia", low - half, high + half), above(0.75), "ia")
 
 
 def _ia_level(k: int) -> Claim:
@@ -129,7 +129,8 @@ def _accuracy_level(k: int) -> Claim:
     low, high = PANELS["fig_6"].accuracy_ranges[k]
     words = f"accuracy ranges between {low:g} and {high:g} at k {k}"
     inside = share_inside("accuracy", low - 0.5, high + 0.5, "k", k)
-    return Claim(f"accuracy_k{k}", "fig_6", words, "share of seeds in the range", inside, above(0.5))
+    statistic = f"share of seeds from {low - 0.5:g} to {high + 0.5:g}"
+    return Claim(f"accuracy_k{k}", "fig_6", words, statistic, inside, above(0.5))
 
 
 def _trend(panel: str) -> Measure:
