@@ -88,7 +88,7 @@ def aggregate(
             print(one_screen(shown, submitted, width=screen_width(), only=bool(only)))
         failed = write_figures(findings, outputs, data=data, say=print)
         if not only:
-            write_page(findings, outputs)
+            write_page(findings, outputs, submitted)
         for path in document or ():
             renew(path, outputs / "tables", panels=PANELS)
         size = write_crate(findings, outputs, crate, tables=tables, date=f"{date.today()}") if crate else 0

@@ -65,9 +65,9 @@ def write_figures(findings: Findings, outputs: Path, *, data: Path, say: Callabl
     return sum(found.error != "" for found in drawn)
 
 
-def write_page(findings: Findings, outputs: Path) -> None:
-    """Write report.html."""
-    atomic_files.write_text(outputs / "report.html", page(findings, outputs=outputs))
+def write_page(findings: Findings, outputs: Path, submitted: Path | None = None) -> None:
+    """Write report.html. submitted: where the runs are that `submit` is to go on with."""
+    atomic_files.write_text(outputs / "report.html", page(findings, outputs=submitted or outputs))
 
 
 def _draw(found: PanelFindings, sources: FigureSources) -> None:

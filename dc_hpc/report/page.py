@@ -61,7 +61,7 @@ class Line:
 
 
 def page(findings: Findings, *, outputs: Path) -> str:
-    """The whole page. The template escapes all texts.
+    """The whole page. The template escapes all texts. outputs: where `submit` is to go on, for the commands.
 
     Equal runs give an equal page but for the date; with SOURCE_DATE_EPOCH, the seconds that reproducible builds set,
     the date is equal, too.

@@ -103,6 +103,9 @@ def test_a_committed_table_gives_the_committed_tables(tree, tmp_path, monkeypatc
     assert collect(tmp_path / "again", runs=[tree / "tables" / "runs.csv"]) == 0
     made = tables_in(tmp_path / "again")
     assert made == tables_in(tree)
+    page = (tmp_path / "again" / "report.html").read_text()
+    # As missing.csv: the runs of a table are somewhere else, and submit goes on in its own folder.
+    assert "dc_hpc.submit --grid" in page and "--outputs" not in page
 
 
 def test_the_parts_of_a_table_are_joined_to_the_whole(tree, tmp_path, monkeypatch):
