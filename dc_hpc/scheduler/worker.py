@@ -207,8 +207,10 @@ def _diverged_in_this_job(attempt: dict[str, Any]) -> bool:
 def _record_crash(directory: Path, child: BaseProcess) -> None:
     """Record that the process of a run died; its own attempt could not record that."""
     records = run_directory.attempts(directory)
-    number = len(records)
-    if not records or records[-1].get("pid") != child.pid or records[-1].get("ended"):
+    last = records[-1] if records else {}
+    if last.get("pid") == child.pid and not last["ended"]:
+        number = last["attempt"]
+    else:
         number = run_directory.start_attempt(directory, {"slurm": _job_numbers()})
     error = Crashed(_why(child.exitcode or 0))
     run_directory.fail_attempt(directory, number, error, f"{error}\nIts last output is in the log of its task.\n")
