@@ -376,6 +376,6 @@ def test_more_threads_than_a_task_has_cores_are_refused(monkeypatch):
     monkeypatch.setattr(slurm, "ask", lambda asked: None)
     grids = [("grid", Resources(parallel_runs=2), 3)]
     check_limits(Site(cpus=4), grids, threads=2)
-    with pytest.raises(InputError, match="--threads 3 .* 2 runs of grid at a time needs 6 CPU cores .* has 4; .* cpus: 6"):
+    with pytest.raises(InputError, match="--threads 3 .* 2 runs .* needs 6 CPU cores .* has 4; .* cpus: 6"):
         check_limits(Site(cpus=4), grids, threads=3)
     check_limits(Site(cpus=4), [("grid", Resources(parallel_runs=2), 0)], threads=3)
