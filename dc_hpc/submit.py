@@ -128,7 +128,7 @@ def submit(
         from dc_hpc.scheduler.limits.before_sending import check_limits
 
         requested = [(one.name, one.resources, len(share)) for one, share in plan.shares()]
-        check_limits(profile, requested, device=device, aggregate=aggregate)
+        check_limits(profile, requested, device=device, threads=threads, aggregate=aggregate)
     if dry_run or not (plan.missing or (profile and aggregate and plan.lacks_aggregator())):
         return
     session.check_data(plan.configs, Path(execution.data))

@@ -15,6 +15,7 @@ import torch
 from dc_hpc.algorithm.clustering import Clustering
 from dc_hpc.algorithm.state import State, state_tensors
 from dc_hpc.config.run_config import RunConfig
+from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
 from dc_hpc.experiment.resume import dumped_cycles
 from dc_hpc.storage import feature_dumps, run_directory
@@ -36,19 +37,19 @@ def copy_to_halted_runs(
 ) -> None:
     """Save a trained cycle into the directories of runs that halt soon and have not begun: so far they are this run.
 
-    It only saves work. So a run whose files are damaged or vanish gets no copy, and neither does one that wants
-    features that this run has not written.
+    It only saves work. So a run whose files are damaged or vanish or cannot be written gets no copy, and neither does
+    one that wants features that this run has not written.
     """
     for name in reuse.halted_recipients(config, cycle):
         recipient = directory.with_name(name)
         if not recipient.is_dir() or run_directory.state_of(recipient).name != "new":
             continue
-        with contextlib.suppress(DamagedFile, FileNotFoundError):
+        with contextlib.suppress(DamagedFile, InputError, OSError):  # InputError: a folder of it is a symbolic link
             _copy_to(recipient, directory, state, cycle, history)
 
 
 def _copy_to(recipient: Path, directory: Path, state: State, cycle: int, history: list[dict[str, Any]]) -> None:
-    """Copy the features up to a cycle and the State after it. Raises DamagedFile, FileNotFoundError."""
+    """Copy the features up to a cycle and the State after it. Raises DamagedFile, InputError, OSError."""
     config = run_directory.read_config(recipient)
     dumped = dumped_cycles(config) & set(range(cycle + 1))
     if not dumped <= set(feature_dumps.written_cycles(directory)):

@@ -117,12 +117,13 @@ def current_status(
     """
     from dc_hpc.scheduler import run_status, submissions
 
-    known = submissions.read_all(outputs)
+    damaged: list[str] = []
+    known = submissions.read_all(outputs, damaged)
     if site is not None:
         from dc_hpc.scheduler.launch import check_names
 
         check_names(outputs, grids)
-    if dry_run or not (known or site):
+    if dry_run or not (known or damaged or site):
         return run_status.hold_back(run_status.collect(outputs, names, known=known))
     from dc_hpc.scheduler import launch, slurm
     from dc_hpc.scheduler.submitting import situation

@@ -27,7 +27,7 @@ from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.processes import WorkerProcess, choose, reuse_group_of
 from dc_hpc.scheduler.site import MEMORY_VARIABLE
 from dc_hpc.scheduler.tasks import mps
-from dc_hpc.scheduler.tasks.causes import OUT_OF_MEMORY
+from dc_hpc.scheduler.tasks.causes import CRASHED_OUT_OF_MEMORY, OUT_OF_MEMORY
 from dc_hpc.storage import atomic_files, run_directory
 
 # A task gives a run up after so many failures without a further finished cycle. A preemption is not a failure.
@@ -194,7 +194,7 @@ class WorkerPool:
         first = next(place for place, one in enumerate(mine) if one.get("cycles_done", 0) == best)
         failures = sum(one.get("ended") == "failed" for one in mine[first:])
         error = str(mine[-1].get("error", ""))
-        more_elsewhere = MEMORY_VARIABLE in os.environ and OUT_OF_MEMORY in error
+        more_elsewhere = MEMORY_VARIABLE in os.environ and error.startswith(CRASHED_OUT_OF_MEMORY)
         return failures >= self.payload.attempts or more_elsewhere or error.startswith(_FINAL)
 
 
@@ -207,8 +207,10 @@ def _diverged_in_this_job(attempt: dict[str, Any]) -> bool:
 def _record_crash(directory: Path, child: BaseProcess) -> None:
     """Record that the process of a run died; its own attempt could not record that."""
     records = run_directory.attempts(directory)
-    number = len(records)
-    if not records or records[-1].get("pid") != child.pid or records[-1].get("ended"):
+    last = records[-1] if records else {}
+    if last.get("pid") == child.pid and not last["ended"]:
+        number = last["attempt"]
+    else:
         number = run_directory.start_attempt(directory, {"slurm": _job_numbers()})
     error = Crashed(_why(child.exitcode or 0))
     run_directory.fail_attempt(directory, number, error, f"{error}\nIts last output is in the log of its task.\n")

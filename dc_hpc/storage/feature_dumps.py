@@ -143,7 +143,7 @@ def write_first_clustering(
 
 def read_first_clustering(directory: Path) -> FirstClustering | None:
     """That of a finished IA run; None where it has no whole one, or one of other numerics or of fewer measures."""
-    for path in directory.glob("first-*.safetensors") if (directory / "result.json").exists() else ():
+    for path in directory.glob("first-*.safetensors") if run_directory.is_done(directory) else ():
         try:
             tensors, metadata = parse_first_clustering(path)
             if metadata["numerics"] == str(NUMERICS):

@@ -1,18 +1,24 @@
 """Work done once for several runs: every file is the same as if each had computed all of it alone."""
 
+import errno
 import json
+import os
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.commands import REPOSITORY, run_command
 from support.small_runs import new_run, results, small_config
+from torch import nn
 
+from dc_hpc.algorithm.state import init_state
 from dc_hpc.config.grid import read_grid
 from dc_hpc.config.run_config import run_id
 from dc_hpc.experiment import process_cache, reuse
+from dc_hpc.experiment.donors import copy_to_halted_runs
 from dc_hpc.experiment.execution import Execution
 from dc_hpc.experiment.process_cache import ProcessCache
 from dc_hpc.experiment.run import run
@@ -114,6 +120,30 @@ def test_features_that_the_donor_lacks_are_no_error_of_the_donor(
     assert run(donor, execution, stop=after_a_phase) == "done", run_directory.state_of(donor).reason
     assert not run_directory.checkpoints(halted) and run(halted, execution) == "done"
     assert results(halted) == alone(cycles=6, halt_cycle=4, **of_both)
+
+
+@pytest.mark.parametrize("obstacle", ["link", "file"])
+def test_a_recipient_that_cannot_be_written_is_no_error_of_the_donor(tmp_path, digits_root, obstacle):
+    donor, halted = (new_run(tmp_path, digits_root, cycles=6, halt_cycle=halt, features="none") for halt in (None, 2))
+    closed = halted / "checkpoints"
+    closed.touch() if obstacle == "file" else closed.symlink_to(tmp_path)
+    state = init_state(nn.Linear(2, 2), seed=1, lr=0.1, momentum=0.9, weight_decay=0.0)
+    copy_to_halted_runs(donor, run_directory.read_config(donor), state, 0, [])
+    assert run_directory.state_of(halted).name == "new" and not list(tmp_path.glob("*.safetensors"))
+
+
+def test_an_ia_run_in_a_folder_of_another_person_is_not_looked_into(tmp_path, digits_root, monkeypatch):
+    """The tests may run as root, who may read everything."""
+    directory = new_run(tmp_path, digits_root, cycles=0, probe=())
+    look = os.stat
+
+    def refused(path, *rest, **more):
+        if isinstance(path, str | Path) and Path(path).is_relative_to(directory) and Path(path) != directory:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert feature_dumps.read_first_clustering(directory) is None
 
 
 def test_a_recipient_that_has_begun_is_left_alone(tmp_path, digits_root, alone):

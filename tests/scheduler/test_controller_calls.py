@@ -135,6 +135,16 @@ def test_a_new_submission_is_looked_for_at_once(clock, monkeypatch):
     assert queue([one]) == [] and len(asked) == 2
 
 
+def test_a_submission_from_a_machine_whose_clock_is_ahead_is_no_reason_to_ask_again_and_again(clock, monkeypatch):
+    asked = []
+    monkeypatch.setattr(slurm, "tasks", lambda clusters: asked.append(clock[0]) or [])
+    queue = polling.QueueWatch()
+    ahead = Submission("grid-ab", "/x", (("run",),), minutes=1, submitted=time.time() + 3600)
+    for clock[0] in range(20):
+        assert queue([ahead]) == []
+    assert asked == [0]
+
+
 def test_ended_jobs_are_not_asked_about_again(clock, monkeypatch):
     asked = []
 

@@ -5,11 +5,12 @@ import math
 import pytest
 from support.commands import GRID, run_command, submit_grid
 
+from dc_hpc.config.grid import Resources
 from dc_hpc.errors import InputError
 from dc_hpc.scheduler import slurm
 from dc_hpc.scheduler.limits import accounting
 from dc_hpc.scheduler.limits.accounting import resources_of
-from dc_hpc.scheduler.limits.before_sending import choose_partition
+from dc_hpc.scheduler.limits.before_sending import check_limits, choose_partition
 from dc_hpc.scheduler.limits.cluster import (
     Cluster,
     Partition,
@@ -20,6 +21,7 @@ from dc_hpc.scheduler.limits.cluster import (
     parse_settings,
 )
 from dc_hpc.scheduler.limits.partitions import Wanted, check_partition
+from dc_hpc.scheduler.site import Site
 
 PARTITION = (
     "PartitionName={name} AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default={default} QoS=N/A "
@@ -367,3 +369,13 @@ def test_settings_and_partitions_of_other_text():
     assert parse_partitions("No partitions in the system\n") == []
     assert parse_settings(CONFIG.format(enforce="limits", accounting="a", parameters=""))["MaxJobCount"] == "10000"
     assert accounting.Accounting().may_replace_time_limit is False
+
+
+def test_more_threads_than_a_task_has_cores_are_refused(monkeypatch):
+    """Threads that share a core are many times slower than one."""
+    monkeypatch.setattr(slurm, "ask", lambda asked: None)
+    grids = [("grid", Resources(parallel_runs=2), 3)]
+    check_limits(Site(cpus=4), grids, threads=2)
+    with pytest.raises(InputError, match="--threads 3 .* 2 runs .* needs 6 CPU cores .* has 4; .* cpus: 6"):
+        check_limits(Site(cpus=4), grids, threads=3)
+    check_limits(Site(cpus=4), [("grid", Resources(parallel_runs=2), 0)], threads=3)

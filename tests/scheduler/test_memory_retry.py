@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support.commands import GRID, run_command, submit_grid
@@ -12,7 +13,7 @@ from support.small_runs import new_run
 from dc_hpc.config.grid import read_grid
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.execution import Execution
-from dc_hpc.scheduler import submissions
+from dc_hpc.scheduler import submissions, worker
 from dc_hpc.scheduler.site import MEMORY_VARIABLE, read_site
 from dc_hpc.scheduler.submissions import Submission
 from dc_hpc.scheduler.worker import TaskPayload
@@ -144,6 +145,37 @@ def test_a_run_whose_process_was_killed_counts_too(cluster, digits_root):
     end_all(cluster, "COMPLETED")
     submit(cluster, digits_root, "--limit", "1")
     assert [memory for memory, _ in memory_of_scripts(cluster)] == ["8GB", "16GB"]
+
+
+class LacksGpuMemory(TaskPayload):
+    """Runs that fail because others fill their GPU."""
+
+    def run_function(self):
+        return _lack_gpu_memory
+
+
+def _lack_gpu_memory(directory, execution, stop):
+    number = run_directory.start_attempt(directory, {})
+    error = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    run_directory.update_attempt(directory, number, {"ended": "failed", "error": error})
+    return "failed"
+
+
+def test_more_memory_of_a_task_is_no_help_for_a_full_gpu(digits_root, tmp_path, monkeypatch):
+    monkeypatch.setenv(MEMORY_VARIABLE, "64")
+    directory = new_run(tmp_path, digits_root)
+    LacksGpuMemory((str(directory),), Execution(str(digits_root)), attempts=5)()
+    assert len(run_directory.attempts(directory)) == 5
+
+
+def test_a_killed_process_is_recorded_with_its_own_attempt_beside_a_damaged_record(digits_root, tmp_path):
+    directory = new_run(tmp_path, digits_root)
+    numbers = [run_directory.start_attempt(directory, {"pid": 4_000_000}) for _ in range(2)]
+    (directory / "attempts" / "0001.json").write_text("{")
+    worker._record_crash(directory, SimpleNamespace(pid=4_000_000, exitcode=-9))
+    state = run_directory.state_of(directory)
+    assert numbers == [1, 2] and state.name == "failed" and "out of memory" in state.reason
+    assert (directory / "attempts" / "0001.json").read_text() == "{"
 
 
 class DiesAtOnce(TaskPayload):

@@ -3,6 +3,7 @@
 A stand-in keeps the service's interface: `-d` starts it, and it reads commands from its standard input otherwise.
 """
 
+import errno
 import os
 import signal
 import stat
@@ -132,6 +133,18 @@ def test_without_the_service_the_runs_go_on_after_one_warning(task, tmp_path, mo
     warned = [line for line in capfd.readouterr().err.splitlines() if "mps" in line]
     assert len(warned) == 1 and said in warned[0] and "without it" in warned[0]
     wait_until(lambda: list((tmp_path / "tmp").iterdir()) == [])
+
+
+def test_without_a_place_for_its_folder_the_runs_go_on_too(task, tmp_path, monkeypatch, capfd):
+    """The disk of temporary files is full, or it may only be read."""
+
+    def full(*args, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/dc_hpc-mps-x")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    assert set(task().values()) == {"done"} and (tmp_path / "seen").read_text() == "none"
+    warned = [line for line in capfd.readouterr().err.splitlines() if "mps" in line]
+    assert len(warned) == 1 and "No space left" in warned[0] and "without it" in warned[0]
 
 
 def test_a_site_that_does_not_ask_for_it_gets_none(task, tmp_path, monkeypatch):

@@ -1,7 +1,10 @@
 """A network file system may show the folder of a run late; the task waits for it and never makes it itself."""
 
+import errno
+import os
 import threading
 import time
+from pathlib import Path
 
 from support.small_runs import new_run
 
@@ -44,6 +47,19 @@ def test_a_folder_that_never_appears_is_one_line_and_is_not_made(digits_root, tm
     said = capfd.readouterr().err
     assert said.count("this node does not see") == 1 and "Traceback" not in said
     assert not directory.exists() and not (hidden / "attempts").exists()
+
+
+def test_a_stale_handle_is_looked_through(digits_root, tmp_path, monkeypatch):
+    """NFS answers ESTALE where a node remembers a folder that was replaced, until it has asked its server again."""
+    directory, look, stale = new_run(tmp_path, digits_root), os.stat, [errno.ESTALE] * 2
+
+    def stat(path, *rest, **more):
+        if Path(path).name == "config.json" and stale:
+            raise OSError(stale.pop(), "Stale file handle", str(path))
+        return look(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert run_folder.is_visible(directory, lambda: False, seconds=60.0) and not stale
 
 
 def test_a_signal_ends_the_waiting(tmp_path):

@@ -118,6 +118,8 @@ SCRIPT = "/var/spool/slurmd/job00012/slurm_script: line 14:"
             "out of memory",
             "",
         ),
+        ("FAILED", "", "RuntimeError: CUDA error: out of memory", "GPU out of memory", "GPU"),
+        ("FAILED", "", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "GPU out of memory", "GPU"),
         ("NODE_FAIL", "NodeDown", "", "node failure", "its node failed"),
         ("CANCELLED", "", f"{SCRIPT} python3: command not found", "cancelled", ""),
         ("FAILED", "", "srun: error: n1: task 0: Killed", "killed", "SIGKILL"),

@@ -23,15 +23,28 @@ class _Answers:
 
 
 def check_limits(
-    site: Site, grids: Sequence[tuple[str, Resources, int]], *, device: str = "auto", aggregate: bool = False
+    site: Site,
+    grids: Sequence[tuple[str, Resources, int]],
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    aggregate: bool = False,
 ) -> None:
     """InputError, one line, about the first limit of the cluster that these tasks never meet.
 
-    grids: (name, resources, number of runs) of each. device: on which runs compute. aggregate: whether an aggregator
-    follows them. What the cluster does not say is not checked.
+    grids: (name, resources, number of runs) of each. device: on which runs compute. threads: of one run. aggregate:
+    whether an aggregator follows them. What the cluster does not say is not checked.
     """
     if device == "cuda" and not site.gpus:
         raise InputError("--device cuda needs a GPU and the site profile requests none; write gpus: 1 into it")
+    for name, resources, runs in grids:
+        at_once = resources.parallel_runs
+        needed, cores = threads * at_once, site.cores(at_once)
+        if runs and needed > cores:
+            raise InputError(
+                f"--threads {threads} with {at_once} runs of {name} at a time needs {needed} CPU cores and a task has "
+                f"{cores}; write cpus: {needed} into the site profile, or give fewer threads"
+            )
     wanted = [_wanted(site, *one) for one in grids if one[2]]
     if not wanted:
         return

@@ -42,6 +42,7 @@ def settle(outputs: Path, names: Collection[str], cluster: str | None = None) ->
     queue = search.look_for(wanted, clusters, waits=search.BACK_OFF)
     if queue.tasks is None:
         raise InputError(no_answer(queue))
+    _refuse_jobs_of_damaged_records(outputs, known, queue.tasks)
     shown = {task.name for task in queue.tasks}
     settled = [
         one if one.name in unseen - shown else _settled(one, one.name in wanted, known, queue.tasks, outputs)
@@ -56,6 +57,18 @@ def no_answer(queue: Queue) -> str:
         f"SLURM does not answer, and nobody knows which runs are in its queue; try again when squeue works "
         f"(it says: {queue.problem[-300:]})"
     )
+
+
+def _refuse_jobs_of_damaged_records(outputs: Path, known: Sequence[Submission], tasks: Sequence[Task]) -> None:
+    """InputError where a job in the queue has a damaged record: its runs are not known, and would be sent again."""
+    folder = submissions.folder_of(outputs)
+    damaged = {path.stem for path in folder.glob("*.json")} - {one.name for one in known}
+    for task in tasks:
+        if task.is_active and task.name in damaged:
+            raise InputError(
+                f"the record of job {task.name} in {folder} is damaged or cannot be read, so nobody knows which runs "
+                f"its tasks compute; submit when they have ended, or end them: scancel --name={task.name}"
+            )
 
 
 def _is_open(one: Submission, unfinished: Collection[str]) -> bool:

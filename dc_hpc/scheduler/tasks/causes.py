@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 OUT_OF_MEMORY, TIME_LIMIT, CANCELLED, PREEMPTED = "out of memory", "time limit", "cancelled", "preempted"
 NODE_FAILURE = "node failure"
+# How the error of a run begins whose process was killed for its memory. That of a GPU is another thing.
+CRASHED_OUT_OF_MEMORY = f"Crashed: {OUT_OF_MEMORY}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ _OF_STATES = {
 # What slurmstepd and srun write when SLURM ends a task. OverMemoryKill leaves the state CANCELLED in old versions, so
 # these lines decide before the state CANCELLED does.
 _OF_SLURM = (
-    (r"oom.kill|out.of.memory|exceeded (?:job |step )?memory limit|DUE TO MEMORY LIMIT", _MEMORY),
+    (
+        r"oom.kill|(?<!CUDA )(?<!CUDA error: )out.of.memory|exceeded (?:job |step )?memory limit|DUE TO MEMORY LIMIT",
+        _MEMORY,
+    ),
     (r"DUE TO TIME LIMIT", _LIMIT),
     (r"DUE TO NODE FAILURE|error: node failure|Node failure on", _NODE),
     (r"DUE TO PREEMPTION", _PREEMPTED),
@@ -170,6 +175,12 @@ _SIGNS = (
         "conda failed",
         "conda cannot activate the environment",
         "write `source .../etc/profile.d/conda.sh` before `conda activate` in `setup` of the site profile",
+    ),
+    _Sign(
+        r"CUDA (?:error: )?out of memory",
+        "GPU out of memory",
+        "its GPU has too little free memory",
+        "lower parallel_runs under resources of the grid, or ask for a larger GPU with gpu_type in the site profile",
     ),
     _Sign(
         r"No space left on device|[Dd]isk quota exceeded",

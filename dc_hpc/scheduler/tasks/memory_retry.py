@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from dc_hpc.scheduler.submissions import Submission
-from dc_hpc.scheduler.tasks.causes import OUT_OF_MEMORY
+from dc_hpc.scheduler.tasks.causes import CRASHED_OUT_OF_MEMORY
 from dc_hpc.scheduler.tasks.words import number_of_runs
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _more(had: int | None, most: int | None) -> int | None:
 def _ran_out(run: RunStatus) -> bool:
     """Whether the last task of a run, or the run's own process, was killed for its memory."""
     of_task = run.end is not None and run.end.is_out_of_memory
-    return of_task or (run.state == "failed" and run.reason.startswith(f"Crashed: {OUT_OF_MEMORY}"))
+    return of_task or (run.state == "failed" and run.reason.startswith(CRASHED_OUT_OF_MEMORY))
 
 
 def _is_retry(history: Sequence[Submission]) -> bool:

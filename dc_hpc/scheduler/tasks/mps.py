@@ -52,7 +52,12 @@ def service(stop: Callable[[], bool]) -> Iterator[bool]:
         yield False
         return
     before = {name: os.environ.get(name) for name in (_PIPES, _LOGS)}
-    folder = _private_folder()
+    try:
+        folder = _private_folder()
+    except OSError as error:  # the disk of temporary files is full, or it may only be read
+        _warn(str(error))
+        yield False
+        return
     os.environ[_PIPES], os.environ[_LOGS] = str(folder / "pipe"), str(folder / "log")
     guardian = subprocess.Popen(
         ["/bin/sh", "-c", _GUARDIAN, "guardian", str(folder)],
@@ -65,18 +70,22 @@ def service(stop: Callable[[], bool]) -> Iterator[bool]:
     if problem:
         _restore(before)  # CUDA would look for a service there
         _end(guardian, _STOP_SECONDS)
-        print(
-            f"dc_hpc: mps: true, but NVIDIA's multi-process service does not run here ({problem}); the runs compute "
-            "without it",
-            file=sys.stderr,
-            flush=True,
-        )
+        _warn(problem)
     try:
         yield not problem
     finally:
         if not problem:
             _end(guardian, 0.0 if stop() else _STOP_SECONDS)
             _restore(before)
+
+
+def _warn(problem: str) -> None:
+    print(
+        f"dc_hpc: mps: true, but NVIDIA's multi-process service does not run here ({problem}); the runs compute "
+        "without it",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _private_folder() -> Path:

@@ -43,25 +43,26 @@ class _Pace:
 class QueueWatch:
     """SLURM's queue, asked for at most once in half a minute.
 
-    A submission that is younger than the last question is a reason to ask at once, because its tasks are in no answer
-    yet. An answer stays for a quarter of an hour where the controller gives no other.
+    A submission that was not known at the last question is a reason to ask at once, because its tasks are in no answer
+    yet. (The times of its record are those of another machine's clock.) An answer stays for a quarter of an hour where
+    the controller gives no other.
     """
 
     def __init__(self) -> None:
         self._pace = _Pace(QUEUE_SECONDS)
         self._answer: list[Task] | None = None
-        self._asked, self._answered, self._answered_at = 0.0, 0.0, float("-inf")
+        self._asked, self._answered, self._answered_at = set[str](), set[str](), float("-inf")
 
     def __call__(self, known: Sequence[Submission]) -> list[Task] | None:
         """The tasks of the last answer or of a new one; None where SLURM does not answer."""
-        newest = max((one.submitted for one in known), default=0.0)
-        if self._pace.may_ask() or newest >= self._asked:
-            self._ask(submissions.clusters_of(known))
+        names = {one.name for one in known}
+        if self._pace.may_ask() or names - self._asked:
+            self._ask(names, submissions.clusters_of(known))
         is_old = time.monotonic() - self._answered_at > _LONGEST_SECONDS
-        return None if is_old or newest >= self._answered else self._answer
+        return None if is_old or names - self._answered else self._answer
 
-    def _ask(self, clusters: Collection[str]) -> None:
-        self._asked = time.time()
+    def _ask(self, names: set[str], clusters: Collection[str]) -> None:
+        self._asked = names
         self._pace.ask()
         answer = slurm.tasks(clusters)
         self._pace.answered(failed=answer is None)

@@ -19,7 +19,7 @@ def is_visible(directory: Path, stop: Callable[[], bool], *, seconds: float = VI
     stop: ends the waiting. seconds: the longest time to wait.
     """
     deadline, wait = time.monotonic() + seconds, 0.5
-    while not (directory / "config.json").exists():
+    while not _exists(directory / "config.json"):
         if stop() or time.monotonic() >= deadline:
             return False
         time.sleep(min(wait, max(deadline - time.monotonic(), 0.0)))
@@ -27,6 +27,13 @@ def is_visible(directory: Path, stop: Callable[[], bool], *, seconds: float = VI
         with suppress(OSError):  # opening the folder above lets NFS ask its server again
             os.listdir(directory.parent)
     return True
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # ESTALE: the server has not been asked again yet
+        return False
 
 
 def not_visible(directory: Path) -> str:
