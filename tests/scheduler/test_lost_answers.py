@@ -105,7 +105,9 @@ def test_a_queue_without_it_is_the_answer(place, digits_root):
 def test_nothing_is_computed_here_that_a_job_with_a_damaged_record_may_have(place, digits_root):
     (record,) = submissions.folder_of(place / "outputs").glob("*.json")
     record.write_text("{")
-    stub(place, "squeue", f"5|N/A|5|PENDING|None|N/A|N/A||{LOST}\n")
+    squeue = place / "bin" / "squeue"  # a shell, which answers at once also on a busy machine
+    squeue.write_text(f"#!/bin/sh\necho '5|N/A|5|PENDING|None|N/A|N/A||{LOST}'\n")
+    squeue.chmod(0o755)
     said = submit_grid(place, digits_root, check=2).stderr
     assert f"record of job {LOST}" in said and f"scancel --name={LOST}" in said
     assert [run_directory.state_of(one).name for one in run_directory.run_directories(place / "outputs")] == ["new"]
