@@ -10,6 +10,7 @@ A patch begins with a comment about the bug that it introduces and the tests tha
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -57,9 +58,19 @@ def is_caught(patch: Path, tree: Path) -> bool:
     return code == FAILED
 
 
-def main(chosen: list[str]) -> int:
-    """Run all mutants, or the chosen ones; the exit code is 1 when one is not caught."""
-    patches = [patch for patch in PATCHES if not chosen or patch.stem in chosen]
+def parse(arguments: list[str]) -> list[Path]:
+    """The patches of the mutants that are named, of all where none is; exit code 2 where a name is not a mutant's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a file of tests/mutants without .patch; default all")
+    chosen = parser.parse_args(arguments).names
+    unknown = sorted(set(chosen) - {patch.stem for patch in PATCHES})
+    if unknown:
+        parser.error(f"no mutant is called {unknown[0]}; the names are those of the patches in tests/mutants")
+    return [patch for patch in PATCHES if not chosen or patch.stem in chosen]
+
+
+def main(patches: list[Path]) -> int:
+    """Run mutants; the exit code is 1 when one is not caught."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
@@ -72,4 +83,4 @@ def main(chosen: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(parse(sys.argv[1:])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from mutants.run_mutants import PATCHES, REPOSITORY, apply, named_tests
+from mutants.run_mutants import PATCHES, REPOSITORY, apply, named_tests, parse
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
@@ -20,3 +20,11 @@ def test_a_mutant_applies_and_names_a_test_that_exists(patch):
 
 def test_there_are_enough_mutants():
     assert len(PATCHES) >= 12
+
+
+def test_a_name_that_is_no_mutant_is_refused(capsys):
+    """Else `make mutants` of a misspelt name would run every named test first, and then no mutant."""
+    assert parse([PATCHES[0].stem]) == [PATCHES[0]]
+    with pytest.raises(SystemExit) as refused:
+        parse(["one_look_is_enuf"])
+    assert refused.value.code == 2 and "one_look_is_enuf" in capsys.readouterr().err
