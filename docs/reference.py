@@ -24,6 +24,7 @@ from dc_hpc.data.catalog import DATASETS
 from dc_hpc.report.claims.catalog import COLUMNS as CLAIM_COLUMNS
 from dc_hpc.report.columns import STATISTICS, TABLES, describe_column
 from dc_hpc.report.frames.runs import frame_of, no_cycles
+from dc_hpc.report.questions.columns import VERDICTS
 from dc_hpc.scheduler.site import Site
 from dc_hpc.storage.metrics import CYCLE_METRICS, PREDICTIONS, RESULT_RECORD, RESULTS, Metric
 
@@ -116,6 +117,10 @@ def text() -> str:
         "### claims.csv",
         "It has a row for each claim and group of runs that may be compared.",
         _columns("claims", CLAIM_COLUMNS),
+        "### questions.csv",
+        "It has a row for each question of ours and group of runs that may be compared. A panel's own questions are in "
+        "`PANEL_questions.csv`, with the same columns.",
+        _columns("questions", VERDICTS),
         *_missing(),
         "### Tables of panels",
         "A line is one setting over its seeds. It has the columns of the settings, and for a number such as `accuracy` "

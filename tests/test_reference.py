@@ -72,6 +72,13 @@ def test_every_column_that_aggregate_writes_is_described(tmp_path):
     assert {"runs", "cycles", "claims", "settings", "fig", "table", "probe", "leak", "nmi", "sobel"} <= kinds
 
 
+def test_the_verdicts_on_questions_are_described_as_they_are_written():
+    written = (REPOSITORY / "docs" / "results" / "tables" / "questions.csv").read_text().splitlines()[0]
+    section = PAGE.read_text().partition("### questions.csv\n")[2].partition("\n### ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.M) == written.split(",")
+    assert "| `value` | number | Value of the statistic. |" in section, "as of a claim, and not of a search"
+
+
 def test_every_number_of_a_result_is_described(tmp_path, digits_root):
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\n"

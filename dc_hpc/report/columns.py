@@ -146,7 +146,7 @@ def describe_column(table: str, name: str) -> Metric | None:
     """The declaration of a column of a table (`runs`, `cycles`, `claims`, `missing`, or a panel); None if unknown."""
     own = TABLES.get(table, {} if table == "runs" else TABLES["panels"])
     if table.endswith("questions"):
-        own = {**TABLES["claims"], **own, **TABLES["verdicts on questions"]}
+        own = {**own, **TABLES["claims"], **TABLES["verdicts on questions"]}
     if name in own:
         return own[name]
     if table in ("claims", "missing"):
