@@ -33,7 +33,6 @@ OTHER_VALUES: dict[str, Any] = {
     "probe_momentum": 0.7,
     "training_view": "none",
     "halt_rule": "plateau",
-    "halt_tolerance": 0.1,
     "teacher_seed": 9,
     "soft_reset": 0.2,
 }
@@ -152,7 +151,7 @@ def _another(value: Any, types: frozenset[Any], name: str) -> Any:
     if value is None or isinstance(value, int):
         return (value or 0) + 1
     if isinstance(value, float):
-        return value / 2
+        return value / 2 or 0.1
     allowed = RunConfig.model_json_schema()["properties"][name]
     words = allowed.get("enum") or next(one["enum"] for one in allowed["anyOf"] if "enum" in one)
     return next(word for word in words if word != value)
