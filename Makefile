@@ -123,4 +123,4 @@ lint: env
 	$(BIN)/mypy
 
 clean:
-	rm -rf build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
