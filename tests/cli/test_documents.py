@@ -62,7 +62,7 @@ def test_make_help_names_every_target_that_the_pages_tell_a_reader_to_make():
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
-    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+    for page in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
@@ -80,6 +80,36 @@ def test_the_map_names_modules_that_exist():
     places = [REPOSITORY, package, *package.iterdir()]
     for folder in re.findall(r"(\w+)/", shown):
         assert any((place / folder).is_dir() for place in places), folder
+
+
+def test_the_pages_for_those_who_change_the_code_name_files_that_exist():
+    for page in ("CONTRIBUTING.md", "docs/RELIABILITY.md", "docs/SECURITY.md"):
+        text = (REPOSITORY / page).read_text()
+        folders = r"(?:dc_hpc|docs|jobs|slurm|tests|\.ci)/[\w./]*"
+        named = re.findall(rf"`(?:pytest )?({folders}|[\w.]+\.(?:cff|toml|md))[ `]", text)
+        assert len(named) > 5, page
+        for name in named:
+            assert (REPOSITORY / name).exists(), f"{page}: {name}"
+
+
+def test_what_a_test_is_chosen_by_is_in_its_name():
+    """`pytest tests/crash/test_load.py -k tenth` runs a test: a word of -k that no name has would run none."""
+    for page in ("docs/RELIABILITY.md", "docs/SECURITY.md"):
+        commands = re.findall(r"`(?:pytest )?(tests/[\w./]+) -k (\"[^\"]+\"|\w+)", (REPOSITORY / page).read_text())
+        assert len(commands) > 3, page
+        for place, words in commands:
+            path = REPOSITORY / place
+            files = [path] if path.suffix == ".py" else path.rglob("test_*.py")
+            names = re.findall(r"^def (test_\w+)", "".join(file.read_text() for file in files), re.M)
+            for word in words.strip('"').split(" or "):
+                assert any(word in name for name in names), f"{page}: {place} -k {word}"
+
+
+def test_make_clean_removes_what_git_ignores_of_tools():
+    ignored = re.findall(r"^([\w.*-]+)/$", (REPOSITORY / ".gitignore").read_text(), re.M)
+    said = subprocess.run(["make", "-n", "clean"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert {".mypy_cache", ".ruff_cache"} <= set(ignored)
+    assert set(ignored) - {".venv", "__pycache__"} <= set(said.split())
 
 
 @pytest.mark.slow
@@ -106,7 +136,8 @@ def test_the_records_for_citing_name_the_version_of_the_package():
     package = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     codemeta = json.loads((REPOSITORY / "codemeta.json").read_text())
-    assert citation["version"] == codemeta["version"] == package["version"]
+    zenodo = json.loads((REPOSITORY / ".zenodo.json").read_text())
+    assert citation["version"] == codemeta["version"] == zenodo["version"] == package["version"]
     assert f"## {package['version']}" in (REPOSITORY / "CHANGELOG.md").read_text()
     assert citation["references"][0]["title"] == codemeta["referencePublication"]["name"]
 
