@@ -83,6 +83,8 @@ def test_a_number_of_nobody_is_found():
 def test_the_document_shows_figures_that_are_there():
     shown = re.findall(r"!\[[^]]*]\(([^)]+)\)", (ROOT / "docs" / "RESULTS.md").read_text("utf-8"))
     assert shown and all((ROOT / "docs" / path).is_file() for path in shown)
+    kept = {path.suffix for path in (RESULTS / "figures").iterdir()}
+    assert kept == {".png"}, "`make results` removes the figures as PDF, which nothing shows"
 
 
 def test_a_changed_run_changes_a_table(again, tmp_path):
