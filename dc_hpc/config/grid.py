@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +108,17 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, parse_scalar(value)
     except InputError as error:
         raise InputError(f"--set {named}: {error}") from None
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """The settings of all `--set`; InputError where one is given twice, as for a key that a grid has twice."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, value = parse_override(text)
+        if key in settings:
+            raise InputError(f"--set {key} is given twice; give it once, for several values as a list like [5, 20]")
+        settings[key] = value
+    return settings
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dc_hpc.config.grid import parse_override, read_grid, with_overrides
+from dc_hpc.config.grid import parse_override, parse_overrides, read_grid, with_overrides
 from dc_hpc.config.run_config import run_id
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.reuse import copied_cycles, ordered
@@ -292,6 +292,12 @@ def test_what_is_wrong_with_a_set_is_not_said_of_the_file(tmp_path, overrides, m
     with pytest.raises(InputError) as caught:
         expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: 1..2}\n", **overrides)
     assert str(caught.value).startswith(f"{tmp_path / 'grid.yaml'}, {message}")
+
+
+def test_a_setting_that_is_set_twice_is_refused_and_no_value_of_it_is_lost():
+    assert parse_overrides(["k=5", "seed=1..2"]) == {"k": 5, "seed": "1..2"}
+    with pytest.raises(InputError, match="--set k is given twice; give it once, for several values as a list"):
+        parse_overrides(["k=5", "seed=1", "k=20"])
 
 
 def test_an_unknown_set_names_each_allowed_setting_once():
