@@ -181,11 +181,10 @@ def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """`attempts`, and a line for each record that is damaged, or that this user may not read."""
     records, warnings = [], []
     try:
-        last = _last_attempt(directory)
+        paths = attempt_paths(directory)
     except PermissionError as error:
         return [], [f"attempts: cannot be read ({error.strerror})"]
-    for number in range(1, last + 1):
-        path = _attempt_path(directory, number)
+    for path in paths:
         try:
             records.append(read_attempt(path) | {"renewed": path.stat().st_mtime})
         except DamagedFile as error:
@@ -195,6 +194,16 @@ def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
         except PermissionError as error:
             warnings.append(f"{path.relative_to(directory)}: cannot be read ({error.strerror})")
     return records, warnings
+
+
+def attempt_paths(directory: Path) -> list[Path]:
+    """The records of attempts, oldest first, without what other programs put beside them, such as `._0001.json`."""
+    try:
+        names = os.listdir(directory / "attempts")
+    except FileNotFoundError:
+        return []
+    numbers = sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name))
+    return [_attempt_path(directory, number) for number in numbers]
 
 
 def is_on_this_host(directory: Path) -> bool:
@@ -374,11 +383,7 @@ def _attempt_path(directory: Path, number: int) -> Path:
 
 
 def _last_attempt(directory: Path) -> int:
-    try:
-        names = os.listdir(directory / "attempts")
-    except FileNotFoundError:
-        return 0
-    return max((int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name)), default=0)
+    return max((int(path.stem) for path in attempt_paths(directory)), default=0)
 
 
 def _new_record(directory: Path, number: int) -> dict[str, Any]:

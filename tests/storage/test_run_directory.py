@@ -229,6 +229,16 @@ def test_what_this_user_may_not_read_is_said_and_stops_nothing(directory, monkey
     assert records == [] and warnings == [f"{named}: cannot be read (Permission denied)"]
 
 
+def test_what_other_programs_put_beside_the_records_is_no_attempt(directory):
+    """macOS leaves `._0001.json` on a shared disk; a far number must not be counted up to."""
+    run_directory.start_attempt(directory, {})
+    for name in ("._0001.json", "0001 copy.json", "999999999999.json"):
+        (directory / "attempts" / name).write_text("x")
+    assert [path.name for path in run_directory.attempt_paths(directory)] == ["0001.json", "999999999999.json"]
+    records, warnings = run_directory.look_at_attempts(directory)
+    assert len(records) == 1 and len(warnings) == 1 and "999999999999.json" in warnings[0]
+
+
 def test_the_attempt_says_where(directory):
     run_directory.start_attempt(directory, {"device": "cpu"})
     attempt = run_directory.attempts(directory)[0]
