@@ -117,7 +117,7 @@ def state_of(directory: Path) -> RunState:
         return RunState("resumable", reason=str(error))
     try:
         number = _last_attempt(directory)
-    except PermissionError as error:  # it is another person's
+    except OSError as error:  # it is another person's, or the disk fails
         return RunState("resumable", reason=str(error))
     if number == 0:
         return RunState("new")
@@ -178,11 +178,11 @@ def attempts(directory: Path) -> list[dict[str, Any]]:
 
 
 def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """`attempts`, and a line for each record that is damaged, or that this user may not read."""
+    """`attempts`, and a line for each record that is damaged, or that cannot be read."""
     records, warnings = [], []
     try:
         paths = attempt_paths(directory)
-    except PermissionError as error:
+    except OSError as error:
         return [], [f"attempts: cannot be read ({error.strerror})"]
     for path in paths:
         try:
@@ -191,7 +191,7 @@ def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
             warnings.append(f"{path.relative_to(directory)}: {error.why}")
         except FileNotFoundError:
             continue
-        except PermissionError as error:
+        except OSError as error:
             warnings.append(f"{path.relative_to(directory)}: cannot be read ({error.strerror})")
     return records, warnings
 

@@ -229,6 +229,18 @@ def test_what_this_user_may_not_read_is_said_and_stops_nothing(directory, monkey
     assert records == [] and warnings == [f"{named}: cannot be read (Permission denied)"]
 
 
+def test_a_disk_that_fails_below_one_run_is_said_and_stops_nothing(directory, monkeypatch):
+    run_directory.start_attempt(directory, {})
+
+    def fails(path="."):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(os, "listdir", fails)
+    found = run_directory.state_of(directory)
+    assert found.name == "resumable" and "Stale file handle" in found.reason
+    assert run_directory.look_at_attempts(directory) == ([], ["attempts: cannot be read (Stale file handle)"])
+
+
 def test_what_other_programs_put_beside_the_records_is_no_attempt(directory):
     """macOS leaves `._0001.json` on a shared disk; a far number must not be counted up to."""
     run_directory.start_attempt(directory, {})
