@@ -354,13 +354,11 @@ def read_checkpoint(path: Path, name: str) -> Checkpoint:
     tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
-    return Checkpoint(
-        int(metadata["cycle"]),
-        metadata["phase"],
-        tensors,
-        json.loads(metadata["history"]),
-        metadata.get("given_by", ""),
-    )
+    try:
+        cycle, phase, history = int(metadata["cycle"]), metadata["phase"], json.loads(metadata["history"])
+    except (KeyError, ValueError) as error:
+        raise DamagedFile(path, f"its metadata are not those of a checkpoint ({error})") from None
+    return Checkpoint(cycle, phase, tensors, history, metadata.get("given_by", ""))
 
 
 def quarantine_file(path: Path, directory: Path) -> str:
