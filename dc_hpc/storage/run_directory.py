@@ -337,7 +337,9 @@ def whole_result(directory: Path) -> dict[str, Any]:
 
 def check_outputs_exist(outputs: Path) -> None:
     """Refuse an outputs folder that is not there; the default one, `outputs`, is empty until the first submit."""
-    if not outputs.is_dir() and (outputs.exists() or outputs != Path("outputs")):
+    if outputs.exists() and not outputs.is_dir():
+        raise InputError(f"--outputs {outputs} is not a folder; give the one that `python -m dc_hpc.submit` wrote to")
+    if not outputs.exists() and outputs != Path("outputs"):
         raise InputError(f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to")
 
 
