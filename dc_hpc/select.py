@@ -24,7 +24,7 @@ from dc_hpc.cli import (
     new_app,
     run_cli,
 )
-from dc_hpc.config.grid import Grid, Resources, parse_override, read_grid
+from dc_hpc.config.grid import Grid, Resources, parse_overrides, read_grid
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.config.yaml_reader import short
 from dc_hpc.errors import InputError
@@ -86,7 +86,7 @@ def select(
     if (span is None) == (by is None):
         raise InputError("give either --span N (seeds over the IA range) or --by NAME (rank values by IA or a measure)")
     data_root = data.expanduser().resolve()
-    settings = dict(parse_override(text) for text in overrides or [])
+    settings = parse_overrides(overrides or [])
     read = read_grid(grid, data_root=data_root, overrides=settings)
     if span is not None or not run:
         run_directory.check_outputs_exist(outputs)

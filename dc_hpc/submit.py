@@ -22,7 +22,7 @@ from dc_hpc.cli import (
     one_of,
     run_cli,
 )
-from dc_hpc.config.grid import Grid, parse_override, read_grid
+from dc_hpc.config.grid import Grid, parse_overrides, read_grid
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.experiment import reuse
@@ -117,7 +117,7 @@ def submit(
         raise InputError("--grid is missing; give a YAML grid, for example --grid jobs/fmnist_demo.yaml")
     execution = Execution(str(data.expanduser().resolve()), device, threads, engine or kmeans_backend)
     _check_options(cluster, execution, outputs, only or [])
-    settings = dict(parse_override(text) for text in overrides or [])
+    settings = parse_overrides(overrides or [])
     sources = [(path, settings) for path in grid or ()]
     sources += [one for name in claim or () for one in _grids_of(name, settings)]
     profile, plan = _plan(sources, outputs, execution, cluster=cluster, site=site, dry_run=dry_run)

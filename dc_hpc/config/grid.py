@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,10 +89,10 @@ def read_grid(path: Path, *, data_root: Path, overrides: Mapping[str, Any] | Non
     blocks = _blocks(document, dict(overrides or {}))
     fixed = _fixed(document, overrides or {}, blocks)
     default = {"protocol": document.data["protocol"]}
-    settings = [default | fixed | point for block in blocks for point in _product(block)]
-    _refuse_duplicates(document, settings)
+    given = [(block.where, default | fixed | point) for block in blocks for point in _product(block)]
+    _refuse_duplicates(document, [settings for _, settings in given])
     digests = _OwnDigests(data_root, Path.cwd())
-    points = tuple(_point(document, base, one, digests, overrides or {}) for one in settings)
+    points = tuple(_point(document, where, base, one, digests, overrides or {}) for where, one in given)
     return Grid(path.stem, path, points, _resources(document))
 
 
@@ -110,10 +110,22 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {named}: {error}") from None
 
 
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """The settings of all `--set`; InputError where one is given twice, as for a key that a grid has twice."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, value = parse_override(text)
+        if key in settings:
+            raise InputError(f"--set {key} is given twice; give it once, for several values as a list like [5, 20]")
+        settings[key] = value
+    return settings
+
+
 @dataclass(frozen=True)
 class _Block:
-    """One block of a sweep: the values of each setting, and of the settings that are walked side by side."""
+    """One block of a sweep: its place, the values of each setting, and of the settings that are walked side by side."""
 
+    where: Place
     axes: dict[str, list[Any]]
     zipped: dict[str, list[Any]]
 
@@ -148,7 +160,7 @@ def _blocks(document: Document, overrides: dict[str, Any]) -> list[_Block]:
         zipped = _zipped(document, (*where, "zip"), block["zip"], overrides) if "zip" in block else {}
         if both := [key for key in zipped if key in axes]:
             raise _problem(document, (*where, both[0]), f"{both[0]} is both swept and zipped; keep one of them")
-        blocks.append(_Block(axes, zipped))
+        blocks.append(_Block(where, axes, zipped))
         _check_size(document, blocks)
     if not blocks:
         raise _problem(document, ("sweep",), "sweep is empty; give at least one setting, for example {seed: 1..5}")
@@ -262,10 +274,18 @@ def _refuse_duplicates(document: Document, settings: list[dict[str, Any]]) -> No
 
 
 def _point(
-    document: Document, base: str, given: dict[str, Any], digests: _OwnDigests, overrides: Collection[str]
+    document: Document,
+    block: Place,
+    base: str,
+    given: dict[str, Any],
+    digests: _OwnDigests,
+    overrides: Collection[str],
 ) -> RunConfig:
-    """One point: the baseline, the protocol's fields, then what the grid gives. overrides: the settings of --set."""
-    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base], overrides)
+    """One point: the baseline, the protocol's fields, then what the grid gives.
+
+    block: the place of its block of the sweep. overrides: the settings of --set.
+    """
+    protocol = _choice(document, "protocol", given["protocol"], PROTOCOLS[base], overrides, block)
     own = {key: _meant(key, value) for key, value in given.items() if key != "protocol"}
     settings = BASELINES[base] | PROTOCOLS[base][protocol] | own
     try:
@@ -274,7 +294,7 @@ def _point(
     except InputError as error:
         # Two settings that do not fit together: the file may give only one of them.
         named = (error.key, *(word for word in str(error).split() if word in SETTINGS))
-        source = next(filter(None, (_source_of_key(document, key, overrides) for key in named)), document.name)
+        source = next(filter(None, (_source_of_key(document, key, overrides, block) for key in named)), document.name)
         raise InputError(f"{source}: {error}") from None
 
 
@@ -358,10 +378,15 @@ def _check_keys(document: Document, where: Place, allowed: tuple[str, ...], plac
 
 
 def _choice(
-    document: Document, key: str, value: Any, allowed: Mapping[str, Any], overrides: Collection[str] = ()
+    document: Document,
+    key: str,
+    value: Any,
+    allowed: Mapping[str, Any],
+    overrides: Collection[str] = (),
+    block: Place | None = None,
 ) -> str:
     if not isinstance(value, str) or value not in allowed:
-        source = _source_of_key(document, key, overrides) or document.name
+        source = _source_of_key(document, key, overrides, block) or document.name
         given, near = short(repr(value), 100), value_meant(str(value), allowed)
         raise InputError(f"{source}: {key} {given} is not allowed{near}; allowed: {', '.join(allowed)}")
     return value
@@ -373,20 +398,21 @@ def _problem(document: Document, where: Place, message: str) -> InputError:
     return InputError(f"{document.name}:{document.line(where)}: {message}")
 
 
-def _source_of_key(document: Document, key: str | None, overrides: Collection[str]) -> str:
-    """Where a setting comes from: `FILE, --set KEY`, or `FILE:LINE` wherever it is in it; "" for the baseline's."""
+def _source_of_key(document: Document, key: str | None, overrides: Collection[str], block: Place | None) -> str:
+    """Where a setting comes from: `FILE, --set KEY`, or `FILE:LINE` where it is in the file; "" for the baseline's.
+
+    block: the place of the block of the sweep that the point is of; None for a key of the whole grid.
+    """
     if key is None:
         return ""
     if key in overrides:
         return f"{document.name}, --set {key}"
-    places: list[Place] = [(key,), ("fixed", key), ("sweep", key), ("sweep", "zip", key)]
-    sweep = document.data.get("sweep")
-    if isinstance(sweep, list):
-        places += [("sweep", index, *tail) for index in range(len(sweep)) for tail in ((key,), ("zip", key))]
-    for place in places:
-        block: Any = document.data
+    # in the order in which they take effect: another block may have the key, too, with another value
+    places: list[Place] = [] if block is None else [(*block, key), (*block, "zip", key), ("fixed", key)]
+    for place in (*places, (key,)):
+        found: Any = document.data
         for step in place[:-1]:
-            block = block.get(step) if isinstance(block, dict) else block[step] if isinstance(step, int) else None
-        if isinstance(block, dict) and key in block:
+            found = found[step] if isinstance(step, int) else (found or {}).get(step)
+        if found and key in found:
             return f"{document.name}:{document.line(place)}"
     return ""

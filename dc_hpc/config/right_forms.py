@@ -18,6 +18,7 @@ from dc_hpc.config.settings import DeclaredSettings
 _RANGE = re.compile(r"[\[(]?\s*(\d{1,9})\s*(?:-|:|\.{2,3}|to|,\s*\.{2,3}\s*,)\s*(\d{1,9})\s*[\])]?")
 _PYTHON_RANGE = re.compile(r"(?:np\.a)?range\(\s*(?:(\d{1,9})\s*,\s*)?(\d{1,9})\s*\)", re.I)
 _LIST = re.compile(r"[\[({]?\s*([^\s,;\[\](){}]+(?:\s*[,;\s]\s*[^\s,;\[\](){}]+)+)\s*,?\s*[\])}]?")
+_LONGEST = 300  # no form that a person means is longer; the patterns take long on a text of a megabyte
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z%]+)")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::\d\d)?")
@@ -67,6 +68,8 @@ def _candidates(model: type[BaseModel], key: str, value: Any) -> Iterator[tuple[
     if isinstance(value, list | tuple | dict):
         yield from _of_collections(key, value, grid=grid)
         return
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return
     text = str(value).translate(_DASHES).strip().strip("\"'").strip()
     yield from _words(model, key, text, grid=grid)
     if isinstance(value, bool):
@@ -110,7 +113,7 @@ def _lists(text: str) -> Iterator[tuple[str, list[Any], str]]:
     if re.fullmatch(r"0,\d+", text):  # a decimal comma
         yield text.replace(",", "."), [float(text.replace(",", "."))], ""
     found = _LIST.fullmatch(text)
-    if not found or len(text) > 300:
+    if not found:
         return
     items = [_plain(item.strip("\"'")) for item in re.split(r"[,;\s]+", found[1])]
     shown = f"[{', '.join(map(str, items))}]"

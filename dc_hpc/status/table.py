@@ -36,7 +36,8 @@ def status(
     show_all: Annotated[bool, typer.Option("--all", help="List all runs of each state, not only some.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Print again and again while runs compute.")] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", min=1, help="--watch: seconds between two looks.")
+        float,
+        typer.Option("--interval", metavar="SECONDS", min=1, max=86_400, help="--watch: seconds between two looks."),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     outputs: OutputsOption = Path("outputs"),

@@ -68,7 +68,7 @@ def _readers_of_needed(directory: Path) -> Iterator[Callable[[], object]]:
 
 def _readers_of_listed(directory: Path) -> Iterator[Callable[[], object]]:
     """A call for each file that is in the folders of the run, which may have any number of them."""
-    for path in sorted((directory / "attempts").glob("*.json")):
+    for path in run_directory.attempt_paths(directory):
         yield partial(run_directory.read_attempt, path)
     for path in sorted((directory / "features").glob("c*.h5")):
         cycle = re.fullmatch(r"c(\d+)", path.stem)

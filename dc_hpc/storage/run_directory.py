@@ -117,7 +117,7 @@ def state_of(directory: Path) -> RunState:
         return RunState("resumable", reason=str(error))
     try:
         number = _last_attempt(directory)
-    except PermissionError as error:  # it is another person's
+    except OSError as error:  # it is another person's, or the disk fails
         return RunState("resumable", reason=str(error))
     if number == 0:
         return RunState("new")
@@ -178,23 +178,32 @@ def attempts(directory: Path) -> list[dict[str, Any]]:
 
 
 def look_at_attempts(directory: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """`attempts`, and a line for each record that is damaged, or that this user may not read."""
+    """`attempts`, and a line for each record that is damaged, or that cannot be read."""
     records, warnings = [], []
     try:
-        last = _last_attempt(directory)
-    except PermissionError as error:
+        paths = attempt_paths(directory)
+    except OSError as error:
         return [], [f"attempts: cannot be read ({error.strerror})"]
-    for number in range(1, last + 1):
-        path = _attempt_path(directory, number)
+    for path in paths:
         try:
             records.append(read_attempt(path) | {"renewed": path.stat().st_mtime})
         except DamagedFile as error:
             warnings.append(f"{path.relative_to(directory)}: {error.why}")
         except FileNotFoundError:
             continue
-        except PermissionError as error:
+        except OSError as error:
             warnings.append(f"{path.relative_to(directory)}: cannot be read ({error.strerror})")
     return records, warnings
+
+
+def attempt_paths(directory: Path) -> list[Path]:
+    """The records of attempts, oldest first, without what other programs put beside them, such as `._0001.json`."""
+    try:
+        names = os.listdir(directory / "attempts")
+    except FileNotFoundError:
+        return []
+    numbers = sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name))
+    return [_attempt_path(directory, number) for number in numbers]
 
 
 def is_on_this_host(directory: Path) -> bool:
@@ -328,7 +337,9 @@ def whole_result(directory: Path) -> dict[str, Any]:
 
 def check_outputs_exist(outputs: Path) -> None:
     """Refuse an outputs folder that is not there; the default one, `outputs`, is empty until the first submit."""
-    if not outputs.is_dir() and (outputs.exists() or outputs != Path("outputs")):
+    if outputs.exists() and not outputs.is_dir():
+        raise InputError(f"--outputs {outputs} is not a folder; give the one that `python -m dc_hpc.submit` wrote to")
+    if not outputs.exists() and outputs != Path("outputs"):
         raise InputError(f"--outputs {outputs} is not there; give the folder that `python -m dc_hpc.submit` wrote to")
 
 
@@ -345,13 +356,11 @@ def read_checkpoint(path: Path, name: str) -> Checkpoint:
     tensors, metadata = serialization.parse_safetensors(atomic_files.read_digested(path), path)
     if metadata.get("format") != str(FORMAT) or metadata.get("run_id") != name:
         raise DamagedFile(path, f"belongs to {metadata.get('run_id')}, format {metadata.get('format')}")
-    return Checkpoint(
-        int(metadata["cycle"]),
-        metadata["phase"],
-        tensors,
-        json.loads(metadata["history"]),
-        metadata.get("given_by", ""),
-    )
+    try:
+        cycle, phase, history = int(metadata["cycle"]), metadata["phase"], json.loads(metadata["history"])
+    except (KeyError, ValueError) as error:
+        raise DamagedFile(path, f"its metadata are not those of a checkpoint ({error})") from None
+    return Checkpoint(cycle, phase, tensors, history, metadata.get("given_by", ""))
 
 
 def quarantine_file(path: Path, directory: Path) -> str:
@@ -374,11 +383,7 @@ def _attempt_path(directory: Path, number: int) -> Path:
 
 
 def _last_attempt(directory: Path) -> int:
-    try:
-        names = os.listdir(directory / "attempts")
-    except FileNotFoundError:
-        return 0
-    return max((int(name[:-5]) for name in names if re.fullmatch(r"\d{4,}\.json", name)), default=0)
+    return max((int(path.stem) for path in attempt_paths(directory)), default=0)
 
 
 def _new_record(directory: Path, number: int) -> dict[str, Any]:

@@ -144,7 +144,10 @@ def safetensors_metadata(path: AnyPath) -> dict[str, str]:
     try:
         length = int.from_bytes(read_bytes(path, MAX_ARRAY_BYTES, first=8), "little")
         header = strict_json(read_bytes(path, MAX_ARRAY_BYTES, first=8 + min(length, MAX_HEADER_BYTES))[8:])
-        return dict(header.get("__metadata__") or {})
+        metadata = dict(header.get("__metadata__") or {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are not all texts")
+        return metadata
     except _PARSER_ERRORS as error:
         raise DamagedFile(path, f"not a safetensors file ({error})") from None
 

@@ -11,6 +11,7 @@ from support.commands import GRID, run_command
 from support.stub_slurm import stub_slurm
 
 from dc_hpc.config.grid import read_grid
+from dc_hpc.errors import InputError
 from dc_hpc.report.selection.ia import spread_evenly
 from dc_hpc.storage import run_directory
 
@@ -80,6 +81,15 @@ def test_a_grid_that_cannot_be_written_anew_is_refused_before_hours_of_runs(tmp_
     done = select("--grid", "grid.yaml", "--data", digits_root, "--by", "k", "--seeds", 2, cwd=tmp_path)
     assert done.returncode == 2 and "only if it sweeps k in one plain block" in done.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+def test_more_seeds_than_a_grid_may_have_are_refused_before_they_are_made(tmp_path):
+    from dc_hpc.report.selection.ia import ia_runs
+
+    (tmp_path / "grid.yaml").write_text(K_GRID)
+    grid = read_grid(tmp_path / "grid.yaml", data_root=tmp_path)
+    with pytest.raises(InputError, match="--seeds 40000 of 3 values of k are 120000 runs; allowed: at most 100000"):
+        ia_runs(grid, "k", 40_000)
 
 
 def test_seeds_that_span_the_range(tmp_path):

@@ -193,6 +193,19 @@ def test_an_outputs_folder_that_is_not_there_is_one_line(tmp_path, command):
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.parametrize("interval", ["inf", "1e300"])
+def test_an_interval_that_nobody_can_wait_for_is_one_line(place, interval):
+    out = run_command("status", "--watch", "--interval", interval, cwd=place, check=2)
+    (line,) = out.stderr.splitlines()
+    assert "'--interval': allowed: less than or equal to 86400" in line
+
+
+def test_a_file_is_no_outputs_folder_and_is_there(tmp_path):
+    (tmp_path / "file").write_text("x")
+    out = run_command("status", "--outputs", "file", cwd=tmp_path, check=2)
+    assert out.stderr.startswith("dc_hpc: --outputs file is not a folder; give the one that")
+
+
 def test_watch_prints_a_block_with_its_time_until_nothing_is_active(tmp_path, digits_root):
     """The run is this process's; it is done before the second look."""
     directory = new_run(tmp_path / "outputs", digits_root)

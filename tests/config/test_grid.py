@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dc_hpc.config.grid import parse_override, read_grid, with_overrides
+from dc_hpc.config.grid import parse_override, parse_overrides, read_grid, with_overrides
 from dc_hpc.config.run_config import run_id
 from dc_hpc.errors import InputError
 from dc_hpc.experiment.reuse import copied_cycles, ordered
@@ -232,6 +232,10 @@ def test_own_images_are_part_of_the_name_by_their_content(tmp_path):
         (HEAD + "sweep: {k: [7], zip: {k: [5], seed: [1]}}\n", "3: k is both swept and zipped; keep one of them"),
         (HEAD + "fixed: {protocol: text}\nsweep: {seed: [1]}\n", "3: protocol is code on line 2; keep one of them"),
         ("base: fmnist\nprotocol: x\nsweep: {seed: [1], protocol: [text, code]}\n", "2: protocol 'x' is not allowed"),
+        (HEAD + "sweep: {seed: [1], protocol: [text, x]}\n", "3: protocol 'x' is not allowed"),
+        (HEAD + "sweep:\n- {seed: 1, k: 5}\n- {seed: 1, k: 0}\n", "5: k 0 is not allowed"),
+        (HEAD + "fixed: {k: 5}\nsweep:\n- {seed: 1}\n- {zip: {k: [6, 0], seed: [1, 2]}}\n", "6: k 0 is not allowed"),
+        (HEAD + "fixed: {k: 0}\nsweep:\n- {seed: 1, k: 5}\n- {seed: 1}\n", "3: k 0 is not allowed"),
         (HEAD + "sweep: {k: [5]}\n", "seed is missing"),
         (HEAD + "sweep: {seed: 5..1}\n", "3: range 5..1 must go upwards"),
         (HEAD + "sweep: {seed: [1], zip: {k: [5, 6], lr: [0.1]}}\n", "3: zip needs lists of one length"),
@@ -288,6 +292,12 @@ def test_what_is_wrong_with_a_set_is_not_said_of_the_file(tmp_path, overrides, m
     with pytest.raises(InputError) as caught:
         expand(tmp_path, HEAD + "sweep: {k: [5, 20], seed: 1..2}\n", **overrides)
     assert str(caught.value).startswith(f"{tmp_path / 'grid.yaml'}, {message}")
+
+
+def test_a_setting_that_is_set_twice_is_refused_and_no_value_of_it_is_lost():
+    assert parse_overrides(["k=5", "seed=1..2"]) == {"k": 5, "seed": "1..2"}
+    with pytest.raises(InputError, match="--set k is given twice; give it once, for several values as a list"):
+        parse_overrides(["k=5", "seed=1", "k=20"])
 
 
 def test_an_unknown_set_names_each_allowed_setting_once():

@@ -1,5 +1,7 @@
 """What users of SLURM, YAML and torch write by mistake is refused in one line that names the right form."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from dc_hpc.config import key_names
 from dc_hpc.config.allowed import allowed, validator
 from dc_hpc.config.grid import SETTINGS, TOP_KEYS, Resources, parse_override, read_grid
 from dc_hpc.config.key_names import GRID_KEYS, RESOURCES, SITE
+from dc_hpc.config.right_forms import right_form
 from dc_hpc.config.run_config import RunConfig
 from dc_hpc.errors import InputError
 from dc_hpc.scheduler.launch import sbatch_text
@@ -146,6 +149,20 @@ def test_a_wrong_setting(setting, phrase, refused):
 )
 def test_a_wrong_grid(text, phrase, refused):
     assert phrase in refused(text)
+
+
+@pytest.mark.parametrize("minutes", ["9" * 400 + "h", "9" * 5000 + ":30"])
+def test_a_value_far_too_long_is_refused_at_once(minutes, refused):
+    assert "is not allowed; allowed: a whole number from 1 to 100000" in refused(
+        HEAD + SWEEP + f"resources: {{minutes: '{minutes}'}}\n"
+    )
+
+
+def test_no_form_is_looked_for_in_a_text_that_is_far_too_long():
+    """The patterns take seconds on 20,000 spaces, and hours on as many as a grid may hold."""
+    begun = time.process_time()
+    assert right_form(RunConfig, "k", "a" + " " * 20_000 + "]x") == ""
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

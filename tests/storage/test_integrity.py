@@ -41,6 +41,12 @@ def test_a_run_that_ends_while_it_is_checked_is_not_damaged(runs, monkeypatch):
     assert run_directory.is_done(directory) and run_directory.checkpoints(directory) == []
 
 
+def test_what_other_programs_put_beside_the_records_of_attempts_is_no_damage(runs):
+    run_directory.start_attempt(runs[0], {})
+    (runs[0] / "attempts" / "._0001.json").write_bytes(b"\0\5\x16\7Mac OS X")
+    assert list(damaged_files(runs[0])) == []
+
+
 @pytest.mark.parametrize("pattern", ["checkpoints/*.safetensors", "first-*.safetensors"])
 def test_a_whole_file_of_another_run_is_damage(runs, pattern):
     mine, other = runs

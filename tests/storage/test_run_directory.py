@@ -9,7 +9,7 @@ import pytest
 from support.small_runs import small_config
 
 from dc_hpc.config.run_config import run_id
-from dc_hpc.storage import metrics_csv, run_directory, run_progress
+from dc_hpc.storage import atomic_files, metrics_csv, run_directory, run_progress, serialization
 from dc_hpc.storage.atomic_files import DamagedFile
 
 ROW = {"cycle": 0, "reassign": True, "nmi_true": 0.25, "clusters_empty": 0, "loss": 1.5}
@@ -227,6 +227,38 @@ def test_what_this_user_may_not_read_is_said_and_stops_nothing(directory, monkey
     records, warnings = run_directory.look_at_attempts(directory)
     named = "attempts/0001.json" if closed == "record" else "attempts"
     assert records == [] and warnings == [f"{named}: cannot be read (Permission denied)"]
+
+
+def test_a_disk_that_fails_below_one_run_is_said_and_stops_nothing(directory, monkeypatch):
+    run_directory.start_attempt(directory, {})
+
+    def fails(path="."):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(os, "listdir", fails)
+    found = run_directory.state_of(directory)
+    assert found.name == "resumable" and "Stale file handle" in found.reason
+    assert run_directory.look_at_attempts(directory) == ([], ["attempts: cannot be read (Stale file handle)"])
+
+
+def test_what_other_programs_put_beside_the_records_is_no_attempt(directory):
+    """macOS leaves `._0001.json` on a shared disk; a far number must not be counted up to."""
+    run_directory.start_attempt(directory, {})
+    for name in ("._0001.json", "0001 copy.json", "999999999999.json"):
+        (directory / "attempts" / name).write_text("x")
+    assert [path.name for path in run_directory.attempt_paths(directory)] == ["0001.json", "999999999999.json"]
+    records, warnings = run_directory.look_at_attempts(directory)
+    assert len(records) == 1 and len(warnings) == 1 and "999999999999.json" in warnings[0]
+
+
+@pytest.mark.parametrize("metadata", [{}, {"cycle": "x", "phase": "trained", "history": "[]"}])
+def test_a_checkpoint_without_its_metadata_is_quarantined(directory, metadata):
+    own = {"format": "1", "run_id": directory.name} | metadata
+    (directory / "checkpoints").mkdir()
+    data = serialization.safetensors_bytes({"w": np.zeros(2, np.float32)}, own)
+    atomic_files.write_digested(directory / "checkpoints", "c000000-trained", ".safetensors", data)
+    checkpoint, (warning,) = run_directory.load_checkpoint(directory)
+    assert checkpoint is None and "its metadata are not those of a checkpoint" in warning and "quarantine" in warning
 
 
 def test_the_attempt_says_where(directory):

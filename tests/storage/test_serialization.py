@@ -252,3 +252,12 @@ def test_importing_files_loads_no_array_library() -> None:
     heavy = {"torch", "numpy", "h5py", "safetensors"}
     code = f"import sys, dc_hpc.storage.atomic_files; print({heavy} & {{*sys.modules}})"
     assert python(code).communicate(timeout=60)[0] == "set()\n"
+
+
+def test_metadata_that_are_no_texts_are_damage(tmp_path: Path) -> None:
+    """`submit` reads the metadata of checkpoints alone, without the library that would refuse such a file."""
+    header = b'{"__metadata__":{"numerics":[1]}}'
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(DamagedFile, match="its metadata are not all texts"):
+        serialization.safetensors_metadata(path)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from dc_hpc.config.beyond import AFTER_FIRST
-from dc_hpc.config.grid import Grid, with_overrides
+from dc_hpc.config.grid import LARGEST_GRID, Grid, with_overrides
 from dc_hpc.config.run_config import RunConfig, run_id
 from dc_hpc.config.yaml_reader import read_yaml
 from dc_hpc.errors import InputError
@@ -77,6 +77,11 @@ def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:
             f"{', '.join(differing) or 'nothing'}"
         )
     first = {getattr(point, by): point for point in reversed(grid.points)}
+    if seeds * len(first) > LARGEST_GRID:
+        raise InputError(
+            f"--seeds {seeds} of {len(first)} values of {by} are {seeds * len(first)} runs; allowed: at most "
+            f"{LARGEST_GRID}, so give fewer seeds"
+        )
     return {
         value: [first[value].model_copy(update=ONLY_IA | {"seed": seed}) for seed in range(1, seeds + 1)]
         for value in dict.fromkeys(getattr(point, by) for point in grid.points)
