@@ -161,7 +161,9 @@ def test_the_oracle_takes_the_labels_that_agree_best_with_the_truth():
 def test_the_oracle_takes_the_runs_that_the_arms_take():
     """Of two runs of one setting that of the newest numerics counts, in whatever order their names are."""
     rows = rows_of_grids("beyond_halting_fmnist")
-    older = [row | {"run_id": f"{row['run_id']}-z", "numerics": 1, "accuracy": 1.0} for row in rows if not row["halt_rule"]]
+    older = [
+        row | {"run_id": f"{row['run_id']}-z", "numerics": 1, "accuracy": 1.0} for row in rows if not row["halt_rule"]
+    ]
     one = found_of("beyond_halting_fmnist", [row | {"numerics": 2} for row in rows] + older).rows.accuracy[0]
     oracle = cell_of(one, ORACLE)
     assert oracle.values("accuracy") == cell_of(one, "halted 5").values("accuracy") and len(oracle.rows) == 8
@@ -399,6 +401,15 @@ def test_the_papers_verdicts_and_their_correction_do_not_change():
 
 def test_runs_of_the_grids_are_no_sweep_of_somebodys_own():
     rows = list({row["run_id"]: row for panel in PANELS.values() for row in rows_of_grids(*panel.grids)}.values())
+    data = collect(frame(rows), no_cycles(), panels_of([]), jobs=JOBS, data=JOBS)
+    assert [one.panel.name for one in data.sweeps] == []
+
+
+def test_runs_of_the_grids_on_a_copy_of_svhn_are_no_sweep_either():
+    """The digests of a copy are others, so that its runs have other names than those that the grids ask for."""
+    rows = rows_of_grids("beyond_choosing_svhn") + rows_of_grids("beyond_reset_svhn")
+    rows = [row | {"run_id": f"{row['run_id']}-copy", "dataset": "svhn-derived"} for row in rows]
+    rows = list({row["run_id"]: row for row in rows}.values())
     data = collect(frame(rows), no_cycles(), panels_of([]), jobs=JOBS, data=JOBS)
     assert [one.panel.name for one in data.sweeps] == []
 

@@ -66,11 +66,7 @@ class ArmsPanel(OwnGridsPanel):
 
     def _own(self, rows: Sequence[Row]) -> list[Row]:
         other = [name for name in ARM_SETTINGS if name not in self.differs]
-        return [
-            row
-            for row in self.trained(rows)
-            if all(row.get(name) in (None, _neutral(name)) for name in other)
-        ]
+        return [row for row in self.trained(rows) if all(row.get(name) in (None, _neutral(name)) for name in other)]
 
     def _comparison(self, group: Cell) -> Comparison | None:
         """The arms of a group; None where all its runs have arms that other tables show, too."""

@@ -81,9 +81,7 @@ class ChoosingPanel(OwnGridsPanel):
         """Over k and over cycles of the seeds that the questions have there, whatever other figures ran at some k."""
         within = of_seeds(one, PLANS[self.name].seeds)
         return [
-            found
-            for over in OVER
-            for found in predictions(one if over.startswith("seeds") else within, rows, [over])
+            found for over in OVER for found in predictions(one if over.startswith("seeds") else within, rows, [over])
         ]
 
     def _cells(self, group: Cell) -> list[Cell]:

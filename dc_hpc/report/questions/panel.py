@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dc_hpc.algorithm.schedule import last_phase
+from dc_hpc.config.baselines import BASELINES
 from dc_hpc.report.panels.grouping import Cell, Row
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import Comparison, Panel, PanelRows
@@ -58,8 +59,12 @@ class OwnGridsPanel(QuestionPanel):
         return self.questions
 
     def members(self, rows: PanelRows, asked: Collection[str]) -> list[Row]:
-        """The runs of the panel's grids: others with the same settings belong to the paper, or to a person."""
-        return [row for row in super().members(rows, asked) if row["run_id"] in asked]
+        """The runs of the panel's grids: others with the same settings belong to the paper, or to a person.
+
+        A copy of the data set has other digests than the grid, and so other names.
+        """
+        official = BASELINES[self.base]["dataset"]
+        return [row for row in super().members(rows, asked) if row["run_id"] in asked or row["dataset"] != official]
 
     def trained(self, rows: Iterable[Row]) -> list[Row]:
         """The trained and probed runs with the panel's settings, k and halts, of planned protocol and seeds."""
@@ -73,6 +78,6 @@ class OwnGridsPanel(QuestionPanel):
         ]
 
     def positions(self, group: Cell) -> list[int | None]:
-        """The halting positions that the runs of a group can have: in shorter ones than planned the last are `never`."""
+        """The halting positions of the runs of a group; in runs shorter than planned the late ones are `never`."""
         end = last_phase(group.settings["cycles"], group.settings["last_cycle"])
         return [halt for halt in self.halts if halt is None or halt < end]
