@@ -14,15 +14,19 @@ from support.recorded_runs import JOBS, config_of, frame, row_of, rows_of
 from dc_hpc.config.grid import read_grid
 from dc_hpc.report.claims.catalog import CLAIMS
 from dc_hpc.report.claims.plans import PLANS as PAPER_PLANS
+from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.columns import describe_column
+from dc_hpc.report.figures.questions.forest import forest
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import PanelFindings, collect, panels_of
 from dc_hpc.report.output_files import all_questions
+from dc_hpc.report.panels.grouping import Cell
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.questions.arms import ORACLE, arm_of, difference, saved_share
 from dc_hpc.report.questions.catalog import QUESTIONS
 from dc_hpc.report.questions.choosing import predictions
 from dc_hpc.report.questions.plans import PLANS, plan_of
+from dc_hpc.report.questions.prediction import Prediction
 from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.statistics import spearman
 from dc_hpc.report.tables.text_tables import csv_of
@@ -412,6 +416,23 @@ def test_runs_of_the_grids_on_a_copy_of_svhn_are_no_sweep_either():
     rows = list({row["run_id"]: row for row in rows}.values())
     data = collect(frame(rows), no_cycles(), panels_of([]), jobs=JOBS, data=JOBS)
     assert [one.panel.name for one in data.sweeps] == []
+
+
+def test_the_titles_of_the_predictions_end_before_the_next_ones_begin():
+    """Numbers of runs that differ between the measures, such as 15 to 20, make the longest titles."""
+    few, many = (Measured(0.5, n=n) for n in (15, 20))
+    found = [
+        (Prediction("seeds, trained", k, "ami_true", rho, 1.0), "IA above chance")
+        for k in (5, 10, 20, 200)
+        for rho in (few, many)
+    ]
+    settings = {"dataset": "fmnist", "protocol": "code", "sobel": "off", "cycles": 50}
+    with style():
+        figure = forest(Cell(settings, []), found)
+        figure.canvas.draw()
+        ends = [max((one.get_window_extent() for one in (ax.title, ax._left_title)), key=lambda box: box.width)
+                for ax in figure.axes]  # fmt: skip
+    assert all(one.x1 < other.x0 for one, other in zip(ends, ends[1:])) and ends[-1].x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("name", PANELS)
