@@ -159,9 +159,10 @@ def _select_seeds(read: Grid, span: int, path: Path, outputs: Path, settings: di
 
 def _ia_runs(read: Grid, by: str, keep: int, seeds: int) -> dict[Any, list[RunConfig]]:
     """The runs that end with the first clustering of each value of `by`, or of each seed of the grid."""
-    from dc_hpc.report.selection.ia import ia_runs
+    from dc_hpc.report.selection.ia import check_first_clusterings, ia_runs
     from dc_hpc.report.selection.label_free import runs_of_seeds
 
+    check_first_clusterings(read)
     found = runs_of_seeds(read) if by == "seed" else ia_runs(read, by, seeds)
     if keep >= len(found):
         raise InputError(f"--keep {keep} would keep all {len(found)} values of {by}; keep fewer")

@@ -82,7 +82,11 @@ class Components(NamedTuple):
         return self.variances > ZERO_DEVIATION**2 * self.variances[0]
 
     def effective_rank(self) -> float:
-        """exp of the entropy of the spectrum, 1 to d (Roy and Vetterli 2007); 0 where nothing varies."""
+        """exp of the entropy of the spectrum, 1 to d (Roy and Vetterli 2007); 0 where nothing varies.
+
+        It is the effective rank of the covariance. RankMe (arXiv 2210.02885) takes that of the features: their singular
+        values, not centred and not squared, with 1e-7 added to each share. Two nets may have another order there.
+        """
         shares = self.variances.clamp(min=0) / self.variances.clamp(min=0).sum()
         return float(torch.special.entr(shares).sum().exp()) if bool(self.alive().any()) else 0.0
 

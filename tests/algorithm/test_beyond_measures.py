@@ -25,6 +25,21 @@ def test_spectrum_alpha_is_the_slope_that_numpy_fits(decay):
     assert found == pytest.approx(-slope, rel=1e-6) and found == pytest.approx(decay, abs=0.1)
 
 
+def test_the_effective_rank_is_that_of_the_covariance_and_not_rankmes():
+    """RankMe takes singular values, ours are their squares: docs/BEYOND.md says that two nets may change places."""
+    basis = torch.linalg.qr(features_of(n=500, d=41) - features_of(n=500, d=41).mean(0)).Q
+    few, many = basis[:, :6], basis * torch.tensor([1.0] + 40 * [0.1])
+
+    def rankme(features):
+        shares = torch.linalg.svdvals(features.double())
+        shares = shares / shares.sum() + 1e-7
+        return float((-shares * shares.log()).sum().exp())
+
+    assert rankme(few) == pytest.approx(6, rel=1e-3) and rankme(many) == pytest.approx(31.5, rel=0.01)
+    ours = [principal_components(features).effective_rank() for features in (few, many)]
+    assert ours[0] == pytest.approx(6, rel=1e-3) and ours[1] == pytest.approx(5.2, rel=0.01)
+
+
 def test_spectrum_alpha_leaves_out_the_components_without_variance():
     features = features_of(d=10)
     padded = torch.cat([features, torch.zeros(len(features), 5)], 1)

@@ -118,6 +118,33 @@ def test_what_cannot_be_chosen_is_one_line(tmp_path, arguments, message):
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "fixed, sweep, message",
+    [
+        ("halt_cycle: 1", "seed: [1, 2], teacher_seed: [7, 8, 9]", "the first clustering of a run is that of its"),
+        ("halt_cycle: 1, teacher_seed: 7", "seed: [1, 2, 3]", "the first clustering of a run is that of its teacher"),
+        ("labels: true", "seed: [1, 2, 3]", "labels on never clusters"),
+    ],
+)
+@pytest.mark.parametrize("by", ["effective_rank", "ia"])
+def test_a_grid_without_first_clusterings_of_its_own_is_refused(tmp_path, by, fixed, sweep, message):
+    """A teacher would be ranked by the clusterings of other nets, the same for each teacher."""
+    (tmp_path / "grid.yaml").write_text(
+        f"base: fmnist\nprotocol: code\nfixed: {{cycles: 3, {fixed}}}\nsweep: {{{sweep}}}\n"
+    )
+    done = select("--grid", "grid.yaml", "--by", by, "--keep", 1, "--seeds", 2, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_first_clustering_comes_before_a_leak(tmp_path):
+    (tmp_path / "grid.yaml").write_text(
+        "base: fmnist\nprotocol: code\nfixed: {cycles: 5, halt_cycle: 2, resume_leak: 3}\nsweep: {seed: [1, 2, 3]}\n"
+    )
+    for runs in runs_of_seeds(read_grid(tmp_path / "grid.yaml", data_root=tmp_path)).values():
+        run_directory.read_config(run_directory.create(tmp_path / "outputs", runs[0]))
+
+
 def test_missing_first_clusterings_are_computed(tmp_path, digits_root):
     (tmp_path / "grid.yaml").write_text(
         "base: fmnist\nprotocol: code\nfixed: {dataset: digits}\nsweep: {seed: [1, 2, 3]}\n"

@@ -14,15 +14,19 @@ from support.recorded_runs import JOBS, config_of, frame, row_of, rows_of
 from dc_hpc.config.grid import read_grid
 from dc_hpc.report.claims.catalog import CLAIMS
 from dc_hpc.report.claims.plans import PLANS as PAPER_PLANS
+from dc_hpc.report.claims.rules import Measured
 from dc_hpc.report.columns import describe_column
+from dc_hpc.report.figures.questions.forest import forest
 from dc_hpc.report.figures.style import figure_bytes, style
 from dc_hpc.report.findings import PanelFindings, collect, panels_of
 from dc_hpc.report.output_files import all_questions
+from dc_hpc.report.panels.grouping import Cell
 from dc_hpc.report.panels.panel import FigureSources
 from dc_hpc.report.questions.arms import ORACLE, arm_of, difference, saved_share
 from dc_hpc.report.questions.catalog import QUESTIONS
 from dc_hpc.report.questions.choosing import predictions
 from dc_hpc.report.questions.plans import PLANS, plan_of
+from dc_hpc.report.questions.prediction import Prediction
 from dc_hpc.report.questions.question import cell_of
 from dc_hpc.report.statistics import spearman
 from dc_hpc.report.tables.text_tables import csv_of
@@ -158,6 +162,24 @@ def test_the_oracle_takes_the_labels_that_agree_best_with_the_truth():
     assert sorted(row["seed"] for row in cell_of(one, ORACLE).rows) == [1, 2, 4, 5, 6, 7, 8]
 
 
+def test_the_oracle_takes_the_runs_that_the_arms_take():
+    """Of two runs of one setting that of the newest numerics counts, in whatever order their names are."""
+    rows = rows_of_grids("beyond_halting_fmnist")
+    older = [
+        row | {"run_id": f"{row['run_id']}-z", "numerics": 1, "accuracy": 1.0} for row in rows if not row["halt_rule"]
+    ]
+    one = found_of("beyond_halting_fmnist", [row | {"numerics": 2} for row in rows] + older).rows.accuracy[0]
+    oracle = cell_of(one, ORACLE)
+    assert oracle.values("accuracy") == cell_of(one, "halted 5").values("accuracy") and len(oracle.rows) == 8
+
+
+def test_the_oracle_waits_for_every_halting_position():
+    rows = [row for row in rows_of_grids("beyond_halting_fmnist") if row["halt_cycle"] != 20]
+    assert cell_of(found_of("beyond_halting_fmnist", rows).rows.accuracy[0], ORACLE).rows == []
+    shorter = rows_of_grids("beyond_halting_fmnist", cycles=10)  # no run of these halts after 20 clusterings
+    assert len(cell_of(found_of("beyond_halting_fmnist", shorter).rows.accuracy[0], ORACLE).rows) == 8
+
+
 def test_seeds_of_other_figures_do_not_join():
     """The paper's halting grid has the same settings at other seeds, and no rule."""
     rows = rows_of_grids("beyond_halting_fmnist", seeds={1, 2, 3}) + rows_of_grids("fmnist_halt")
@@ -165,6 +187,19 @@ def test_seeds_of_other_figures_do_not_join():
     assert {row["seed"] for row in one.group.rows} == {1, 2, 3}
     alone = found_of("beyond_halting_fmnist", rows_of_grids("fmnist_halt"))
     assert not any(table.rows for table in alone.tables) and not alone.rows.accuracy
+
+
+def test_halting_positions_of_other_figures_do_not_join():
+    """Figure 5a halts after 30 clusterings, too, at some of the planned seeds: no other seed ever has that position."""
+    rows = rows_of_grids("beyond_choosing_fmnist", "beyond_halting_fmnist")
+    rows = list({row["run_id"]: row for row in rows}.values()) + rows_of_grids("fmnist_halt", seed=6, halt_cycle=30)
+    cycles = cycles_of(rows, lambda row, cycle: {"ami_true": float(row["k"] + cycle), "effective_rank": float(cycle)})
+    for name in ("beyond_halting_fmnist", "beyond_choosing_fmnist"):
+        judged = [line for line in PANELS[name].verdicts(found_of(name, rows, cycles).rows) if not line.unlike_plan]
+        asked = [line for line in judged if line.question.name.endswith(("_oracle", "_cycles"))]
+        assert asked and {line.measured.n for line in asked} == {8}
+    one = found_of("beyond_halting_fmnist", rows).rows.accuracy[0]
+    assert "halted 30" not in [cell.settings["arm"] for cell in one.cells]
 
 
 def test_a_verdict_waits_for_its_planned_seeds():
@@ -259,6 +294,16 @@ def test_the_first_clustering_may_be_that_of_an_ia_run():
     assert by["seeds", 5, "silhouette"].n == 8
 
 
+def test_the_first_clustering_is_that_of_the_run_itself_where_it_is_known():
+    """Other numerics may cluster otherwise, and their runs may have a name that comes first."""
+    rows = [row | {"numerics": 2} for row in rows_of_grids("beyond_choosing_fmnist", seeds=range(1, 9))]
+    older = [row | {"run_id": f"a-{row['run_id']}", "numerics": 1} for row in rows]
+    cycles = cycles_of(older + rows, lambda row, cycle: {"ami_true": row["accuracy"] * (3 - 2 * row["numerics"])})
+    found = found_of("beyond_choosing_fmnist", older + rows, cycles)
+    by = {(one.over, one.k): one.rho.value for one in predictions(found.rows.accuracy[0], found.rows)}
+    assert by["seeds", 5] == by["seeds, trained", 5] == -1.0
+
+
 def test_the_seeds_are_chosen_at_the_k_of_the_question():
     """At k 5 the measure agrees with accuracy, at k 200 it disagrees; k 200 has one run more."""
     rows = rows_of_grids("beyond_choosing_fmnist")
@@ -292,6 +337,38 @@ def test_a_trial_with_another_tolerance_answers_no_question():
     assert [(one.measured.value, one.measured.n) for one in alone] == [
         (one.measured.value, one.measured.n) for one in beside
     ]
+
+
+def test_two_seeds_are_no_missing_runs():
+    rows = rows_of_grids("beyond_choosing_fmnist")
+    rows = [row for row in rows if row["k"] == 200 or row["seed"] in (1, 4)]
+    cycles = cycles_of(rows, lambda row, cycle: {"ami_true": row["accuracy"]})
+    judged = PANELS["beyond_choosing_fmnist"].verdicts(found_of("beyond_choosing_fmnist", rows, cycles).rows)
+    (line,) = [line for line in judged if line.question.name == "ia_seeds"]
+    assert (line.judged.verdict, line.judged.reason, line.measured.n) == ("undecided", "2 of 20 seeds", 2)
+
+
+def test_a_verdict_over_k_waits_for_every_k():
+    """The runs that nobody has begun are known of the official file only, and no copy of SVHN is that file."""
+    copies = [row | {"dataset": "svhn-derived"} for row in rows_of_grids("beyond_choosing_svhn")]
+    panel = PANELS["beyond_choosing_svhn"]
+    for rows, seeds in ((copies, 8), ([row for row in copies if row["k"] != 500], 0)):
+        cycles = cycles_of(rows, lambda row, cycle: {"ami_true": row["accuracy"], "effective_rank": row["accuracy"]})
+        judged = panel.verdicts(found_of(panel.name, rows, cycles).rows)
+        assert {line.measured.n for line in judged if line.question.name in ("ia_k", "effective_rank_k_trained")} == {
+            seeds
+        }
+
+
+def test_the_lines_over_k_are_of_the_seeds_of_the_questions():
+    """Figure 4a has every k at further seeds, of which some are planned for the choice among seeds alone."""
+    rows = rows_of_grids("beyond_choosing_fmnist") + rows_of_grids("beyond_choosing_fmnist", seed=[9, 11])
+    rows = list({row["run_id"]: row for row in rows}.values())
+    cycles = cycles_of(rows, lambda row, cycle: {"ami_true": np.sin(row["seed"] * row["k"])})
+    table, questions = map(table_rows, found_of("beyond_choosing_fmnist", rows, cycles).tables)
+    (line,) = [row for row in table if row["over"] == "k"]
+    (question,) = [row for row in questions if row["question"] == "ia_k"]
+    assert (line["rho_n"], line["rho"]) == (question["n"], question["value"]) == ("8", question["value"])
 
 
 def test_runs_of_one_k_are_other_panels():
@@ -330,6 +407,32 @@ def test_runs_of_the_grids_are_no_sweep_of_somebodys_own():
     rows = list({row["run_id"]: row for panel in PANELS.values() for row in rows_of_grids(*panel.grids)}.values())
     data = collect(frame(rows), no_cycles(), panels_of([]), jobs=JOBS, data=JOBS)
     assert [one.panel.name for one in data.sweeps] == []
+
+
+def test_runs_of_the_grids_on_a_copy_of_svhn_are_no_sweep_either():
+    """The digests of a copy are others, so that its runs have other names than those that the grids ask for."""
+    rows = rows_of_grids("beyond_choosing_svhn") + rows_of_grids("beyond_reset_svhn")
+    rows = [row | {"run_id": f"{row['run_id']}-copy", "dataset": "svhn-derived"} for row in rows]
+    rows = list({row["run_id"]: row for row in rows}.values())
+    data = collect(frame(rows), no_cycles(), panels_of([]), jobs=JOBS, data=JOBS)
+    assert [one.panel.name for one in data.sweeps] == []
+
+
+def test_the_titles_of_the_predictions_end_before_the_next_ones_begin():
+    """Numbers of runs that differ between the measures, such as 15 to 20, make the longest titles."""
+    few, many = (Measured(0.5, n=n) for n in (15, 20))
+    found = [
+        (Prediction("seeds, trained", k, "ami_true", rho, 1.0), "IA above chance")
+        for k in (5, 10, 20, 200)
+        for rho in (few, many)
+    ]
+    settings = {"dataset": "fmnist", "protocol": "code", "sobel": "off", "cycles": 50}
+    with style():
+        figure = forest(Cell(settings, []), found)
+        figure.canvas.draw()
+        ends = [max((one.get_window_extent() for one in (ax.title, ax._left_title)), key=lambda box: box.width)
+                for ax in figure.axes]  # fmt: skip
+    assert all(one.x1 < other.x0 for one, other in zip(ends, ends[1:])) and ends[-1].x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("name", PANELS)

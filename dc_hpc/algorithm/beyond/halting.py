@@ -26,7 +26,7 @@ class HaltRule:
     clustering with a score always counts. After `patience` clusterings in a row without progress nothing is clustered
     any more.
 
-    name: "effective_rank": the score is the effective rank of the features (RankMe, arXiv 2210.02885) and the net
+    name: "effective_rank": the score is the effective rank of the features (`Components.effective_rank`) and the net
     always trains on the pseudo-labels of the last progress, which with a tolerance of 0 is the clustering with the
     highest effective rank so far, the earlier one of equals. "plateau": the score is the NMI of the new pseudo-labels
     with those that the cycle before trained on, so that the first clustering has none, and the net always trains on

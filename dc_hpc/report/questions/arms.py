@@ -33,13 +33,12 @@ class ArmsPanel(OwnGridsPanel):
     """Accuracy and clusterings by arm, and the difference of each arm from one of them, seed by seed.
 
     differs: the settings of ARM_SETTINGS that the panel varies. reference: the arm that the others are compared with.
-    halts: the halting positions that it shows; empty means all. oracle: whether it also shows, of each seed, the run
-    among those without a rule whose last labels have the highest NMI with the truth, which nobody without labels knows.
+    oracle: whether it also shows, of each seed, the run among those without a rule whose last labels have the highest
+    NMI with the truth, which nobody without labels knows.
     """
 
     differs: tuple[str, ...] = ()
     reference: str = ALWAYS
-    halts: tuple[int | None, ...] = ()
     oracle: bool = False
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
@@ -67,12 +66,7 @@ class ArmsPanel(OwnGridsPanel):
 
     def _own(self, rows: Sequence[Row]) -> list[Row]:
         other = [name for name in ARM_SETTINGS if name not in self.differs]
-        return [
-            row
-            for row in self.trained(rows)
-            if all(row.get(name) in (None, _neutral(name)) for name in other)
-            and (not self.halts or row.get("halt_rule") or row.get("halt_cycle") in self.halts)
-        ]
+        return [row for row in self.trained(rows) if all(row.get(name) in (None, _neutral(name)) for name in other)]
 
     def _comparison(self, group: Cell) -> Comparison | None:
         """The arms of a group; None where all its runs have arms that other tables show, too."""
@@ -83,7 +77,7 @@ class ArmsPanel(OwnGridsPanel):
             arms.setdefault(arm_of(row), []).append(row)
         cells = [Cell(group.settings | {"arm": key[2]}, arms[key]) for key in sorted(arms)]
         if self.oracle:
-            cells.append(Cell(group.settings | {"arm": ORACLE}, _oracle(group.rows)))
+            cells.append(Cell(group.settings | {"arm": ORACLE}, _oracle(group, self.positions(group))))
         return Comparison(group, cells)
 
     def _numbers(self, one: Comparison, cell: Cell) -> list[Item]:
@@ -170,21 +164,19 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
 
-def _oracle(rows: Sequence[Row]) -> list[Row]:
+def _oracle(group: Cell, positions: Sequence[int | None]) -> list[Row]:
     """Of each seed the run without a rule whose last labels have the highest NMI with the truth.
 
-    The earlier halt wins of equals. A seed that lacks one of the halting positions of the others has none.
+    The earlier halt wins of equals. A seed that lacks one of the halting positions has none.
     """
-    halts = [row for row in rows if arm_of(row)[0] <= 2]
-    positions = {arm_of(row) for row in halts if row["state"] != "absent"}
-    found: dict[int, dict[tuple[int, Any, str], Row]] = {}
-    for row in halts:
-        if row["state"] == "done" and row.get("nmi_true_last") is not None:
-            found.setdefault(row["seed"], {})[arm_of(row)] = row
+    halted = [row for row in group.rows if arm_of(row)[0] <= 2]
+    places = [
+        Cell(group.settings, [row for row in halted if row.get("halt_cycle") == halt]).runs("nmi_true_last")
+        for halt in positions
+    ]
     return [
-        max((of_seed[arm] for arm in sorted(of_seed)), key=lambda row: float(row["nmi_true_last"]))
-        for of_seed in found.values()
-        if set(of_seed) == positions
+        max((place[seed] for place in places), key=lambda row: float(row["nmi_true_last"]))
+        for seed in sorted(set.intersection(*map(set, places)))
     ]
 
 

@@ -70,6 +70,7 @@ _OWN_NET = Question(
 )  # fmt: skip
 
 _ARMS = ("training_view", "pca", "lr", "per_image_standardization", "sobel")
+_HALTS = (1, 2, 5, 10, 20, None)  # of beyond_halting_fmnist
 _LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5", "fc1", "fc2")
 _IA_SAYS = (
     "The paper sees accuracy rise with IA. A net that is better before any training has a higher IA, too, so that "
@@ -110,7 +111,7 @@ QUESTIONS: tuple[Entry, ...] = (
     entry("beyond_choosing", "Choosing without labels: which measure predicts accuracy", "ours", (
         ChoosingPanel("beyond_choosing_fmnist", "fmnist",
               "The paper chooses by Initial Alignment, which needs the labels.",
-              values=(5, 10, 20, 200), axis=("k",), free=("halt_cycle",),
+              values=(5, 10, 20, 200), axis=("k",), free=("halt_cycle",), halts=_HALTS,
               grids=("beyond_choosing_fmnist", "beyond_halting_fmnist"),
               questions=_choosing(5, "seeds", "k", "k, trained", "cycles")),
         ChoosingPanel("beyond_choosing_svhn", "svhn",
@@ -122,7 +123,7 @@ QUESTIONS: tuple[Entry, ...] = (
         ArmsPanel("beyond_halting_fmnist", "fmnist",
               "The paper halts after a number of clusterings that is chosen beforehand.",
               values=(5, 200), axis=("k",), free=("halt_cycle", "halt_rule", "halt_patience", "halt_tolerance"),
-              differs=("halt_cycle", "halt_rule", "halt_patience", "halt_tolerance"), oracle=True,
+              differs=("halt_cycle", "halt_rule", "halt_patience", "halt_tolerance"), halts=_HALTS, oracle=True,
               grids=("beyond_halting_fmnist",), questions=(*_halting("effective_rank"), *_halting("plateau"))),
     ), short="Halting"),
     entry("beyond_reset", "Soft resets at each clustering", "ours", (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,9 @@ from dc_hpc.report.panels.grouping import ACCURACY, ALIGNMENT, Cell, Row, group_
 from dc_hpc.report.panels.matching import alignment_rows
 from dc_hpc.report.panels.panel import Comparison, FigureSources, PanelRows
 from dc_hpc.report.questions.panel import OwnGridsPanel
+from dc_hpc.report.questions.plans import PLANS
 from dc_hpc.report.questions.prediction import Prediction
+from dc_hpc.report.questions.question import of_seeds
 from dc_hpc.report.selection.measures import MEASURES
 from dc_hpc.report.statistics import FEWEST
 from dc_hpc.report.tables.cell_items import POINT_DIGITS, setting_items, visible_settings
@@ -47,12 +48,12 @@ class ChoosingPanel(OwnGridsPanel):
     """
 
     def select(self, rows: Sequence[Row]) -> PanelRows:
-        """The trained runs by their settings, in cells by k and halting position; all with their first clusterings."""
-        trained = [row for row in self.trained(rows) if not row.get("halt_rule")]
-        groups = split(trained, [name for name in ACCURACY if name not in ("k", "halt_cycle")])
-        found = [Comparison(group, _cells(group)) for group in groups if self._compares(group)]
+        """The trained runs by their settings, in a cell for each k and halting position that is chosen among; all with
+        their first clusterings."""
+        groups = split(self.trained(rows), [name for name in ACCURACY if name not in ("k", "halt_cycle")])
+        found = [Comparison(group, self._cells(group)) for group in groups if self._compares(group)]
         first = split(alignment_rows(self, rows), [name for name in ALIGNMENT if name != "k"])
-        return PanelRows(accuracy=found, alignment=[Comparison(group, _cells(group)) for group in first])
+        return PanelRows(accuracy=found, alignment=[Comparison(group, _by_place(group)) for group in first])
 
     def tables(self, rows: PanelRows) -> list[Table]:
         """A line for each measure and each of seeds, k and cycles; then the questions."""
@@ -62,7 +63,7 @@ class ChoosingPanel(OwnGridsPanel):
         lines = [
             [*setting_items(one.group, columns, visible), *_items(found)]
             for one in rows.accuracy
-            for found in predictions(one, rows)
+            for found in self._predictions(one, rows)
         ]
         what = "Spearman's rho of what a measure prefers with accuracy"
         return [
@@ -73,8 +74,26 @@ class ChoosingPanel(OwnGridsPanel):
     def figure(self, rows: PanelRows, sources: FigureSources) -> Figure | None:
         """The rho of each measure with its interval, an axes for each of seeds, k and cycles."""
         shown = max(rows.accuracy, key=lambda one: len(one.group.values("accuracy")), default=None)
-        found = predictions(shown, rows) if shown else []
+        found = self._predictions(shown, rows) if shown else []
         return forest(shown.group, [(one, _TITLES[one.column]) for one in found]) if shown and found else None
+
+    def _predictions(self, one: Comparison, rows: PanelRows) -> list[Prediction]:
+        """Over k and over cycles of the seeds that the questions have there, whatever other figures ran at some k."""
+        within = of_seeds(one, PLANS[self.name].seeds)
+        return [
+            found for over in OVER for found in predictions(one if over.startswith("seeds") else within, rows, [over])
+        ]
+
+    def _cells(self, group: Cell) -> list[Cell]:
+        """The runs of each place, also of one that nobody has run: no seed can be judged before it has them all."""
+        return [
+            Cell(
+                group.settings | {"k": k, "halt_cycle": halt},
+                [row for row in group.rows if (row["k"], row.get("halt_cycle")) == (k, halt)],
+            )
+            for k in self.values
+            for halt in self.positions(group)
+        ]
 
     def _compares(self, group: Cell) -> bool:
         """Whether a group has enough runs for any correlation, of several k: those of one k alone are other panels'."""
@@ -83,37 +102,29 @@ class ChoosingPanel(OwnGridsPanel):
 
 
 def predictions(one: Comparison, rows: PanelRows, over: Sequence[str] = OVER) -> list[Prediction]:
-    """The predictions of every measure for one setting; those without a run that has both numbers are left out."""
+    """The predictions of every measure for one setting; those of too few runs, or without a rho, are left out."""
     table = _Measures(one, rows)
     found = []
-    kinds: list[tuple[str, int | None, Callable[[str], list[Choices]]]] = [
-        *(("seeds", k, partial(table.over_seeds, k, last=False)) for k in table.ks),
-        ("k", None, partial(table.over_k, last=False)),
-        *(("seeds, trained", k, partial(table.over_seeds, k, last=True)) for k in table.ks),
-        ("k, trained", None, partial(table.over_k, last=True)),
-        *(("cycles", k, partial(table.over_cycles, k)) for k in table.ks),
-    ]
-    for where, k, choices in kinds:
-        if where not in over:
-            continue
-        for column in _COLUMNS:
-            blocks = choices(column)
-            over_seeds = where.startswith("seeds")
-            rho = measured_rho(blocks[0], lacks="no run") if over_seeds else measured_mean_rho(blocks, lacks="no seed")
-            if rho.value is not None and sum(map(len, blocks)) >= FEWEST:
-                found.append(Prediction(where, k, column, rho, _lost(blocks)))
+    for where in over:
+        for k in [None] if where.startswith("k") else table.ks:
+            for column in _COLUMNS:
+                blocks = table.blocks(where, k, column)
+                rho = _rho(where, blocks, lacks="no run")
+                if rho.value is not None and sum(map(len, blocks)) >= FEWEST:
+                    found.append(Prediction(where, k, column, rho, _lost(blocks)))
     return found
 
 
 def predicts(column: str, over: str, k: int | None) -> Callable[[Comparison, PanelRows], Measured]:
     """The measure of a question: the rho of a column; k: at which, None over k."""
-    lacks = Measured(lacks=f"no {'run' if over.startswith('seeds') else 'complete seed'} with {column} over {over}")
+    lacks = f"no {'run' if over.startswith('seeds') else 'complete seed'} with {column} over {over}"
+    return lambda one, rows: _rho(over, _Measures(one, rows).blocks(over, k, column), lacks=lacks)
 
-    def measure(one: Comparison, rows: PanelRows) -> Measured:
-        found = [each.rho for each in predictions(one, rows, [over]) if (each.column, each.k) == (column, k)]
-        return found[0] if found else lacks
 
-    return measure
+def _rho(over: str, blocks: Sequence[Choices], *, lacks: str) -> Measured:
+    if over.startswith("seeds"):
+        return measured_rho(blocks[0], lacks=lacks)
+    return measured_mean_rho(blocks, lacks=lacks)
 
 
 class _Measures:
@@ -122,8 +133,7 @@ class _Measures:
     def __init__(self, one: Comparison, rows: PanelRows):
         self.cells = [cell for cell in one.cells if cell.values("accuracy")]
         self.ks = sorted({cell.settings["k"] for cell in self.cells})
-        # Runs that nobody has begun count as places, too: a seed that lacks one cannot be judged yet.
-        self.places = {(row["k"], row.get("halt_cycle")) for row in one.group.rows}
+        self.places = {(cell.settings["k"], cell.settings["halt_cycle"]) for cell in one.cells}
         alike = [
             first.group.rows
             for first in rows.alignment
@@ -131,17 +141,23 @@ class _Measures:
         ]
         # The first clustering of a run may have been measured by another run of the same one, such as its IA run.
         self.first: dict[tuple[int, int], list[str]] = {}
-        for row in (row for found in alike for row in found if row["state"] == "done"):
+        done = [row for found in alike for row in found if row["state"] == "done"]
+        for row in sorted(done, key=lambda row: -(row.get("numerics") or 1)):
             self.first.setdefault((row["k"], row["seed"]), []).append(row["run_id"])
         names = {name for found in self.first.values() for name in found}
         names |= {row["run_id"] for cell in self.cells for row in cell.rows}
         self.clusterings = _ends(rows.cycles, names)
 
-    def over_seeds(self, k: int, column: str, *, last: bool) -> list[Choices]:
-        """One block, of the runs at k that never halt."""
-        return [list(self._never(k, column, last=last).values())]
+    def blocks(self, over: str, k: int | None, column: str) -> list[Choices]:
+        """What is chosen among, over one of OVER. k: at which; None over k."""
+        last = over.endswith("trained")
+        if k is None:
+            return self._over_k(column, last=last)
+        if over == "cycles":
+            return self._over_cycles(k, column)
+        return [list(self._never(k, column, last=last).values())]  # one block, of the runs at k that never halt
 
-    def over_k(self, column: str, *, last: bool) -> list[Choices]:
+    def _over_k(self, column: str, *, last: bool) -> list[Choices]:
         """A block for each seed that never halts at every k, of these runs."""
         found: dict[int, Choices] = {}
         for k in self.ks:
@@ -149,7 +165,7 @@ class _Measures:
                 found.setdefault(seed, []).append(pair)
         return _complete(found, {k for k, halt in self.places if halt is None})
 
-    def over_cycles(self, k: int, column: str) -> list[Choices]:
+    def _over_cycles(self, k: int, column: str) -> list[Choices]:
         """A block for each seed that has every halting position, of its runs."""
         found: dict[int, Choices] = {}
         for cell in self.cells:
@@ -165,13 +181,13 @@ class _Measures:
         for cell in self.cells:
             if cell.settings["k"] == k and cell.settings["halt_cycle"] is None:
                 for seed, row in cell.runs("accuracy").items():
-                    value = self._last(row["run_id"], column) if last else self._first(k, seed, column)
+                    value = self._last(row["run_id"], column) if last else self._first(row, column)
                     if value is not None:
                         found[seed] = (-_COLUMNS[column](value), row["accuracy"])
         return found
 
-    def _first(self, k: int, seed: int, column: str) -> float | None:
-        for name in self.first.get((k, seed), ()):
+    def _first(self, row: Row, column: str) -> float | None:
+        for name in (row["run_id"], *self.first.get((row["k"], row["seed"]), ())):
             value = self._at(name, column, last=False)
             if value is not None:
                 return value
@@ -203,7 +219,7 @@ def _complete(found: dict[int, Choices], places: Collection[Any]) -> list[Choice
     return [block for block in found.values() if len(block) == len(places)] if len(places) >= FEWEST else []
 
 
-def _cells(group: Cell) -> list[Cell]:
+def _by_place(group: Cell) -> list[Cell]:
     return [Cell(group.settings | cell.settings, cell.rows) for cell in split(group.rows, ("k", "halt_cycle"))]
 
 

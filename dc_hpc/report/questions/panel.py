@@ -6,7 +6,9 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from dc_hpc.report.panels.grouping import Row
+from dc_hpc.algorithm.schedule import last_phase
+from dc_hpc.config.baselines import BASELINES
+from dc_hpc.report.panels.grouping import Cell, Row
 from dc_hpc.report.panels.matching import accuracy_rows
 from dc_hpc.report.panels.panel import Comparison, Panel, PanelRows
 from dc_hpc.report.questions.plans import plans_of
@@ -45,9 +47,11 @@ class QuestionPanel(Panel):
 class OwnGridsPanel(QuestionPanel):
     """A panel of the runs of its own grids. `values` are the numbers of clusters that it shows.
 
-    questions: what it asks.
+    halts: the halting positions that it shows; other figures have others, at some of its seeds. questions: what it
+    asks.
     """
 
+    halts: tuple[int | None, ...] = (None,)
     questions: Sequence[Question] = ()
 
     def asks(self) -> Sequence[Question]:
@@ -55,14 +59,25 @@ class OwnGridsPanel(QuestionPanel):
         return self.questions
 
     def members(self, rows: PanelRows, asked: Collection[str]) -> list[Row]:
-        """The runs of the panel's grids: others with the same settings belong to the paper, or to a person."""
-        return [row for row in super().members(rows, asked) if row["run_id"] in asked]
+        """The runs of the panel's grids: others with the same settings belong to the paper, or to a person.
+
+        A copy of the data set has other digests than the grid, and so other names.
+        """
+        official = BASELINES[self.base]["dataset"]
+        return [row for row in super().members(rows, asked) if row["run_id"] in asked or row["dataset"] != official]
 
     def trained(self, rows: Iterable[Row]) -> list[Row]:
-        """The trained and probed runs with the panel's settings and k, of planned protocol and seeds."""
+        """The trained and probed runs with the panel's settings, k and halts, of planned protocol and seeds."""
         protocols = {one.protocol for one in plans_of(self.name)}
         return [
             row
             for row in self.of_planned_seeds(accuracy_rows(self, rows))
-            if row.get("k") in self.values and row.get("protocol") in protocols
+            if row.get("k") in self.values
+            and row.get("protocol") in protocols
+            and (row.get("halt_rule") or row.get("halt_cycle") in self.halts)
         ]
+
+    def positions(self, group: Cell) -> list[int | None]:
+        """The halting positions of the runs of a group; in runs shorter than planned the late ones are `never`."""
+        end = last_phase(group.settings["cycles"], group.settings["last_cycle"])
+        return [halt for halt in self.halts if halt is None or halt < end]

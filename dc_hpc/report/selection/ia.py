@@ -22,7 +22,7 @@ from dc_hpc.storage import atomic_files, run_directory
 _ONLY_IA = {"cycles": 0, "probe": (), "features": "none"}
 ONLY_IA = _ONLY_IA | {
     "halt_cycle": None,
-    "teacher_seed": None,
+    "resume_leak": None,
     **{name: RunConfig.model_fields[name].default for name in AFTER_FIRST},
 }
 
@@ -64,6 +64,18 @@ def spread_evenly(alignments: dict[int, float], count: int) -> list[int]:
         chosen[step] = min(left, key=lambda seed: (abs(left[seed] - targets[step]), seed))
         del left[chosen[step]]
     return [chosen[step] for step in range(count)]
+
+
+def check_first_clusterings(grid: Grid) -> None:
+    """InputError for a grid whose runs do not begin with a clustering of their own net."""
+    for point in grid.points:
+        if point.labels:
+            raise InputError(f"{grid.path}: labels on never clusters, so that --by has nothing to rank; leave it out")
+        if point.teacher_seed is not None:
+            raise InputError(
+                f"{grid.path}: the first clustering of a run is that of its teacher, so that --by cannot rank the run; "
+                "give a grid of the teachers' seeds, without teacher_seed"
+            )
 
 
 def ia_runs(grid: Grid, by: str, seeds: int) -> dict[Any, list[RunConfig]]:

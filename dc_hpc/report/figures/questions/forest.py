@@ -39,7 +39,8 @@ def forest(group: Cell, found: Sequence[tuple[Prediction, str]]) -> Figure:
             ax.plot([one.rho.value or 0.0], [height], "o", color=colour, markersize=6)
         counts = sorted({one.rho.n for one, _ in inside})
         n = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
-        ax.set_title(f"over {over}{'' if k is None else f', k {k}'}, n = {n}")
+        # small, so that the longest ends before the next one begins
+        ax.set_title(f"over {over}{'' if k is None else f', k {k}'}, n = {n}", fontsize=9)
         ax.set_yticks(range(len(titles)), titles[::-1])
         ax.set_xlim(-1.05, 1.05)
         ax.set_xlabel("Spearman's rho with accuracy")
